@@ -1,0 +1,68 @@
+#!/usr/bin/env bash
+# Sets one environment up from its committed lock; `make setup` calls it for each, and again only when a lock changes.
+# usage: docker/setup.sh java | jobs | airflow | jars
+set -euo pipefail
+cd "$(dirname "$0")/.."
+locks=docker/requirements
+
+say() { printf '%s\n' "$*"; }
+die() { printf 'set-up: %s\n' "$*" >&2; exit 1; }
+
+find_python() {
+  for candidate in python3.11 python3.12 python3; do
+    if "$candidate" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))' 2>/dev/null; then
+      command -v "$candidate"; return
+    fi
+  done
+  die "Python 3.11 or 3.12 with its venv module is needed (on Debian 12: apt-get install python3 python3-venv)."
+}
+
+java_major() { java -version 2>&1 | sed -nE 's/.*version "([0-9]+).*/\1/p' | head -n 1; }
+
+environment() { # FOLDER LOCK
+  local folder=$1 lock=$2 python
+  [ -x .uv/bin/uv ] || {
+    python=$(find_python)
+    "$python" -m venv .uv
+    .uv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $locks/bootstrap.lock
+  }
+  [ -x "$folder/bin/python" ] || { python=$(find_python); .uv/bin/uv venv --quiet --python "$python" "$folder"; }
+  say "set-up: installing $(grep -c '==' "$lock") locked packages into $folder (some minutes the first time)"
+  .uv/bin/uv pip sync --quiet --python "$folder/bin/python" --require-hashes "$lock"
+}
+
+case "${1:-}" in
+  java)
+    major=$(java_major || true)
+    if [ -z "$major" ]; then
+      if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+        say "set-up: installing a Java runtime"
+        apt-get update -qq && apt-get install -y -qq --no-install-recommends openjdk-17-jre-headless >/dev/null ||
+          die "Java could not be installed; install Java 17 or 21 and run again."
+      else
+        die "Spark needs Java 17 or 21; install it (on Debian: sudo apt-get install openjdk-17-jre-headless) and run again."
+      fi
+    elif [ "$major" -lt 17 ]; then
+      die "Spark needs Java 17 or 21, and 'java' here is version $major."
+    fi ;;
+  jobs) environment .venv $locks/jobs.lock ;;
+  airflow) environment .venv-airflow $locks/airflow.lock ;;
+  jars)
+    # Spark's own resolver, once; afterwards sessions start from the jars beside Spark's own. What Delta's list
+    # names beyond its own group ships with Spark already, partly in newer versions, and must not come twice.
+    jars=$(.venv/bin/python -c 'import pyspark, pathlib; print(pathlib.Path(pyspark.__file__).parent / "jars")')
+    if ! (cd "$jars" && sha256sum --check --status) <$locks/jars.sha256 2>/dev/null; then
+      say "set-up: fetching Delta's jars"
+      cache=$(mktemp -d)
+      trap 'rm -rf "$cache"' EXIT
+      SPARK_LOCAL_IP=127.0.0.1 .venv/bin/spark-submit --packages io.delta:delta-spark_4.2_2.13:4.4.0 \
+        --conf spark.jars.ivy="$cache" --class none no.jar >"$cache/log" 2>&1 || true
+      while read -r _ name; do
+        found=$(find "$cache/jars" -name "*_$name" 2>/dev/null | head -n 1)
+        [ -n "$found" ] || { tail -n 5 "$cache/log" >&2; die "Delta's $name could not be fetched from the Maven repository."; }
+        cp "$found" "$jars/$name"
+      done <$locks/jars.sha256
+      (cd "$jars" && sha256sum --check --quiet) <$locks/jars.sha256 || die "a fetched jar has another checksum than $locks/jars.sha256."
+    fi ;;
+  *) die "usage: docker/setup.sh java | jobs | airflow | jars" ;;
+esac

@@ -1,0 +1,40 @@
+"""Every table of the warehouse, in the order of the flow."""
+
+from typing import Final
+
+from schemas import (
+    behavior_events,
+    catalogue_stats,
+    check_results,
+    erased_users,
+    items,
+    pipeline_runs,
+    profile_states,
+    profile_texts,
+    quarantined_events,
+    ranking_models,
+    recommendations,
+    rejected_texts,
+    text_embeddings,
+    text_sentiments,
+    user_profiles,
+)
+from schemas.table import Table
+
+ALL_TABLES: Final[tuple[Table, ...]] = (
+    behavior_events.TABLE,
+    quarantined_events.TABLE,
+    items.TABLE,
+    text_embeddings.TABLE,
+    rejected_texts.TABLE,
+    text_sentiments.TABLE,
+    profile_states.TABLE,
+    user_profiles.TABLE,
+    catalogue_stats.TABLE,
+    ranking_models.TABLE,
+    recommendations.TABLE,
+    profile_texts.TABLE,
+    check_results.TABLE,
+    pipeline_runs.TABLE,
+    erased_users.TABLE,
+)

@@ -1,0 +1,31 @@
+"""The story of every job; its published rows say what readers see."""
+
+from pyspark.sql.types import MapType
+
+from schemas.table import COUNTS, DATE, DOUBLE, INT, STRING, TIMESTAMP, Check, Column, Table
+
+TABLE = Table(
+    name="pipeline_runs",
+    comment="Every job's story, append only. A published row names the version of every table of that night.",
+    key=("run_id", "job", "attempt", "status"),
+    append_only=True,
+    columns=(
+        Column("run_id", STRING, "names one run of one or more jobs"),
+        Column("job", STRING, "the job"),
+        Column("attempt", INT, "how often this job was begun under this run_id, from 1"),
+        Column("status", STRING, "started, done, failed, published or undone"),
+        Column("date", DATE, "the log day, or the last of a range"),
+        Column("from_date", DATE, "first day of a range; equal to date for one day"),
+        Column("started", TIMESTAMP, "when the job began, UTC"),
+        Column("ended", TIMESTAMP, "when it ended, UTC", nullable=True),
+        Column("input_versions", COUNTS, "Delta version of each table read"),
+        Column("output_versions", COUNTS, "Delta version of each table written or, in a published row, made visible"),
+        Column("counts", COUNTS, "rows, by what became of them"),
+        Column("seconds", MapType(STRING, DOUBLE), "seconds by phase"),
+        Column("code_version", STRING, "version of the code"),
+        Column("fold_hash", STRING, "hash of what gives the fold its meaning", nullable=True),
+        Column("config_hash", STRING, "hash of all settings"),
+        Column("message", STRING, "one sentence, on failure why", nullable=True),
+    ),
+    checks=(Check("status_known", "status IN ('started', 'done', 'failed', 'published', 'undone')"),),
+)

@@ -1,0 +1,169 @@
+"""Every setting of the pipeline, with its default, its unit and its reason; docs/settings.yaml is printed from here."""
+
+import hashlib
+import json
+from datetime import date
+from typing import Any, Final, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+CODE_VERSION: Final = "0.1.0"
+# Raised whenever the same events and vectors would give other bits.
+KERNEL_VERSION: Final = 1
+
+
+class SettingsError(ValueError):
+    """The configuration file can't be used; the message is one sentence for its author."""
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class EngineSettings(_Section):
+    """What turns texts into vectors."""
+
+    kind: Literal["vllm", "hash"] = Field("vllm", description="vllm: the real engine inside the Spark worker; hash: a hashed bag of words")
+    model: str | None = Field(None, description="folder or hub name of a model vLLM can pool; null: the packaged all-MiniLM-L6-v2")
+    dtype: Literal["auto", "bfloat16", "float32", "float16"] = Field(
+        "auto",
+        description="auto: bfloat16 on a GPU and on CPUs that compute in it, else float32 (vLLM's own auto takes a slow float16 on CPUs)",
+    )
+    pooling: Literal["MEAN", "CLS", "LAST"] = Field(
+        "MEAN", description="how token vectors become one; must be what the model was trained with"
+    )
+    prefix: str = Field("", description="put before every text, for models that were trained with one")
+    max_tokens: int = Field(256, ge=8, description="tokens the model sees of a text; longer ones are cut and marked truncated")
+    dimensions: int | None = Field(None, ge=2, description="keep only the first numbers of a Matryoshka model's vector; null: all")
+    hash_dimensions: int = Field(64, ge=2, description="vector length of the hash engine")
+    tile_texts: int = Field(16384, ge=1, description="texts committed at a time: what a killed job may have to embed again")
+    batch_texts: int = Field(2048, ge=1, description="texts in one engine call; bounds the memory of a task")
+    threads: int = Field(0, ge=0, description="CPU threads of the engine; 0: every core of the machine")
+
+
+class FacetSettings(_Section):
+    """A part of a user's behaviour that gets a profile of its own."""
+
+    name: str = Field(pattern=r"^[a-z][a-z0-9_]{0,39}$", description="name in the facet columns")
+    where: str = Field(description="deterministic Spark SQL predicate over behavior_events, and polarity; NULL counts as false")
+
+
+class FoldSettings(_Section):
+    """What gives profiles their meaning; a change here (but for window_days and first_day) asks for a rebuild."""
+
+    gate: Literal["effective", "literal", "mean", "fixed"] = Field("effective", description="how much of the old profile an event leaves")
+    relevance: Literal["follow", "resist"] = Field("follow", description="follow: an off-topic event moves more; resist: it moves less")
+    alpha: float = Field(0.05, ge=0, le=1, description="share of relevance, against memory, in the gain")
+    k_min: float = Field(0.5, ge=0, lt=1, description="least gain")
+    k_max: float = Field(0.98, gt=0, lt=1, description="greatest gain")
+    max_day_share: float = Field(0.8, gt=0, le=1, description="one day moves a profile by at most this share")
+    daily_cap: int = Field(1000, ge=1, description="events of one user and day that count; later ones weigh nothing")
+    type_weights: dict[str, float] = Field(
+        default_factory=lambda: {
+            "purchase": 1.0, "return": 1.0, "review": 1.0, "rating": 0.8, "cart": 0.6, "click": 0.3, "view": 0.2,
+        },
+        description="weight of each event type, divided by the largest; 0: stored but never folded",
+    )  # fmt: skip
+    default_type_weight: float = Field(0.2, ge=0, description="weight of a type that is not listed, on the same scale")
+    opinion_floor: float = Field(
+        0.25, ge=0, le=1, description="factor of a neutral rating (or polarity, where there is no rating); a clear one counts in full"
+    )
+    negative_where: str = Field(
+        "rating < 0.4 OR event_type = 'return' OR polarity < -0.5",
+        description="what enters the facet `negative`, and so no other; same language as facets",
+    )
+    facets: tuple[FacetSettings, ...] = Field(
+        (), description="named contexts beside main and negative, e.g. {name: at_home, where: place = 'home'}"
+    )
+    sentiment_key: str | None = Field(None, description="which text_sentiments give polarity; null: none")
+    window_days: int = Field(7, ge=0, le=60, description="how late an event may arrive and be repaired in, days")
+    first_day: date | None = Field(None, description="the first log day of this warehouse; null: asked for by --bootstrap or a backfill")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "FoldSettings":
+        if self.k_min > self.k_max:
+            raise ValueError("k_min is above k_max")
+        names = [f.name for f in self.facets]
+        if len(set(names)) < len(names) or {"main", "negative"} & set(names):
+            raise ValueError("facet names must differ from each other and from main and negative")
+        if any(w < 0 for w in self.type_weights.values()) or max([*self.type_weights.values(), self.default_type_weight]) <= 0:
+            raise ValueError("type weights must be 0 or more, and one of them above 0")
+        return self
+
+
+class StoreSettings(_Section):
+    """How tables are laid out."""
+
+    user_buckets: int = Field(64, ge=1, description="number of user_bucket values; fixed once a warehouse has events")
+
+
+class SparkSettings(_Section):
+    """What a local session gets; on a cluster spark-submit's own settings win."""
+
+    shuffle_partitions: int = Field(0, ge=0, description="partitions of a shuffle; 0: one for each core the session has")
+    driver_memory: str = Field("2g", pattern=r"^\d+[mg]$", description="memory of a session that a job starts itself")
+
+
+class Settings(_Section):
+    """The whole configuration."""
+
+    engine: EngineSettings = EngineSettings()
+    fold: FoldSettings = FoldSettings()
+    store: StoreSettings = StoreSettings()
+    spark: SparkSettings = SparkSettings()
+
+    def config_hash(self) -> str:
+        """Hash over all settings."""
+        return _digest(self.model_dump(mode="json"))
+
+    def fold_hash(self, model_key: str) -> str:
+        """Hash over what gives states their meaning: gate and constants, weights, facets, caps, sentiment, model, kernel."""
+        fold = self.fold.model_dump(mode="json", exclude={"window_days", "first_day"})
+        return _digest({"fold": fold, "model_key": model_key, "kernel": KERNEL_VERSION})
+
+
+def parse_settings(text: str, source: str) -> Settings:
+    """Settings from YAML text; `source` names it in errors. Raises SettingsError with one sentence."""
+    try:
+        values: Any = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise SettingsError(f"{source} is not readable YAML: {_one_line(error)}") from error
+    if values is None:
+        return Settings()
+    if not isinstance(values, dict):
+        raise SettingsError(f"{source} must hold sections (engine, fold, store, spark), not a {type(values).__name__}")
+    try:
+        return Settings.model_validate(values)
+    except ValidationError as error:
+        raise SettingsError(f"{source}: {first_problem(error)}") from error
+
+
+def first_problem(error: ValidationError) -> str:
+    """The first problem pydantic found, as one sentence."""
+    problem = error.errors()[0]
+    where = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] == "extra_forbidden":
+        return f"unknown key '{where}'"
+    return f"{where}: {problem['msg']}" if where else str(problem["msg"])
+
+
+def default_yaml() -> str:
+    """The default configuration as commented YAML: the text of docs/settings.yaml."""
+    lines = ["# The default configuration, line by line. A file given by --config needs only the keys it changes."]
+    for name, section in Settings.model_fields.items():
+        model = section.annotation
+        assert model is not None and issubclass(model, BaseModel)
+        lines += ["", f"# {(model.__doc__ or '').strip()}", f"{name}:"]
+        values = model().model_dump(mode="json")
+        for key, field in model.model_fields.items():
+            lines += [f"  # {field.description}", f"  {key}: {json.dumps(values[key])}"]
+    return "\n".join(lines) + "\n"
+
+
+def _digest(value: object) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()[:16]
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())

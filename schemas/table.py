@@ -1,0 +1,137 @@
+"""How a table is declared: once, as a `Table`; Spark schema, Arrow schema, DDL and documentation are derived here."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final
+
+import pyarrow as pa
+from pyspark.sql import types as T
+
+STRING: Final = T.StringType()
+INT: Final = T.IntegerType()
+LONG: Final = T.LongType()
+FLOAT: Final = T.FloatType()
+DOUBLE: Final = T.DoubleType()
+BOOLEAN: Final = T.BooleanType()
+DATE: Final = T.DateType()
+TIMESTAMP: Final = T.TimestampType()
+STRINGS: Final = T.ArrayType(STRING)
+TEXT_MAP: Final = T.MapType(STRING, STRING)
+COUNTS: Final = T.MapType(STRING, LONG)
+VECTOR: Final = T.ArrayType(FLOAT)
+
+# Types for which Delta keeps min and max; anything else in the list of statistics columns is an error there.
+_WITH_STATISTICS: Final = (T.IntegerType, T.LongType, T.FloatType, T.DoubleType, T.DateType, T.TimestampType, T.StringType)
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column: its unit stands in the comment; `private` keeps its values out of the table's statistics."""
+
+    name: str
+    type: T.DataType
+    comment: str
+    nullable: bool = False
+    private: bool = False
+
+
+@dataclass(frozen=True)
+class Check:
+    """A rule every row must keep, a SQL expression that Delta enforces on each write."""
+
+    name: str
+    sql: str
+
+
+@dataclass(frozen=True)
+class Table:
+    """One Delta table under the warehouse, in a folder of its name."""
+
+    name: str
+    comment: str
+    columns: tuple[Column, ...]
+    key: tuple[str, ...]
+    partition_by: tuple[str, ...] = ()
+    checks: tuple[Check, ...] = field(default=())
+    append_only: bool = False
+
+    @property
+    def names(self) -> list[str]:
+        return [column.name for column in self.columns]
+
+    def spark_schema(self) -> T.StructType:
+        return T.StructType([T.StructField(c.name, c.type, c.nullable, {"comment": c.comment}) for c in self.columns])
+
+    def arrow_schema(self) -> pa.Schema:
+        return pa.schema([pa.field(c.name, arrow_type(c.type), c.nullable) for c in self.columns])
+
+    def properties(self) -> dict[str, str]:
+        """Delta table properties: the checks, and statistics for public scalar columns only."""
+        statistics = [
+            c.name for c in self.columns if isinstance(c.type, _WITH_STATISTICS) and not c.private and c.name not in self.partition_by
+        ]
+        properties = {"delta.dataSkippingStatsColumns": ",".join(statistics)}
+        properties |= {f"delta.constraints.{check.name}": check.sql for check in self.checks}
+        if self.append_only:
+            properties["delta.appendOnly"] = "true"
+        return properties
+
+    def ddl(self, location: str) -> str:
+        """The statement that creates this table at `location` (a path or URI) where it does not exist yet."""
+        columns = ",\n".join(
+            f"  {c.name} {c.type.simpleString()}{'' if c.nullable else ' NOT NULL'} COMMENT {_literal(c.comment)}" for c in self.columns
+        )
+        partitions = f"\nPARTITIONED BY ({', '.join(self.partition_by)})" if self.partition_by else ""
+        properties = ",\n".join(f"  {_literal(k)} = {_literal(v)}" for k, v in self.properties().items())
+        return (
+            f"CREATE TABLE IF NOT EXISTS delta.`{location.replace('`', '``')}` (\n{columns}\n)\nUSING delta{partitions}\n"
+            f"COMMENT {_literal(self.comment)}\nTBLPROPERTIES (\n{properties}\n)"
+        )
+
+    def markdown(self) -> str:
+        """The table's section of docs/tables.md."""
+        lines = [f"## {self.name}", "", self.comment, "", f"Key: {', '.join(f'`{k}`' for k in self.key)}."]
+        if self.partition_by:
+            lines[-1] += f" Partitioned by {', '.join(f'`{p}`' for p in self.partition_by)}."
+        if self.append_only:
+            lines[-1] += " Append only."
+        lines += ["", "| column | type | null | what it holds |", "|---|---|---|---|"]
+        lines += [f"| {c.name} | {c.type.simpleString()} | {'yes' if c.nullable else ''} | {c.comment} |" for c in self.columns]
+        if self.checks:
+            lines += ["", "Checked on every write:", ""]
+            lines += [f"- {check.name}: `{check.sql}`" for check in self.checks]
+        return "\n".join(lines) + "\n"
+
+
+def finite_vector(column: str = "vector") -> tuple[Check, ...]:
+    """No NaN, infinite, missing or all-zero vector gets into a table."""
+    return (
+        Check(f"{column}_finite", f"forall({column}, x -> x IS NOT NULL AND NOT isnan(x) AND abs(x) < CAST(3.0e38 AS FLOAT))"),
+        Check(f"{column}_not_zero", f"exists({column}, x -> x <> CAST(0 AS FLOAT))"),
+    )
+
+
+def arrow_type(type_: T.DataType) -> pa.DataType:
+    """The Arrow type of a Spark type used in the declarations; timestamps are microseconds in UTC."""
+    if isinstance(type_, T.ArrayType):
+        return pa.list_(arrow_type(type_.elementType))
+    if isinstance(type_, T.MapType):
+        return pa.map_(arrow_type(type_.keyType), arrow_type(type_.valueType))
+    if isinstance(type_, T.StructType):
+        return pa.struct([pa.field(f.name, arrow_type(f.dataType), f.nullable) for f in type_.fields])
+    scalars: dict[type[T.DataType], Callable[[], pa.DataType]] = {
+        T.StringType: pa.string,
+        T.IntegerType: pa.int32,
+        T.LongType: pa.int64,
+        T.FloatType: pa.float32,
+        T.DoubleType: pa.float64,
+        T.BooleanType: pa.bool_,
+        T.DateType: pa.date32,
+        T.TimestampType: lambda: pa.timestamp("us", tz="UTC"),
+    }
+    return scalars[type(type_)]()
+
+
+def _literal(text: str) -> str:
+    """A SQL string literal."""
+    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"

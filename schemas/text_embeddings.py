@@ -1,0 +1,22 @@
+"""One vector for each distinct text and model, ever."""
+
+from schemas.table import BOOLEAN, INT, STRING, VECTOR, Check, Column, Table, finite_vector
+
+TABLE = Table(
+    name="text_embeddings",
+    comment="One vector for each distinct text and model. Engines differ in bits; what is stored is the truth.",
+    key=("text_key", "model_key"),
+    partition_by=("model_key",),
+    columns=(
+        Column("text_key", STRING, "SHA-256 of the embedded text, lower-case hex", private=True),
+        Column("model_key", STRING, "the model: a readable name and a hash over what changes meaning"),
+        Column("dim", INT, "length of the vector"),
+        Column("token_count", INT, "tokens the model saw"),
+        Column("truncated", BOOLEAN, "whether the text was longer than the model saw"),
+        Column("engine", STRING, "vllm, vllm_server or hash"),
+        Column("dtype", STRING, "number format the engine computed in"),
+        Column("created_run", STRING, "run_id that embedded it"),
+        Column("vector", VECTOR, "unit-length embedding", private=True),
+    ),
+    checks=(Check("vector_has_dim", "size(vector) = dim"), *finite_vector()),
+)
