@@ -39,6 +39,7 @@ class EngineSettings(_Section):
     hash_dimensions: int = Field(64, ge=2, description="vector length of the hash engine")
     tile_texts: int = Field(16384, ge=1, description="texts committed at a time: what a killed job may have to embed again")
     batch_texts: int = Field(2048, ge=1, description="texts in one engine call; bounds the memory of a task")
+    partitions: int = Field(1, ge=1, description="tasks that embed at the same time, each with an engine: one for each machine")
     threads: int = Field(0, ge=0, description="CPU threads of the engine; 0: every core of the machine")
 
 
@@ -57,7 +58,7 @@ class FoldSettings(_Section):
     alpha: float = Field(0.05, ge=0, le=1, description="share of relevance, against memory, in the gain")
     k_min: float = Field(0.5, ge=0, lt=1, description="least gain")
     k_max: float = Field(0.98, gt=0, lt=1, description="greatest gain")
-    max_day_share: float = Field(0.8, gt=0, le=1, description="one day moves a profile by at most this share")
+    max_day_share: float = Field(0.8, gt=0, lt=1, description="one day moves a profile by at most this share")
     daily_cap: int = Field(1000, ge=1, description="events of one user and day that count; later ones weigh nothing")
     type_weights: dict[str, float] = Field(
         default_factory=lambda: {
@@ -153,7 +154,7 @@ def default_yaml() -> str:
     lines = ["# The default configuration, line by line. A file given by --config needs only the keys it changes."]
     for name, section in Settings.model_fields.items():
         model = section.annotation
-        assert model is not None and issubclass(model, BaseModel)
+        assert isinstance(model, type) and issubclass(model, BaseModel)
         lines += ["", f"# {(model.__doc__ or '').strip()}", f"{name}:"]
         values = model().model_dump(mode="json")
         for key, field in model.model_fields.items():

@@ -135,7 +135,7 @@ def cosine(ab: float, aa: float, bb: float) -> float:
     """Cosine from three inner products, clipped to [-1, 1]; 0 where a squared norm is below TINY_SQUARE."""
     if aa < TINY_SQUARE or bb < TINY_SQUARE:
         return 0.0
-    return min(max(ab / (np.sqrt(aa) * np.sqrt(bb)), -1.0), 1.0)
+    return float(min(max(ab / (np.sqrt(aa) * np.sqrt(bb)), -1.0), 1.0))
 
 
 @numba.njit(cache=True)

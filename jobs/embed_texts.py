@@ -1,0 +1,155 @@
+"""Embeds the texts that have no vector yet, each distinct text once and for ever.
+
+Missing texts are embedded in tiles, and each tile is committed when it is done: a killed job has to embed at most one tile
+again. With nothing missing no engine starts.
+
+    python -m jobs.embed_texts (--date D | --start D --end D) --warehouse URI [--retry-rejected]
+"""
+
+import argparse
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import date
+
+import pyarrow as pa
+from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import functions as F
+from pyspark.sql.pandas.types import from_arrow_schema
+
+from jobs.io import delta
+from jobs.io.runs import Run, new_run_id, recorded
+from jobs.io.shell import JobError, Parser, iso_day, job_parser, run_main, say
+from schemas import behavior_events, rejected_texts, text_embeddings
+from schemas.settings import EngineSettings, Settings
+from udfs import engine
+from udfs.embed import OUTPUT_SCHEMA, embed_stream
+
+JOB = "embed_texts"
+
+
+def arg_parser() -> Parser:
+    parser = job_parser(JOB, __doc__)
+    parser.add_argument("--date", type=iso_day, metavar="D", help="the log day")
+    parser.add_argument("--start", type=iso_day, metavar="D", help="first log day of a range")
+    parser.add_argument("--end", type=iso_day, metavar="D", help="last log day of a range")
+    parser.add_argument("--retry-rejected", action="store_true", help="also try texts again that the model refused before")
+    return parser
+
+
+def days_of(parser: Parser, args: argparse.Namespace) -> tuple[date, date]:
+    """The first and last day of --date, or of --start and --end."""
+    if args.date is not None and args.start is None and args.end is None:
+        return args.date, args.date
+    if args.date is None and args.start is not None and args.end is not None:
+        if args.start > args.end:
+            parser.error(f"--start {args.start} is after --end {args.end}")
+        return args.start, args.end
+    parser.error("give --date, or --start and --end")
+
+
+def missing_texts(events: DataFrame, embedded: DataFrame, rejected: DataFrame) -> DataFrame:
+    """Distinct (text_key, text) of the events that have neither a vector nor a refusal of this model."""
+    texts = events.where("text_key IS NOT NULL").groupBy("text_key").agg(F.first("text").alias("text"))
+    return texts.join(embedded.select("text_key"), "text_key", "left_anti").join(rejected.select("text_key"), "text_key", "left_anti")
+
+
+def tile_of(tiles: int) -> Column:
+    """The tile of a text: a hash of its key, so that a retried stage finds the same texts in it."""
+    return F.pmod(F.xxhash64("text_key"), F.lit(tiles))
+
+
+def embed_tile(texts: DataFrame, settings: EngineSettings) -> DataFrame:
+    """Vectors or refusals (udfs/embed.py OUTPUT_SCHEMA) of (text_key, text), by one engine for each partition."""
+    config = engine_config(settings)
+
+    def embed(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        return embed_stream(batches, config)
+
+    # Like lengths side by side: an engine call then pads little.
+    fed = texts.repartition(settings.partitions, "text_key").sortWithinPartitions(F.length("text"), "text_key")
+    return fed.mapInArrow(embed, from_arrow_schema(OUTPUT_SCHEMA))
+
+
+def engine_config(settings: EngineSettings) -> engine.EngineConfig:
+    return engine.EngineConfig(**settings.model_dump(exclude={"tile_texts", "partitions"}))
+
+
+def model_key_of(settings: EngineSettings) -> str:
+    """The key of the configured model, without starting it."""
+    try:
+        return engine.model_key(engine_config(settings))
+    except engine.EngineError as error:
+        raise JobError(str(error)) from error
+
+
+@contextmanager
+def engine_workers(spark: SparkSession) -> Iterator[None]:
+    """Python workers of their own for the functions made inside.
+
+    Spark keeps idle workers by their environment and hands out the longest idle first; shared with other Python stages
+    a second tile would meet a worker without an engine, and load another one.
+    """
+    environment = spark.sparkContext.environment
+    environment["NIGHTFOLD_WORKERS"] = "engine"
+    try:
+        yield
+    finally:
+        del environment["NIGHTFOLD_WORKERS"]
+
+
+def embed_days(spark: SparkSession, warehouse: str, settings: Settings, run: Run, first: date, last: date, retry_rejected: bool = False) -> None:
+    """Embeds what the events of the log days lack; counts texts reused, embedded and rejected."""
+    model_key = model_key_of(settings.engine)
+    of_model = F.col("model_key") == model_key
+    events = delta.read_table(spark, warehouse, behavior_events.TABLE).where(F.col("log_date").between(first, last))
+    embedded = delta.read_table(spark, warehouse, text_embeddings.TABLE).where(of_model)
+    rejected = delta.read_table(spark, warehouse, rejected_texts.TABLE).where(of_model)
+    with run.phase("find"):
+        missing = missing_texts(events, embedded, rejected.limit(0) if retry_rejected else rejected).persist()
+        count = missing.count()
+        texts = events.select("text_key").distinct().where("text_key IS NOT NULL").count()
+    run.counts |= {"texts": texts, "reused": texts - count, "embedded": 0, "rejected": 0}
+    tiles = -(-count // settings.engine.tile_texts)
+    began = time.monotonic()
+    with run.phase("embed"):
+        for tile in range(tiles):
+            if tile == 0:
+                say(f"{JOB}: {count:,} of {texts:,} texts have no vector yet; starting the {settings.engine.kind} engine")
+            write_tile(spark, warehouse, settings, run, model_key, missing.where(tile_of(tiles) == tile))
+            done = run.counts["embedded"] + run.counts["rejected"]
+            speed = done / (time.monotonic() - began)
+            say(f"{JOB}: tile {tile + 1} of {tiles}, {done:,} of {count:,} texts, {speed:,.0f} texts/s, {(count - done) / speed:,.0f} s left")
+    missing.unpersist()
+
+
+def write_tile(spark: SparkSession, warehouse: str, settings: Settings, run: Run, model_key: str, texts: DataFrame) -> None:
+    """Embeds one tile and commits it, insert-if-absent: a text that is there keeps its vector."""
+    with engine_workers(spark):
+        results = embed_tile(texts, settings.engine).persist()
+    try:
+        with_key = results.withColumns({"model_key": F.lit(model_key), "created_run": F.lit(run.run_id)})
+        refused = results.where("vector IS NULL").count()
+        within = F.col("t.model_key") == F.lit(model_key)
+        delta.insert_absent(spark, warehouse, text_embeddings.TABLE, with_key.where("vector IS NOT NULL"), within)
+        if refused:
+            delta.insert_absent(spark, warehouse, rejected_texts.TABLE, with_key.where("vector IS NULL"), within)
+        run.counts["rejected"] += refused
+        run.counts["embedded"] += results.count() - refused
+    finally:
+        results.unpersist()
+
+
+def run(spark: SparkSession, args: argparse.Namespace) -> None:
+    first, last = days_of(arg_parser(), args)
+    with recorded(spark, args.warehouse, args.config, JOB, args.run_id or new_run_id(JOB, last), first, last) as record:
+        embed_days(spark, args.warehouse, args.config, record, first, last, args.retry_rejected)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    return run_main(arg_parser(), argv, run)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,120 @@
+"""Reading and writing the warehouse's Delta tables, always as the schemas declare them."""
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from delta.tables import DeltaTable
+from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import functions as F
+from pyspark.sql import types as T
+
+from schemas.table import Table
+
+_COMMIT_NOTE = "spark.databricks.delta.commitInfo.userMetadata"
+
+
+def table_path(warehouse: str, table: Table) -> str:
+    return f"{warehouse}/{table.name}"
+
+
+def table_exists(spark: SparkSession, warehouse: str, table: Table) -> bool:
+    return DeltaTable.isDeltaTable(spark, table_path(warehouse, table))
+
+
+def read_table(spark: SparkSession, warehouse: str, table: Table) -> DataFrame:
+    """The table's current rows; a table that was never written has none."""
+    if not table_exists(spark, warehouse, table):
+        return spark.createDataFrame([], table.spark_schema())
+    return spark.read.format("delta").load(table_path(warehouse, table))
+
+
+def open_table(spark: SparkSession, warehouse: str, table: Table) -> DeltaTable:
+    """The table, created as declared where it does not exist yet."""
+    path = table_path(warehouse, table)
+    if not table_exists(spark, warehouse, table):
+        spark.sql(table.ddl(path))
+    return DeltaTable.forPath(spark, path)
+
+
+def table_version(spark: SparkSession, warehouse: str, table: Table) -> int | None:
+    """The version a reader gets now, None where there is no table."""
+    if not table_exists(spark, warehouse, table):
+        return None
+    # The public way, DeltaTable.history, runs a Spark job for each table; this reads the log's state.
+    log = spark._jvm.org.apache.spark.sql.delta.DeltaLog.forTable(spark._jsparkSession, table_path(warehouse, table))  # type: ignore[union-attr]
+    return int(log.update(False, _none(spark), _none(spark)).version())
+
+
+def commit_note(spark: SparkSession, warehouse: str, table: Table) -> dict[str, Any]:
+    """What the last commit of the table noted about itself; empty where there is none."""
+    if not table_exists(spark, warehouse, table):
+        return {}
+    note = DeltaTable.forPath(spark, table_path(warehouse, table)).history(1).select("userMetadata").first()
+    return dict(json.loads(note[0])) if note is not None and note[0] else {}
+
+
+def overwrite_where(spark: SparkSession, warehouse: str, table: Table, rows: DataFrame, predicate: str) -> None:
+    """Puts the rows in the place of those that match the literal predicate, in one commit: twice is as good as once."""
+    open_table(spark, warehouse, table)
+    conformed(rows, table).write.format("delta").mode("overwrite").option("replaceWhere", predicate).save(table_path(warehouse, table))
+
+
+def append(spark: SparkSession, warehouse: str, table: Table, rows: DataFrame) -> None:
+    open_table(spark, warehouse, table)
+    conformed(rows, table).write.format("delta").mode("append").save(table_path(warehouse, table))
+
+
+def overwrite(spark: SparkSession, warehouse: str, table: Table, rows: DataFrame) -> None:
+    """Replaces the whole content in one commit."""
+    open_table(spark, warehouse, table)
+    conformed(rows, table).write.format("delta").mode("overwrite").save(table_path(warehouse, table))
+
+
+def insert_absent(spark: SparkSession, warehouse: str, table: Table, rows: DataFrame, within: Column) -> None:
+    """Adds the rows whose key the table lacks; `within` is a literal predicate on `t` that bounds what is read and locked."""
+    match = within
+    for key in table.key:
+        match = match & (F.col(f"t.{key}") == F.col(f"s.{key}"))
+    merge = open_table(spark, warehouse, table).alias("t").merge(conformed(rows, table).alias("s"), match)
+    merge.whenNotMatchedInsertAll().execute()
+
+
+def conformed(rows: DataFrame, table: Table) -> DataFrame:
+    """The table's columns in its order, each of its declared type."""
+    return rows.select(*[F.col(c.name).cast(c.type).alias(c.name) for c in table.columns])
+
+
+def same_rows(left: DataFrame, right: DataFrame, columns: list[str]) -> bool:
+    """Whether two frames hold the same rows in any order, by count and two independent hashes of every row."""
+    return bool(_fingerprint(left, columns) == _fingerprint(right, columns))
+
+
+def _fingerprint(rows: DataFrame, columns: list[str]) -> Any:
+    hashable = [_hashable(rows, name) for name in columns]
+    return rows.select(
+        F.count("*"), F.bit_xor(F.xxhash64(*hashable)), F.bit_xor(F.xxhash64(F.lit("second"), *hashable)), F.sum(F.hash(*hashable).cast("long"))
+    ).first()
+
+
+def _hashable(rows: DataFrame, name: str) -> Column:
+    """Spark hashes no maps, and skips nulls as if they were not there."""
+    column = F.col(name)
+    if isinstance(rows.schema[name].dataType, T.MapType):
+        column = F.array_sort(F.map_entries(column))
+    return F.struct(F.isnull(column), column)
+
+
+@contextmanager
+def noting(spark: SparkSession, note: Mapping[str, object]) -> Iterator[None]:
+    """Every commit inside carries the note as its userMetadata."""
+    spark.conf.set(_COMMIT_NOTE, json.dumps(note, sort_keys=True, default=str))
+    try:
+        yield
+    finally:
+        spark.conf.unset(_COMMIT_NOTE)
+
+
+def _none(spark: SparkSession) -> Any:
+    return spark._jvm.scala.Option.empty()  # type: ignore[union-attr]

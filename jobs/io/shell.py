@@ -1,0 +1,111 @@
+"""What the command lines of all jobs share: arguments, one sentence for a mistake, and the exit code."""
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from datetime import date
+from pathlib import Path
+from typing import NoReturn
+
+from pyspark.errors import PySparkException
+from pyspark.sql import SparkSession
+
+from jobs.io.session import open_session
+from schemas.settings import Settings, SettingsError, parse_settings
+
+EXIT_FAILED = 1
+EXIT_BAD_ARGUMENTS = 2
+
+
+class JobError(RuntimeError):
+    """The job must not go on; the message is one sentence that says what to do."""
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser that answers a mistake with one sentence."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(EXIT_BAD_ARGUMENTS, f"{self.prog}: {message} (--help lists the arguments)\n")
+
+
+def job_parser(job: str, description: str | None) -> Parser:
+    """The parser of a job, with what every job on a warehouse takes."""
+    summary = (description or "").split("\n\n")[0]
+    parser = Parser(prog=job, description=summary, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser.add_argument("--warehouse", required=True, type=folder_uri, help="folder or s3a:// address of the Delta tables")
+    parser.add_argument("--config", type=settings_file, default=Settings(), metavar="FILE", help="YAML settings (docs/settings.yaml)")
+    parser.add_argument("--run-id", type=run_name, metavar="ID", help="names the run in pipeline_runs; default: job, date and time")
+    return parser
+
+
+def iso_day(text: str) -> date:
+    try:
+        return date.fromisoformat(text) if len(text) == 10 else _no_day(text)
+    except ValueError:
+        return _no_day(text)
+
+
+def _no_day(text: str) -> NoReturn:
+    raise argparse.ArgumentTypeError(f"'{text}' is no date; write YYYY-MM-DD")
+
+
+def folder_uri(text: str) -> str:
+    """A folder that may not exist yet, absolute so that executors mean the same one."""
+    if "://" in text:
+        return text.rstrip("/")
+    path = Path(text).expanduser().resolve()
+    if path.exists() and not path.is_dir():
+        raise argparse.ArgumentTypeError(f"'{text}' is a file, not a folder")
+    return str(path)
+
+
+def existing_folder(text: str) -> str:
+    """A folder; one on this machine must be there (others are looked at when they are read)."""
+    uri = folder_uri(text)
+    if "://" not in uri and not Path(uri).is_dir():
+        raise argparse.ArgumentTypeError(f"no such folder: {text}")
+    return uri
+
+
+def settings_file(text: str) -> Settings:
+    try:
+        return parse_settings(Path(text).read_text(encoding="utf-8"), text)
+    except FileNotFoundError:
+        raise argparse.ArgumentTypeError(f"no such file: {text}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise argparse.ArgumentTypeError(f"{text} can't be read: {type(error).__name__}") from None
+    except SettingsError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def run_name(text: str) -> str:
+    if not text or len(text) > 200 or not text.isprintable():
+        raise argparse.ArgumentTypeError("a run id has 1 to 200 printable characters")
+    return text
+
+
+def run_main(parser: Parser, argv: Sequence[str] | None, body: Callable[[SparkSession, argparse.Namespace], None]) -> int:
+    """Parses, opens the session, runs the body; the exit code is 0, 1 (failed) or 2 (bad arguments)."""
+    args = parser.parse_args(argv)
+    with open_session(parser.prog, args.config.spark) as spark:
+        try:
+            body(spark, args)
+        except JobError as error:
+            print(f"{parser.prog}: {error}", file=sys.stderr)
+            return EXIT_FAILED
+    return 0
+
+
+def one_sentence(error: BaseException) -> str:
+    """What went wrong in one line without the stack, fit for a run record."""
+    if isinstance(error, PySparkException):
+        text = error.getMessage() or str(error)
+    else:
+        text = str(error)
+    first = next((line.strip() for line in text.splitlines() if line.strip()), "")
+    return f"{type(error).__name__}: {first}"[:500] if not isinstance(error, JobError) else first
+
+
+def say(text: str) -> None:
+    """A line of progress for the person at the terminal or the scheduler's log."""
+    print(text, flush=True)
