@@ -51,6 +51,8 @@ def map_records(records: DataFrame, mapping: LogMapping) -> DataFrame:
     if mapping.zone is not None:
         fields["utc_offset_min"] = _offset_minutes(fields["event_ts"], mapping.zone)
         fields["event_ts"] = F.to_utc_timestamp(fields["event_ts"], mapping.zone)
+    # A retraction says nothing of its own: it takes its target away, and has no text.
+    fields["text"] = F.when(fields["event_type"] != "retract", fields["text"])
     scale = mapping.rating_max - mapping.rating_min
     fields["rating"] = (fields["rating"] - F.lit(mapping.rating_min)) / F.lit(scale)
     passed = F.coalesce(F.expr(mapping.filter), F.lit(False)) if mapping.filter is not None else F.lit(True)
@@ -153,13 +155,13 @@ def decide_fates(identified: DataFrame, known: DataFrame) -> DataFrame:
     joined = identified.withColumn("candidate", is_candidate).join(
         known.select("event_id", F.col("payload").alias("known_payload"), F.col("text_key").alias("known_text_key")), "event_id", "left"
     )
-    placed = joined.withColumns({"place": F.row_number().over(order), "first_payload": first["payload"], "first_text_key": first["text_key"]})
+    placed = joined.withColumns({"nth": F.row_number().over(order), "first_payload": first["payload"], "first_text_key": first["text_key"]})
     is_known = F.col("known_payload").isNotNull()
     payload = F.coalesce("known_payload", "first_payload")
     other_text = F.when(is_known, F.col("known_text_key")).otherwise(F.col("first_text_key"))
     # A record without text of its own can't contradict one: a stored text may be the item's.
     differs = (F.col("payload") != payload) | (F.col("text_key").isNotNull() & ~F.col("text_key").eqNullSafe(other_text))
-    repeats = F.col("candidate") & (is_known | (F.col("place") > 1))
+    repeats = F.col("candidate") & (is_known | (F.col("nth") > 1))
     conflict = repeats & differs
     fate = (
         F.when(~F.col("passed"), FILTERED)
@@ -172,7 +174,7 @@ def decide_fates(identified: DataFrame, known: DataFrame) -> DataFrame:
         .withColumn("reason", F.when(conflict, "conflicting_id").otherwise(F.col("reason")))
         .withColumn("message", F.when(conflict, "another record has its event id, and other content").otherwise(F.col("message")))
         .withColumn("raw", F.when(conflict, F.substring("record", 1, RAW_LIMIT)).otherwise(F.col("raw")))
-        .drop("place", "candidate", "payload", "first_payload", "first_text_key", "known_payload", "known_text_key", "record", "passed")
+        .drop("nth", "candidate", "payload", "first_payload", "first_text_key", "known_payload", "known_text_key", "record", "passed")
     )
 
 
@@ -218,12 +220,11 @@ def resolve_texts(stored: DataFrame, versions: DataFrame) -> DataFrame:
         & (F.col("v.valid_to").isNull() | (F.col("e.log_date") < F.col("v.valid_to")))
     )
     joined = events.join(ranges, valid, "left").select("e.*", "v.item_text", "v.item_text_key")
-    # A retraction says nothing of its own: it takes its target's text away, and needs none.
     wants_text = F.col("event_type") != "retract"
     return joined.withColumns(
         {
-            "text": F.when(wants_text, F.coalesce("text", "item_text")),
-            "text_key": F.when(wants_text, F.coalesce("text_key", "item_text_key")),
+            "text": F.coalesce("text", F.when(wants_text, F.col("item_text"))),
+            "text_key": F.coalesce("text_key", F.when(wants_text, F.col("item_text_key"))),
         }
     )
 
@@ -303,7 +304,7 @@ def delivered_items(spark: SparkSession, logs_root: str, source: ItemSource, fir
     # A file's order is no order: of several rows for an item in one delivery the greatest counts.
     last_row = F.max(F.struct("delivered", "title", "text", "text_key", F.to_json("attributes").alias("attributes"))).alias("row")
     chosen = texts.groupBy("item_id", F.greatest("delivered", F.lit(first)).alias("log_date")).agg(last_row)
-    attributes = F.from_json("row.attributes", ITEM_FIELDS["attributes"]).alias("attributes")
+    attributes = F.from_json("row.attributes", ITEM_FIELDS["attributes"].simpleString()).alias("attributes")
     return chosen.select("item_id", "log_date", "row.title", "row.text", "row.text_key", attributes)
 
 
