@@ -10,7 +10,7 @@ export SPARK_LOCAL_IP ?= 127.0.0.1
 export PYSPARK_PYTHON := $(CURDIR)/.venv/bin/python
 export PYTHONPATH := $(CURDIR)
 
-.PHONY: help setup demo test test-slow check nightly backfill docs locks clean
+.PHONY: help setup demo test test-slow check nightly backfill query docs locks clean
 
 help: ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r name text; do printf '  make %-10s %s\n' "$$name" "$$text"; done
@@ -29,3 +29,67 @@ setup: .venv/.jobs .venv/.jars .venv-airflow/.airflow ## install both environmen
 .venv-airflow/.airflow: $(LOCKS)/airflow.lock $(LOCKS)/bootstrap.lock
 	@docker/setup.sh airflow
 	@touch $@
+
+# What the demo writes: its logs and its warehouse, made anew each time.
+DEMO := demo
+DATA ?=
+# The demo on real purchases: ten days at once, then a night after a closed day.
+RETAIL := --start 2010-12-01 --end 2010-12-10
+MAPPING ?= canonical
+LOGS ?=
+WAREHOUSE ?=
+CONFIG ?=
+# Recipes read them from the environment: a value is never a piece of a command.
+export LOGS WAREHOUSE MAPPING CONFIG DATE START END SQL
+
+demo: setup ## a month of generated logs, from nothing to profiles (DATA=folder of Online Retail: on real purchases)
+	@rm -rf $(DEMO)
+ifeq ($(DATA),)
+	@$(PYTHON) -m jobs.make_demo_logs --logs $(DEMO)/logs --start 2025-03-03 --days 30
+	@$(PYTHON) -m jobs.backfill_profiles --logs $(DEMO)/logs --warehouse $(DEMO)/warehouse --start 2025-03-03 --end 2025-03-31
+	@$(PYTHON) -m jobs.run_night --logs $(DEMO)/logs --warehouse $(DEMO)/warehouse --date 2025-04-01
+else
+	@$(PYTHON) -m jobs.import_dataset --mapping online_retail --source $(DATA) --logs $(DEMO)/logs
+	@$(PYTHON) -m jobs.backfill_profiles --logs $(DEMO)/logs --warehouse $(DEMO)/warehouse --mapping online_retail $(RETAIL)
+	@$(PYTHON) -m jobs.run_night --logs $(DEMO)/logs --warehouse $(DEMO)/warehouse --mapping online_retail --date 2010-12-12
+endif
+	@$(PYTHON) -m jobs.show_demo --logs $(DEMO)/logs --warehouse $(DEMO)/warehouse
+
+test: setup ## the whole suite but for what is marked slow
+	@$(PYTHON) -m pytest -m "not slow and not gpu"
+
+test-slow: setup ## the tests left out of `make test`
+	@$(PYTHON) -m pytest -m "slow and not gpu"
+
+check: setup ## ruff, mypy and the import rule
+	@.venv/bin/ruff check
+	@.venv/bin/mypy
+	@$(PYTHON) -m pytest -q tests/test_rooms.py
+
+need = $(if $($(1)),,$(error give $(1)=, as in: make $(2)))
+common = --logs "$$LOGS" --warehouse "$$WAREHOUSE" --mapping "$$MAPPING" $(if $(CONFIG),--config "$$CONFIG")
+
+nightly: setup ## one night: DATE= LOGS= WAREHOUSE= [MAPPING=] [CONFIG=]
+	@: $(foreach name,DATE LOGS WAREHOUSE,$(call need,$(name),nightly DATE=2025-04-01 LOGS=logs WAREHOUSE=warehouse))
+	@$(PYTHON) -m jobs.run_night --date "$$DATE" $(common)
+
+backfill: setup ## a range of days: START= END= LOGS= WAREHOUSE= [MAPPING=] [CONFIG=]
+	@: $(foreach name,START END LOGS WAREHOUSE,$(call need,$(name),backfill START=2025-03-03 END=2025-03-31 LOGS=logs WAREHOUSE=warehouse))
+	@$(PYTHON) -m jobs.backfill_profiles --start "$$START" --end "$$END" $(common)
+
+query: setup ## one SQL query over the published tables, without Spark: WAREHOUSE= SQL=
+	@: $(foreach name,WAREHOUSE SQL,$(call need,$(name),query WAREHOUSE=warehouse SQL="SELECT ..."))
+	@$(PYTHON) -m jobs.query_tables --warehouse "$$WAREHOUSE" "$$SQL"
+
+docs: setup ## write the generated pages of docs/ anew
+	@$(PYTHON) -c 'from schemas.all_tables import tables_markdown as page; print(page(), end="")' >docs/tables.md
+	@$(PYTHON) -c 'from schemas.settings import default_yaml as page; print(page(), end="")' >docs/settings.yaml
+
+locks: setup ## resolve both environments' locks anew
+	@for name in jobs airflow bootstrap; do .uv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+		--no-emit-index-url --no-annotate --no-header $$([ $$name != jobs ] || echo "--override $(LOCKS)/overrides.txt") \
+		-o $(LOCKS)/$$name.lock $(LOCKS)/$$name.in; done
+
+clean: ## remove the demo and all caches; the environments stay
+	@rm -rf $(DEMO) .pytest_cache .mypy_cache .ruff_cache .hypothesis spark-warehouse metastore_db
+	@find . -name __pycache__ -not -path './.venv*' -not -path './.uv*' -prune -exec rm -rf {} +

@@ -20,7 +20,7 @@ from pyspark.sql.pandas.types import from_arrow_schema
 
 from jobs.io import delta
 from jobs.io.runs import Run, new_run_id, recorded
-from jobs.io.shell import JobError, Parser, iso_day, job_parser, run_main, say
+from jobs.io.shell import JobError, Parser, iso_day, job_parser, range_problem, run_main, say
 from schemas import behavior_events, rejected_texts, text_embeddings
 from schemas.settings import EngineSettings, Settings
 from udfs import engine
@@ -38,15 +38,11 @@ def arg_parser() -> Parser:
     return parser
 
 
-def days_of(parser: Parser, args: argparse.Namespace) -> tuple[date, date]:
-    """The first and last day of --date, or of --start and --end."""
-    if args.date is not None and args.start is None and args.end is None:
-        return args.date, args.date
-    if args.date is None and args.start is not None and args.end is not None:
-        if args.start > args.end:
-            parser.error(f"--start {args.start} is after --end {args.end}")
-        return args.start, args.end
-    parser.error("give --date, or --start and --end")
+def days_problem(args: argparse.Namespace) -> str | None:
+    is_day, is_range = args.date is not None, args.start is not None and args.end is not None
+    if is_day == is_range or (is_day and (args.start or args.end)):
+        return "give --date, or --start and --end"
+    return range_problem(args)
 
 
 def missing_texts(events: DataFrame, embedded: DataFrame, rejected: DataFrame) -> DataFrame:
@@ -142,13 +138,13 @@ def write_tile(spark: SparkSession, warehouse: str, settings: Settings, run: Run
 
 
 def run(spark: SparkSession, args: argparse.Namespace) -> None:
-    first, last = days_of(arg_parser(), args)
+    first, last = args.date or args.start, args.date or args.end
     with recorded(spark, args.warehouse, args.config, JOB, args.run_id or new_run_id(JOB, last), first, last) as record:
         embed_days(spark, args.warehouse, args.config, record, first, last, args.retry_rejected)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    return run_main(arg_parser(), argv, run)
+    return run_main(arg_parser(), argv, run, days_problem)
 
 
 if __name__ == "__main__":

@@ -245,10 +245,10 @@ def to_quarantine(fated: DataFrame) -> DataFrame:
 def ingest_days(
     spark: SparkSession, warehouse: str, settings: Settings, run: Run, logs_root: str, mapping: LogMapping, days: Sequence[date]
 ) -> None:
-    """Reads the closed log days, at most window + 2 in a row, and writes each of the three tables in one commit."""
+    """Reads the closed log days, at most `most_days` in a row, and writes each of the three tables in one commit."""
     window = settings.fold.window_days
-    if len(days) > window + 2:
-        raise ValueError("the look-back for doubles covers at most window + 2 days at a time")
+    if len(days) > most_days(settings):
+        raise ValueError(f"{len(days)} days are more than the look-back for doubles covers at a time")
     logs.require_closed(spark, logs_root, days)
     first, last = days[0], days[-1]
     try:
@@ -269,6 +269,11 @@ def ingest_days(
             replace_days(spark, warehouse, behavior_events.TABLE, events, first, last)
     finally:
         fated.unpersist()
+
+
+def most_days(settings: Settings) -> int:
+    """Days read at once: doubles are looked for just as far in one night, so that a chunk decides like the nights in it."""
+    return settings.fold.window_days + 2
 
 
 def known_events(spark: SparkSession, warehouse: str, first: date, last: date, window: int) -> DataFrame:

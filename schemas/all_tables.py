@@ -38,3 +38,9 @@ ALL_TABLES: Final[tuple[Table, ...]] = (
     pipeline_runs.TABLE,
     erased_users.TABLE,
 )
+
+
+def tables_markdown() -> str:
+    """The text of docs/tables.md."""
+    head = "# Tables\n\nDelta tables under the warehouse, each in a folder of its name. Dates and times are UTC; vectors are lists of floats.\n"
+    return "\n".join([head, *(table.markdown() for table in ALL_TABLES)])

@@ -20,14 +20,21 @@ def table_path(warehouse: str, table: Table) -> str:
 
 
 def table_exists(spark: SparkSession, warehouse: str, table: Table) -> bool:
-    return DeltaTable.isDeltaTable(spark, table_path(warehouse, table))
+    return bool(DeltaTable.isDeltaTable(spark, table_path(warehouse, table)))
 
 
 def read_table(spark: SparkSession, warehouse: str, table: Table) -> DataFrame:
-    """The table's current rows; a table that was never written has none."""
-    if not table_exists(spark, warehouse, table):
-        return spark.createDataFrame([], table.spark_schema())
-    return spark.read.format("delta").load(table_path(warehouse, table))
+    """The table's rows as they are now; a table that was never written has none.
+
+    The version is pinned: a job's own write would otherwise show in frames that were made before it, and Spark would
+    compute what was persisted of them again.
+    """
+    version = table_version(spark, warehouse, table)
+    return spark.createDataFrame([], table.spark_schema()) if version is None else read_version(spark, warehouse, table, version)
+
+
+def read_version(spark: SparkSession, warehouse: str, table: Table, version: int) -> DataFrame:
+    return spark.read.format("delta").option("versionAsOf", version).load(table_path(warehouse, table))
 
 
 def open_table(spark: SparkSession, warehouse: str, table: Table) -> DeltaTable:
@@ -108,12 +115,13 @@ def _hashable(rows: DataFrame, name: str) -> Column:
 
 @contextmanager
 def noting(spark: SparkSession, note: Mapping[str, object]) -> Iterator[None]:
-    """Every commit inside carries the note as its userMetadata."""
-    spark.conf.set(_COMMIT_NOTE, json.dumps(note, sort_keys=True, default=str))
+    """Every commit inside carries the note as its userMetadata, added to the note outside."""
+    outer = spark.conf.get(_COMMIT_NOTE, "{}") or "{}"
+    spark.conf.set(_COMMIT_NOTE, json.dumps(json.loads(outer) | dict(note), sort_keys=True, default=str))
     try:
         yield
     finally:
-        spark.conf.unset(_COMMIT_NOTE)
+        spark.conf.set(_COMMIT_NOTE, outer)
 
 
 def _none(spark: SparkSession) -> Any:

@@ -3,10 +3,11 @@
 import argparse
 from collections.abc import Sequence
 from datetime import date, timedelta
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
-from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from jobs.io.shell import JobError, Parser, existing_folder
@@ -72,7 +73,7 @@ def read_days(spark: SparkSession, source: Source, folders: Sequence[str], root:
     if not files:
         empty = spark.createDataFrame([], _ddl(source))
         return empty.select("*", F.lit(None).cast("date").alias(LOG_DATE), *[F.lit("").alias(n) for n in (SOURCE_FILE, UNREADABLE)])
-    read = _read(spark, source, files)
+    read = read_files(spark, source, files)
     present = set(read.columns)
     missing = [F.lit(None).cast(ddl).alias(name) for name, ddl in source.columns.items() if name not in present]
     # Both spellings of one place: Spark gives file:///a/b, the argument was /a/b.
@@ -87,22 +88,18 @@ def read_days(spark: SparkSession, source: Source, folders: Sequence[str], root:
     )
 
 
-def source_columns(source: Source) -> list[Column]:
-    return [F.col(_quoted(name)) for name in source.columns]
-
-
-def _read(spark: SparkSession, source: Source, files: list[str]) -> DataFrame:
-    """The files with the source's own columns; what can't be parsed stands whole in UNREADABLE."""
+def read_files(spark: SparkSession, source: Source, files: Sequence[str]) -> DataFrame:
+    """The files with their own columns, those of text formats as the source declares them; what can't be parsed stands in UNREADABLE."""
     if source.format == "parquet":
         return spark.read.options(**source.options).parquet(*files)
     reader = spark.read.options(mode="PERMISSIVE", columnNameOfCorruptRecord=UNREADABLE).options(**source.options)
     if source.format == "json":
-        return reader.schema(f"{_ddl(source)}, {_quoted(UNREADABLE)} STRING").json(files)
+        return reader.schema(f"{_ddl(source)}, {_quoted(UNREADABLE)} STRING").json(list(files))
     # Columns go by the header's names, whatever their order; a file of the day with another header is an error.
     options = {"header": "true", "escape": '"', "enforceSchema": "false"} | source.options
-    header = spark.read.options(**options).csv(files).columns
+    header = spark.read.options(**options).csv(list(files)).columns
     schema = ", ".join(f"{_quoted(name)} STRING" for name in [*header, UNREADABLE])
-    return reader.options(**options).schema(schema).csv(files)
+    return reader.options(**options).schema(schema).csv(list(files))
 
 
 def data_files(spark: SparkSession, folder: str) -> list[str]:
@@ -114,11 +111,28 @@ def data_files(spark: SparkSession, folder: str) -> list[str]:
     return sorted(p.toString() for p in found if not p.getName().startswith(("_", ".")))
 
 
+def matching_files(spark: SparkSession, folder: str, pattern: str) -> list[str]:
+    """The files of a folder whose name fits the pattern; sorted."""
+    return [file for file in data_files(spark, folder) if fnmatch(file.rsplit("/", 1)[-1], pattern)]
+
+
+def folder_content(spark: SparkSession, folder: str) -> list[str]:
+    """Names of all that lies in a folder; empty where it is not there."""
+    path, fs = _hadoop(spark, folder)
+    return [str(status.getPath().getName()) for status in fs.listStatus(path)] if fs.exists(path) else []
+
+
+def copy_files(spark: SparkSession, files: Sequence[str], folder: str) -> None:
+    target, target_fs = _hadoop(spark, folder)
+    target_fs.mkdirs(target)
+    for file in files:
+        path, fs = _hadoop(spark, file)
+        spark._jvm.org.apache.hadoop.fs.FileUtil.copy(fs, path, target_fs, target, False, spark.sparkContext._jsc.hadoopConfiguration())  # type: ignore[union-attr]
+
+
 def day_folders(spark: SparkSession, folder: str) -> list[date]:
     """The days of the dt folders in a folder, in order."""
-    path, fs = _hadoop(spark, folder)
-    names = [s.getPath().getName() for s in fs.listStatus(path)] if fs.exists(path) else []
-    return sorted(date.fromisoformat(n[3:]) for n in names if n.startswith("dt=") and _is_day(n[3:]))
+    return sorted(date.fromisoformat(n[3:]) for n in folder_content(spark, folder) if n.startswith("dt=") and _is_day(n[3:]))
 
 
 def path_exists(spark: SparkSession, path: str) -> bool:
@@ -130,11 +144,6 @@ def touch(spark: SparkSession, path: str) -> None:
     """An empty file, with its folder."""
     hadoop_path, fs = _hadoop(spark, path)
     fs.create(hadoop_path, True).close()
-
-
-def make_folder(spark: SparkSession, path: str) -> None:
-    hadoop_path, fs = _hadoop(spark, path)
-    fs.mkdirs(hadoop_path)
 
 
 def move(spark: SparkSession, source: str, target: str) -> None:

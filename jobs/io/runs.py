@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 
-from pyspark.sql import SparkSession
+from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from jobs.io import delta
@@ -15,6 +15,8 @@ from jobs.io.shell import JobError, one_sentence, say
 from schemas import pipeline_runs
 from schemas.all_tables import ALL_TABLES
 from schemas.settings import CODE_VERSION, Settings
+
+PUBLISHER = "publish_run"
 
 
 @dataclass
@@ -98,7 +100,7 @@ def write_row(spark: SparkSession, warehouse: str, run: Run, status: str, messag
     delta.append(spark, warehouse, pipeline_runs.TABLE, spark.createDataFrame([row], pipeline_runs.TABLE.spark_schema()))
 
 
-def runs_table(spark: SparkSession, warehouse: str):  # type: ignore[no-untyped-def]
+def runs_table(spark: SparkSession, warehouse: str) -> DataFrame:
     return delta.read_table(spark, warehouse, pipeline_runs.TABLE)
 
 
@@ -109,8 +111,8 @@ def versions(spark: SparkSession, warehouse: str) -> dict[str, int]:
 
 
 @dataclass(frozen=True)
-class Publication:
-    """A published night or range, and the versions it shows."""
+class Span:
+    """The days a record covers, and the versions it names."""
 
     run_id: str
     first: date
@@ -118,31 +120,42 @@ class Publication:
     output_versions: dict[str, int]
 
 
-def publications(spark: SparkSession, warehouse: str) -> list[Publication]:
-    """What is published, oldest publication first. One row a night: small enough for the driver."""
-    rows = runs_table(spark, warehouse).where("status = 'published'").orderBy("ended", "run_id").collect()
-    return [Publication(r["run_id"], r["from_date"], r["date"], dict(r["output_versions"])) for r in rows]
+def recorded_spans(spark: SparkSession, warehouse: str, job: str, status: str) -> list[Span]:
+    """The job's records of that status, oldest first. A few rows a night: small enough for the driver."""
+    rows = runs_table(spark, warehouse).where((F.col("job") == job) & (F.col("status") == status)).orderBy("ended", "run_id").collect()
+    return [Span(r["run_id"], r["from_date"], r["date"], dict(r["output_versions"])) for r in rows]
 
 
-def first_hole(published: Sequence[Publication], first: date, last: date) -> date | None:
-    """The first day of first..last that nothing published covers."""
+def publications(spark: SparkSession, warehouse: str) -> list[Span]:
+    """What is published, oldest publication first."""
+    return recorded_spans(spark, warehouse, PUBLISHER, "published")
+
+
+def first_hole(covered: Sequence[Span], first: date, last: date) -> date | None:
+    """The first day of first..last that nothing covers."""
     day = first
     while day <= last:
-        cover = [p.last for p in published if p.first <= day <= p.last]
-        if not cover:
+        reach = [span.last for span in covered if span.first <= day <= span.last]
+        if not reach:
             return day
-        day = max(cover) + timedelta(days=1)
+        day = max(reach) + timedelta(days=1)
     return None
 
 
-def refuse_holes(published: Sequence[Publication], first: date, last: date, bootstrap: bool, first_day: date | None) -> None:
+def require_done(spark: SparkSession, warehouse: str, jobs: Sequence[str], first: date, last: date) -> None:
+    """Stops, with names, where a job has no record of having done one of the days."""
+    for job in jobs:
+        hole = first_hole(recorded_spans(spark, warehouse, job, "done"), first, last)
+        if hole is not None:
+            raise JobError(f"{job} has not done {hole}; run it first")
+
+
+def refuse_holes(published: Sequence[Span], first: date, last: date, bootstrap: bool, first_day: date | None) -> None:
     """Days fold onto a history without holes: stops, with the missing day's name, where first..last would leave one."""
     if not published:
         if bootstrap or first_day == first:
             return
-        raise JobError(
-            f"nothing before {first} is published in this warehouse; begin it with --bootstrap, fold.first_day or a backfill"
-        )
+        raise JobError(f"nothing before {first} is published in this warehouse; begin its history with --bootstrap, fold.first_day or a backfill")
     begin, end = min(p.first for p in published), max(p.last for p in published)
     if first > end:
         hole = first_hole(published, end + timedelta(days=1), first - timedelta(days=1))

@@ -11,7 +11,7 @@ from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 
 from jobs.io.session import open_session
-from schemas.settings import Settings, SettingsError, parse_settings
+from schemas.settings import Settings, SettingsError, SparkSettings, parse_settings
 
 EXIT_FAILED = 1
 EXIT_BAD_ARGUMENTS = 2
@@ -84,16 +84,29 @@ def run_name(text: str) -> str:
     return text
 
 
-def run_main(parser: Parser, argv: Sequence[str] | None, body: Callable[[SparkSession, argparse.Namespace], None]) -> int:
-    """Parses, opens the session, runs the body; the exit code is 0, 1 (failed) or 2 (bad arguments)."""
+def run_main(
+    parser: Parser,
+    argv: Sequence[str] | None,
+    body: Callable[[SparkSession, argparse.Namespace], None],
+    check: Callable[[argparse.Namespace], str | None] = lambda args: None,
+) -> int:
+    """Parses, checks the arguments together, opens the session, runs the body; exits 0, 1 (failed) or 2 (bad arguments)."""
     args = parser.parse_args(argv)
-    with open_session(parser.prog, args.config.spark) as spark:
+    if problem := check(args):
+        parser.error(problem)
+    settings = args.config.spark if "config" in args else SparkSettings()
+    with open_session(parser.prog, settings) as spark:
         try:
             body(spark, args)
         except JobError as error:
             print(f"{parser.prog}: {error}", file=sys.stderr)
             return EXIT_FAILED
     return 0
+
+
+def range_problem(args: argparse.Namespace) -> str | None:
+    """What is wrong with --start and --end, None where nothing is."""
+    return f"--start {args.start} is after --end {args.end}" if args.start and args.end and args.start > args.end else None
 
 
 def one_sentence(error: BaseException) -> str:

@@ -1,0 +1,57 @@
+"""Runs the chain over a range of days: ingest in chunks, then embed and fold the whole range, and publish once.
+
+Every day of the range must be there and closed; an empty day is an empty folder with _SUCCESS. Until the range is published
+nothing of it shows to readers, and a killed backfill, started again, goes on after its last finished chunk. A range may lie
+before days that are there already: their users are replayed to the end.
+
+    python -m jobs.backfill_profiles --logs DIR --start D --end D --warehouse URI [--mapping FILE]
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from pyspark.sql import SparkSession
+
+from jobs import ingest_events
+from jobs.io import logs
+from jobs.io.runs import publications, recorded, recorded_spans, refuse_holes
+from jobs.io.shell import Parser, iso_day, job_parser, range_problem, run_main, say
+from jobs.run_night import chunks, embed_fold_publish, ingest_chunk
+
+JOB = "backfill_profiles"
+
+
+def arg_parser() -> Parser:
+    parser = job_parser(JOB, __doc__)
+    logs.add_logs(parser)
+    parser.add_argument("--start", required=True, type=iso_day, metavar="D", help="first log day")
+    parser.add_argument("--end", required=True, type=iso_day, metavar="D", help="last log day")
+    return parser
+
+
+def run(spark: SparkSession, args: argparse.Namespace) -> None:
+    published = publications(spark, args.warehouse)
+    refuse_holes(published, args.start, args.end, bootstrap=True, first_day=None)
+    logs.require_closed(spark, args.logs, logs.days_between(args.start, args.end))
+    # The same range under the same settings is the same run: that is how a killed one is found again.
+    run_id = args.run_id or f"{JOB}-{args.start}-{args.end}-{args.config.config_hash()}"
+    is_resumed = all(span.run_id != run_id for span in published)
+    done = [span for span in recorded_spans(spark, args.warehouse, ingest_events.JOB, "done") if is_resumed and span.run_id == run_id]
+    with recorded(spark, args.warehouse, args.config, JOB, run_id, args.start, args.end):
+        parts = chunks(args.start, args.end, args.config)
+        for number, days in enumerate(parts, 1):
+            if any(span.first == days[0] and span.last == days[-1] for span in done):
+                say(f"{JOB}: chunk {number} of {len(parts)} ({days[0]}..{days[-1]}) was ingested before the last stop")
+                continue
+            say(f"{JOB}: chunk {number} of {len(parts)} ({days[0]}..{days[-1]})")
+            ingest_chunk(spark, args.warehouse, args.config, run_id, args.logs, args.mapping, days)
+        embed_fold_publish(spark, args.warehouse, args.config, run_id, args.start, args.end)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    return run_main(arg_parser(), argv, run, range_problem)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

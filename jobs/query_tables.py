@@ -1,0 +1,66 @@
+"""Answers one SQL query over the published tables, without Spark: what an analyst sees, in a terminal.
+
+Every table stands under its name, at the version that the last publication names.
+
+    python -m jobs.query_tables --warehouse DIR "SELECT reason, count(*) FROM quarantined_events GROUP BY reason"
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+import pyarrow as pa
+from deltalake import DeltaTable, QueryBuilder
+
+from jobs.io.shell import EXIT_FAILED, Parser, folder_uri
+from schemas import pipeline_runs
+from schemas.all_tables import ALL_TABLES
+
+JOB = "query_tables"
+ROWS_SHOWN = 100
+
+
+def arg_parser() -> Parser:
+    parser = Parser(prog=JOB, description=(__doc__ or "").split("\n\n")[0])
+    parser.add_argument("--warehouse", required=True, type=folder_uri, help="folder or address of the Delta tables")
+    parser.add_argument("sql", help="the query; tables stand under their names")
+    return parser
+
+
+def published_versions(warehouse: str) -> dict[str, int]:
+    """The versions that the last publication names; empty where nothing is published."""
+    path = f"{warehouse}/{pipeline_runs.TABLE.name}"
+    if not DeltaTable.is_deltatable(path):
+        return {}
+    newest = "SELECT output_versions FROM runs WHERE status = 'published' ORDER BY ended DESC LIMIT 1"
+    rows = pa.table(QueryBuilder().register("runs", DeltaTable(path)).execute(newest)).to_pylist()
+    return dict(rows[0]["output_versions"]) if rows else {}
+
+
+def answer(warehouse: str, versions: dict[str, int], sql: str) -> pa.Table:
+    tables = QueryBuilder().register(pipeline_runs.TABLE.name, DeltaTable(f"{warehouse}/{pipeline_runs.TABLE.name}"))
+    for table in ALL_TABLES:
+        if table.name in versions:
+            tables = tables.register(table.name, DeltaTable(f"{warehouse}/{table.name}", version=versions[table.name]))
+    return pa.table(tables.execute(sql))
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    args = arg_parser().parse_args(argv)
+    versions = published_versions(args.warehouse)
+    if not versions:
+        print(f"{JOB}: nothing is published in {args.warehouse}", file=sys.stderr)
+        return EXIT_FAILED
+    try:
+        result = answer(args.warehouse, versions, args.sql)
+    except Exception as error:  # the query engine raises plain Exceptions of many kinds
+        print(f"{JOB}: {' '.join(str(error).split())}", file=sys.stderr)
+        return EXIT_FAILED
+    print(result.slice(0, ROWS_SHOWN).to_pandas().to_string(index=False))
+    if result.num_rows > ROWS_SHOWN:
+        print(f"... and {result.num_rows - ROWS_SHOWN:,} rows more")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

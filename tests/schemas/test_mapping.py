@@ -1,0 +1,117 @@
+"""Log mappings: the shipped ones and the documented examples are sound, and a mistake is answered by one sentence."""
+
+import re
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from schemas.mapping import EVENT_FIELDS, ITEM_FIELDS, MappingError, parse_mapping, shipped_mapping, shipped_names
+
+LOGS_PAGE = (Path(__file__).resolve().parents[2] / "docs" / "logs.md").read_text(encoding="utf-8")
+EXAMPLES = re.findall(r"^```yaml\n(.*?)^```$", LOGS_PAGE, re.MULTILINE | re.DOTALL)
+SOUND: dict[str, Any] = {
+    "source": {"format": "csv", "columns": {"who": "string", "at": "string", "what": "string"}},
+    "fields": {"user_id": "who", "event_ts": "CAST(at AS TIMESTAMP)", "event_type": "'view'", "item_id": "what"},
+}
+ITEM_SOURCE: dict[str, Any] = {"format": "csv", "columns": {"what": "string", "name": "string"}}
+
+
+def with_change(*path: str, value: Any = None) -> str:
+    """The sound mapping with one value set, or taken away where it is None."""
+    mapping = deepcopy(SOUND)
+    part = mapping
+    for key in path[:-1]:
+        part = part.setdefault(key, {})
+    if value is None:
+        del part[path[-1]]
+    else:
+        part[path[-1]] = value
+    return yaml.safe_dump(mapping)
+
+
+def test_the_mapping_the_mistakes_are_made_in_is_sound():
+    assert parse_mapping(yaml.safe_dump(SOUND), "my.yaml").fields == SOUND["fields"]
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (with_change("fields", "colour", value="what"), "unknown field 'colour'"),
+        (with_change("fields", "user_id"), "fields must give user_id"),
+        (with_change("fields", "event_ts"), "fields must give event_ts"),
+        (with_change("fields", "event_type"), "fields must give event_type"),
+        (with_change("fields", "item_id"), "fields must give item_id or text"),
+        (with_change("fields", "text", value=5), "fields.text: "),
+        (with_change("fields"), "fields: "),
+        (with_change("source"), "source: "),
+        (with_change("source", "columns"), "source.columns: "),
+        (with_change("source", "columns", value={}), "source.columns: "),
+        (with_change("source", "format", value="xml"), "source.format: "),
+        (with_change("source", "colums", value={}), "unknown key 'source.colums'"),
+        (with_change("filters", value="true"), "unknown key 'filters'"),
+        (with_change("zone", value="Europe/Londonium"), "zone 'Europe/Londonium' is not in the time zone database"),
+        (with_change("zone", value="../../etc/passwd"), "is not in the time zone database"),
+        (with_change("rating_min", value=1), "rating_min must be below rating_max"),
+        (with_change("rating_min", value=5), "rating_min must be below rating_max"),
+        (with_change("rating_max", value=float("nan")), "rating_min must be below rating_max"),
+        (with_change("items", value={"source": ITEM_SOURCE, "fields": {"title": "name"}}), "fields must give item_id"),
+        (with_change("items", value={"source": ITEM_SOURCE, "fields": {"item_id": "what", "rating": "1"}}), "unknown field 'rating'"),
+        (with_change("items", value={"fields": {"item_id": "what"}}), "items.source: "),
+        ("source: {", "is not readable YAML"),
+        ("!!python/object:os.system {}", "is not readable YAML"),
+        ("- source", "must hold source and fields"),
+        ("", "must hold source and fields"),
+    ],
+)
+def test_a_mistake_is_answered_by_one_sentence_that_names_the_file(text, says):
+    with pytest.raises(MappingError) as caught:
+        parse_mapping(text, "my.yaml")
+    sentence = str(caught.value)
+    assert sentence.startswith("my.yaml") and says in sentence and "\n" not in sentence
+
+
+def test_an_offset_can_not_be_given_beside_a_zone():
+    mapping = SOUND | {"zone": "Europe/London", "fields": SOUND["fields"] | {"utc_offset_min": "60"}}
+    with pytest.raises(MappingError, match="utc_offset_min follows from zone"):
+        parse_mapping(yaml.safe_dump(mapping), "my.yaml")
+
+
+def test_reader_options_are_given_to_the_reader_as_text():
+    options = parse_mapping(with_change("source", "options", value={"header": True, "multiLine": False, "maxColumns": 9}), "my.yaml").source.options
+    assert options == {"header": "true", "multiLine": "false", "maxColumns": "9"}
+
+
+def test_three_mappings_ship():
+    assert shipped_names() == ["canonical", "movielens", "online_retail"]
+
+
+@pytest.mark.parametrize("name", shipped_names())
+def test_a_shipped_mapping_parses(name):
+    text = shipped_mapping(name)
+    assert text is not None
+    assert parse_mapping(text, name).fields
+
+
+def test_the_canonical_mapping_gives_every_field_under_its_own_name():
+    mapping = parse_mapping(shipped_mapping("canonical") or "", "canonical")
+    assert set(mapping.fields) == set(EVENT_FIELDS)
+    # utc_offset_min is no column of the log: it stands in the time's offset.
+    assert set(mapping.source.columns) == set(EVENT_FIELDS) - {"utc_offset_min"}
+
+
+@pytest.mark.parametrize("name", ["../mapping", "../log_mappings/canonical", "canonical.yaml", "/etc/passwd", "log_mappings", ".", "..", "", "nosuch"])
+def test_only_a_shipped_name_is_read_as_one(name):
+    assert shipped_mapping(name) is None
+
+
+@pytest.mark.parametrize("text", EXAMPLES)
+def test_a_documented_mapping_parses(text):
+    assert parse_mapping(text, "docs/logs.md").fields
+
+
+def test_the_page_on_logs_names_every_field_and_shipped_mapping():
+    assert EXAMPLES
+    assert [name for name in [*EVENT_FIELDS, *ITEM_FIELDS, *shipped_names()] if f"`{name}`" not in LOGS_PAGE] == []

@@ -1,0 +1,143 @@
+"""The settings: a mistake is answered by one sentence, and only what gives profiles their meaning changes fold_hash."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from schemas.settings import EngineSettings, FoldSettings, Settings, SettingsError, SparkSettings, StoreSettings, default_yaml, parse_settings
+
+DOCUMENTED = Path(__file__).resolve().parents[2] / "docs" / "settings.yaml"
+MODEL = "a-model-0123456789ab"
+
+# For each field a value that is not its default.
+OTHER: dict[str, dict[str, Any]] = {
+    "engine": {
+        "kind": "hash",
+        "model": "models/e5-small",
+        "dtype": "float32",
+        "pooling": "CLS",
+        "prefix": "query: ",
+        "max_tokens": 128,
+        "dimensions": 64,
+        "hash_dimensions": 32,
+        "tile_texts": 100,
+        "batch_texts": 10,
+        "partitions": 2,
+        "threads": 1,
+    },
+    "fold": {
+        "gate": "mean",
+        "relevance": "resist",
+        "alpha": 0.1,
+        "k_min": 0.4,
+        "k_max": 0.9,
+        "max_day_share": 0.7,
+        "daily_cap": 10,
+        "type_weights": {"view": 1.0},
+        "default_type_weight": 0.1,
+        "opinion_floor": 0.5,
+        "negative_where": "rating < 0.5",
+        "facets": [{"name": "at_home", "where": "place = 'home'"}],
+        "sentiment_key": "polarity-0123456789ab",
+        "window_days": 3,
+        "first_day": "2025-03-03",
+    },
+    "store": {"user_buckets": 8},
+    "spark": {"shuffle_partitions": 4, "driver_memory": "4g"},
+}
+CHANGES = [(section, key) for section, values in OTHER.items() for key in values]
+WITHOUT_MEANING = {("fold", "window_days"), ("fold", "first_day")}
+
+
+def changed(section: str, key: str) -> Settings:
+    return Settings.model_validate({section: {key: OTHER[section][key]}})
+
+
+def problem(text: str) -> str:
+    """The sentence that answers a faulty file."""
+    with pytest.raises(SettingsError) as caught:
+        parse_settings(text, "my.yaml")
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("fould: {}", "unknown key 'fould'"),
+        ("fold: {alfa: 0.1}", "unknown key 'fold.alfa'"),
+        ("fold: {facets: [{name: evening, were: 'true'}]}", "unknown key 'fold.facets.0.were'"),
+        ("fold: [", "is not readable YAML"),
+        ("fold:\n\talpha: 0.1", "is not readable YAML"),
+        ("!!python/object:os.system {}", "is not readable YAML"),
+        ("- fold", "not a list"),
+        ("fold", "not a str"),
+        ("fold: {k_min: 0.9, k_max: 0.6}", "k_min is above k_max"),
+        ("fold: {alpha: 1.5}", "fold.alpha: "),
+        ("fold: {alpha: .nan}", "fold.alpha: "),
+        ("fold: {gate: best}", "fold.gate: "),
+        ("fold: {first_day: someday}", "fold.first_day: "),
+        ("fold: {type_weights: {view: -1}}", "type weights"),
+        ("fold: {type_weights: {view: 0}, default_type_weight: 0}", "type weights"),
+        ("fold: {facets: [{name: main, where: 'true'}]}", "facet names"),
+        ("fold: {facets: [{name: Evening, where: 'true'}]}", "fold.facets.0.name: "),
+        ("fold: {facets: [{name: a, where: x}, {name: a, where: y}]}", "facet names"),
+        ("spark: {driver_memory: much}", "spark.driver_memory: "),
+        ("store: {user_buckets: 0}", "store.user_buckets: "),
+    ],
+)
+def test_a_mistake_is_answered_by_one_sentence_that_names_file_and_key(text, says):
+    sentence = problem(text)
+    assert sentence.startswith("my.yaml") and says in sentence and "\n" not in sentence
+
+
+def test_an_empty_file_means_the_defaults():
+    assert parse_settings("", "my.yaml") == parse_settings("# nothing yet\n", "my.yaml") == Settings()
+
+
+def test_a_file_needs_only_the_keys_it_changes():
+    settings = parse_settings("fold: {alpha: 0.5}", "my.yaml")
+    assert settings.fold.alpha == 0.5
+    assert settings.model_copy(update={"fold": FoldSettings()}) == Settings()
+
+
+def test_the_documented_settings_are_the_defaults():
+    text = DOCUMENTED.read_text(encoding="utf-8")
+    assert text == default_yaml(), "run `make docs`"
+    assert parse_settings(text, "docs/settings.yaml") == Settings()
+
+
+@pytest.mark.parametrize("section", [EngineSettings, FoldSettings, StoreSettings, SparkSettings])
+def test_every_setting_says_what_it_is(section):
+    assert [name for name, field in section.model_fields.items() if not field.description] == []
+
+
+def test_the_hashes_are_tried_with_every_field():
+    sections = {name: set(getattr(Settings(), name).model_dump()) for name in Settings.model_fields}
+    assert {section: set(values) for section, values in OTHER.items()} == sections
+
+
+@pytest.mark.parametrize(("section", "key"), CHANGES)
+def test_every_field_changes_the_config_hash(section, key):
+    assert changed(section, key).config_hash() != Settings().config_hash()
+
+
+@pytest.mark.parametrize(("section", "key"), CHANGES)
+def test_only_what_gives_profiles_their_meaning_changes_the_fold_hash(section, key):
+    means_something = section == "fold" and (section, key) not in WITHOUT_MEANING
+    assert (changed(section, key).fold_hash(MODEL) != Settings().fold_hash(MODEL)) == means_something
+
+
+def test_another_model_has_another_fold_hash():
+    assert Settings().fold_hash(MODEL) != Settings().fold_hash("another-model-0123456789ab")
+
+
+def test_no_two_changes_share_a_hash():
+    hashes = [changed(section, key).config_hash() for section, key in CHANGES]
+    assert len(set(hashes)) == len(hashes)
+
+
+def test_the_order_and_spelling_of_a_file_change_no_hash():
+    one = parse_settings("fold: {k_max: 0.9, type_weights: {view: 1, cart: 2}}", "one.yaml")
+    other = parse_settings("fold: {type_weights: {cart: 2.0, view: 1.0}, k_max: 0.90}", "other.yaml")
+    assert one.config_hash() == other.config_hash() and one.fold_hash(MODEL) == other.fold_hash(MODEL)

@@ -1,0 +1,277 @@
+"""One set of tests for every declared table: what the design names, what Delta makes of it, and that the checks bite."""
+
+import importlib
+import json
+import re
+from collections.abc import Iterator
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pyspark.sql import SparkSession
+from pyspark.sql import types as T
+from pyspark.sql.pandas.types import from_arrow_schema
+
+from jobs.io import delta
+from schemas import behavior_events, catalogue_stats, text_embeddings
+from schemas.all_tables import ALL_TABLES, tables_markdown
+from schemas.table import VECTOR, Table
+
+ROOT = Path(__file__).resolve().parents[2]
+STATE = """user_id facet as_of_date user_bucket model_key fold_hash event_count weight_sum gain_sum gain_sq_sum last_event_ts last_event_id
+           previous_as_of_date? events_digest drift? contributions vector"""
+# The contract with readers, written down a second time so that no column changes unnoticed; `?` may be null.
+CONTRACT = {
+    "behavior_events": """event_id user_id user_bucket event_ts event_date log_date utc_offset_min? event_type item_id? text? text_key? rating?
+        value? retracts_event_id? place? device? session_id? lat? lon? companions? extra? source_file ordinal""",
+    "quarantined_events": "log_date source_file record_hash ordinal raw line? reason message",
+    "items": "item_id title? text? text_key? attributes? first_seen_date valid_from",
+    "text_embeddings": "text_key model_key dim token_count truncated engine dtype created_run vector",
+    "rejected_texts": "text_key model_key reason message",
+    "text_sentiments": "text_key sentiment_key polarity",
+    "profile_states": STATE,
+    "user_profiles": STATE,
+    "catalogue_stats": "as_of_date model_key item_count mean_vector",
+    "ranking_models": "version kind trained_to parameters metrics artefact_path",
+    "recommendations": "as_of_date user_id facet rank item_id score content collaborative popularity because",
+    "profile_texts": "as_of_date user_id text sentences writer",
+    "check_results": "run_id rule level value? passed",
+    "pipeline_runs": """run_id job attempt status date from_date started ended? input_versions output_versions counts seconds code_version
+        fold_hash? config_hash message?""",
+    "erased_users": "user_hmac date",
+}
+KEYS = {
+    "behavior_events": "event_id",
+    "quarantined_events": "source_file record_hash ordinal",
+    "items": "item_id valid_from",
+    "text_embeddings": "text_key model_key",
+    "rejected_texts": "text_key model_key",
+    "text_sentiments": "text_key sentiment_key",
+    "profile_states": "user_id facet as_of_date",
+    "user_profiles": "user_id facet",
+    "catalogue_stats": "as_of_date model_key",
+    "ranking_models": "version",
+    "recommendations": "as_of_date user_id facet rank",
+    "profile_texts": "as_of_date user_id",
+    "check_results": "run_id rule",
+    "pipeline_runs": "run_id job attempt status",
+    "erased_users": "user_hmac",
+}
+PARTITIONS = {
+    "behavior_events": "log_date",
+    "quarantined_events": "log_date",
+    "text_embeddings": "model_key",
+    "profile_states": "as_of_date",
+}
+# Who, what they did and what it said: never to be read from a table's statistics.
+NEVER_IN_STATISTICS = {"user_id", "event_id", "text", "title", "raw", "message", "session_id", "lat", "lon", "place", "last_event_id", "user_hmac"}
+
+each_table = pytest.mark.parametrize("table", ALL_TABLES, ids=lambda table: table.name)
+Log = dict[str, Any]
+
+
+def actions(folder: str, version: int = 0) -> Log:
+    """The actions of one commit, by kind, as any Delta reader finds them."""
+    lines = (Path(folder) / "_delta_log" / f"{version:020}.json").read_text(encoding="utf-8").splitlines()
+    return {kind: content for line in lines for kind, content in json.loads(line).items()}
+
+
+@pytest.fixture(scope="module")
+def created(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Log]:
+    """The first commit of every table, created as declared."""
+    folder = str(tmp_path_factory.mktemp("declared"))
+    for table in ALL_TABLES:
+        spark.sql(table.ddl(f"{folder}/{table.name}"))
+    return {table.name: actions(f"{folder}/{table.name}") for table in ALL_TABLES}
+
+
+# ---- as declared
+
+
+def test_every_declared_table_is_listed_once():
+    modules = [importlib.import_module(f"schemas.{path.stem}") for path in sorted((ROOT / "schemas").glob("[!_]*.py"))]
+    declared = {module.__name__.removeprefix("schemas."): module.TABLE for module in modules if hasattr(module, "TABLE")}
+    assert {name: table.name for name, table in declared.items()} == {name: name for name in declared}
+    assert len(ALL_TABLES) == len(declared) and {id(table) for table in ALL_TABLES} == {id(table) for table in declared.values()}
+
+
+def test_the_contract_speaks_of_every_table():
+    assert set(CONTRACT) == set(KEYS) == {table.name for table in ALL_TABLES}
+
+
+@each_table
+def test_a_table_has_the_columns_of_the_contract(table):
+    assert [f"{c.name}{'?' if c.nullable else ''}" for c in table.columns] == CONTRACT[table.name].split()
+
+
+@each_table
+def test_a_table_has_the_key_of_the_contract(table):
+    assert table.key == tuple(KEYS[table.name].split())
+
+
+@each_table
+def test_a_table_has_the_partitions_of_the_contract(table):
+    if table.name in PARTITIONS:
+        assert table.partition_by == tuple(PARTITIONS[table.name].split())
+
+
+@each_table
+def test_names_are_snake_case_and_differ(table):
+    names = [table.name, *table.names, *(check.name for check in table.checks)]
+    assert [name for name in names if not re.fullmatch(r"[a-z][a-z0-9]*(_[a-z0-9]+)*", name)] == []
+    assert len(set(table.names)) == len(table.names)
+
+
+@each_table
+def test_the_table_and_each_of_its_columns_say_what_they_hold(table):
+    assert table.comment.endswith(".")
+    assert [column.name for column in table.columns if not column.comment.strip()] == []
+    # They stand in the cells of a Markdown table.
+    assert [column.name for column in table.columns if set("|\n") & set(column.comment)] == []
+
+
+@each_table
+def test_keys_and_partitions_are_columns_that_are_never_null(table):
+    assert table.key
+    given = {column.name for column in table.columns if not column.nullable}
+    assert {*table.key, *table.partition_by} <= given
+
+
+@each_table
+def test_a_vector_is_the_last_column_and_is_checked(table):
+    vectors = [column.name for column in table.columns if column.type == VECTOR]
+    assert vectors in ([], table.names[-1:])
+    assert {f"{name}_{rule}" for name in vectors for rule in ("finite", "not_zero")} <= {check.name for check in table.checks}
+
+
+@each_table
+def test_statistics_tell_nothing_private(table):
+    statistics = set(table.properties()["delta.dataSkippingStatsColumns"].split(",")) - {""}
+    assert statistics <= set(table.names)
+    hidden = {c.name for c in table.columns if c.private or isinstance(c.type, T.ArrayType | T.MapType | T.StructType)}
+    assert statistics & (hidden | NEVER_IN_STATISTICS) == set()
+
+
+# ---- as Delta has it
+
+
+@each_table
+def test_delta_has_the_columns_as_declared(table, created):
+    schema = T.StructType.fromJson(json.loads(created[table.name]["metaData"]["schemaString"]))
+    # Compares names, types, nullability and comments.
+    assert schema == table.spark_schema()
+    assert [field.metadata["comment"] for field in schema.fields] == [column.comment for column in table.columns]
+
+
+@each_table
+def test_delta_has_partitions_comment_checks_and_properties_as_declared(table, created):
+    made = created[table.name]["metaData"]
+    assert made["partitionColumns"] == list(table.partition_by)
+    assert made["description"] == table.comment
+    assert made["configuration"] == table.properties()
+    assert {f"delta.constraints.{check.name}": check.sql for check in table.checks}.items() <= made["configuration"].items()
+
+
+@each_table
+def test_any_reader_can_read_the_table(table, created):
+    protocol = created[table.name]["protocol"]
+    assert protocol["minReaderVersion"] == 1
+    assert protocol["minWriterVersion"] <= 3  # 2: append only and NOT NULL; 3: CHECK
+    assert "readerFeatures" not in protocol and "writerFeatures" not in protocol
+
+
+@each_table
+def test_a_table_is_created_once(table, spark, warehouse):
+    for _ in range(2):
+        delta.open_table(spark, warehouse, table)
+    spark.sql(table.ddl(delta.table_path(warehouse, table)))
+    assert delta.table_version(spark, warehouse, table) == 0
+
+
+# ---- in Arrow
+
+
+@each_table
+def test_arrow_has_the_columns_as_spark_has_them(table, spark):
+    arrow = table.arrow_schema()
+    assert [(field.name, field.nullable) for field in arrow] == [(column.name, column.nullable) for column in table.columns]
+    declared = [(field.name, field.dataType) for field in table.spark_schema()]
+    assert [(field.name, field.dataType) for field in from_arrow_schema(arrow)] == declared
+    assert [(field.name, field.dataType) for field in spark.createDataFrame(arrow.empty_table()).schema] == declared
+
+
+# ---- on writing
+
+
+def embedding(vector: list[float | None], dim: int = 3) -> tuple[Any, ...]:
+    return ("0" * 64, "a-model", dim, 5, False, "hash", "float32", "a-run", vector)
+
+
+def rows_of(spark: SparkSession, table: Table, *rows: tuple[Any, ...]) -> Any:
+    nullable = T.StructType([T.StructField(c.name, c.type) for c in table.columns])
+    return spark.createDataFrame(list(rows), nullable)
+
+
+@pytest.fixture(scope="module")
+def embeddings(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A warehouse whose text_embeddings holds one sound vector."""
+    warehouse = str(tmp_path_factory.mktemp("embeddings"))
+    delta.append(spark, warehouse, text_embeddings.TABLE, rows_of(spark, text_embeddings.TABLE, embedding([0.6, 0.0, -0.8])))
+    yield warehouse
+    assert delta.read_table(spark, warehouse, text_embeddings.TABLE).count() == 1
+
+
+@pytest.mark.parametrize(
+    ("vector", "check"),
+    [
+        ([0.1, float("nan"), 0.1], "vector_finite"),
+        ([0.1, float("inf"), 0.1], "vector_finite"),
+        ([0.1, float("-inf"), 0.1], "vector_finite"),
+        ([0.1, None, 0.1], "vector_finite"),
+        ([0.0, 0.0, 0.0], "vector_not_zero"),
+        ([0.0, -0.0, 0.0], "vector_not_zero"),
+        ([0.1, 0.1], "vector_has_dim"),
+    ],
+    ids=["nan", "inf", "minus_inf", "null", "zero", "minus_zero", "wrong_size"],
+)
+def test_an_unsound_vector_is_refused_by_its_check(spark, embeddings, vector, check):
+    with pytest.raises(Exception, match=f"(?i){check}"):
+        delta.append(spark, embeddings, text_embeddings.TABLE, rows_of(spark, text_embeddings.TABLE, embedding(vector)))
+
+
+def test_an_empty_vector_is_refused(spark, embeddings):
+    with pytest.raises(Exception, match="(?i)vector_not_zero"):
+        delta.append(spark, embeddings, text_embeddings.TABLE, rows_of(spark, text_embeddings.TABLE, embedding([], dim=0)))
+
+
+def test_a_missing_vector_is_refused(spark, embeddings):
+    with pytest.raises(Exception, match="(?i)not.null"):
+        delta.append(spark, embeddings, text_embeddings.TABLE, rows_of(spark, text_embeddings.TABLE, embedding(None)))  # type: ignore[arg-type]
+
+
+def test_a_mean_of_no_length_is_refused(spark, warehouse):
+    row = (date(2025, 3, 3), "a-model", 2, [0.0, 0.0])
+    with pytest.raises(Exception, match="(?i)mean_vector_not_zero"):
+        delta.append(spark, warehouse, catalogue_stats.TABLE, rows_of(spark, catalogue_stats.TABLE, row))
+
+
+def test_what_is_written_of_a_user_stays_out_of_the_log(spark, warehouse):
+    table = behavior_events.TABLE
+    event = {name: None for name in table.names} | {
+        "event_id": "secret-event", "user_id": "secret-user", "user_bucket": 3, "event_ts": datetime(2025, 3, 3, 12, tzinfo=UTC),
+        "event_date": date(2025, 3, 3), "log_date": date(2025, 3, 3), "event_type": "view", "item_id": "secret-item", "text": "secret text",
+        "text_key": "5ec4e7", "place": "secret place", "lat": 12.3456, "companions": ["secret friend"], "extra": {"secret": "1"},
+        "source_file": "dt=2025-03-03/secret-name.jsonl", "ordinal": 0,
+    }  # fmt: skip
+    delta.append(spark, warehouse, table, rows_of(spark, table, tuple(event.values())))
+    statistics = actions(delta.table_path(warehouse, table), 1)["add"]["stats"]
+    assert json.loads(statistics)["minValues"].keys() >= {"user_bucket", "event_date"}
+    assert not re.search("secret|5ec4e7|12.3456", statistics)
+
+
+# ---- as documented
+
+
+def test_the_documented_tables_are_the_declared_ones():
+    assert (ROOT / "docs" / "tables.md").read_text(encoding="utf-8") == tables_markdown(), "run `make docs`"
