@@ -66,7 +66,7 @@ def problem(text: str) -> str:
     [
         ("fould: {}", "unknown key 'fould'"),
         ("fold: {alfa: 0.1}", "unknown key 'fold.alfa'"),
-        ("fold: {facets: [{name: evening, were: 'true'}]}", "unknown key 'fold.facets.0.were'"),
+        ("fold: {facets: [{name: evening, where: 'true', when: x}]}", "unknown key 'fold.facets.0.when'"),
         ("fold: [", "is not readable YAML"),
         ("fold:\n\talpha: 0.1", "is not readable YAML"),
         ("!!python/object:os.system {}", "is not readable YAML"),
