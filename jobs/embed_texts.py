@@ -95,7 +95,9 @@ def engine_workers(spark: SparkSession) -> Iterator[None]:
         del environment["NIGHTFOLD_WORKERS"]
 
 
-def embed_days(spark: SparkSession, warehouse: str, settings: Settings, run: Run, first: date, last: date, retry_rejected: bool = False) -> None:
+def embed_days(
+    spark: SparkSession, warehouse: str, settings: Settings, run: Run, first: date, last: date, retry_rejected: bool = False
+) -> None:
     """Embeds what the events of the log days lack; counts texts reused, embedded and rejected."""
     model_key = model_key_of(settings.engine)
     of_model = F.col("model_key") == model_key
@@ -116,7 +118,10 @@ def embed_days(spark: SparkSession, warehouse: str, settings: Settings, run: Run
             write_tile(spark, warehouse, settings, run, model_key, missing.where(tile_of(tiles) == tile))
             done = run.counts["embedded"] + run.counts["rejected"]
             speed = done / (time.monotonic() - began)
-            say(f"{JOB}: tile {tile + 1} of {tiles}, {done:,} of {count:,} texts, {speed:,.0f} texts/s, {(count - done) / speed:,.0f} s left")
+            left = (count - done) / speed
+            say(
+                f"{JOB}: tile {tile + 1} of {tiles}, {done:,} of {count:,} texts, {speed:,.0f} texts/s, {left:,.0f} s left"
+            )
     missing.unpersist()
 
 

@@ -48,9 +48,7 @@ def arg_parser() -> Parser:
 # ---- pure: events to what is folded
 
 
-def mark_events(
-    events: DataFrame, embedded: DataFrame, rejected: DataFrame, sentiments: DataFrame, fold: FoldSettings
-) -> DataFrame:
+def mark_events(events: DataFrame, embedded: DataFrame, rejected: DataFrame, sentiments: DataFrame, fold: FoldSettings) -> DataFrame:
     """Every event with its fate and, where it is folded, its weight in (0, 1] and its facets.
 
     embedded, rejected: text_key of the model's vectors and refusals; sentiments: text_key, polarity. A pure function of all
@@ -205,7 +203,9 @@ def fold_days(spark: SparkSession, warehouse: str, settings: Settings, run: Run,
     of_model = F.col("model_key") == model_key
     embeddings = delta.read_table(spark, warehouse, text_embeddings.TABLE).where(of_model)
     rejected = delta.read_table(spark, warehouse, rejected_texts.TABLE).where(of_model)
-    sentiments = delta.read_table(spark, warehouse, text_sentiments.TABLE).where(F.col("sentiment_key").eqNullSafe(F.lit(fold.sentiment_key)))
+    sentiments = delta.read_table(spark, warehouse, text_sentiments.TABLE).where(
+        F.col("sentiment_key").eqNullSafe(F.lit(fold.sentiment_key))
+    )
     arrived = F.col("log_date").between(first - window - timedelta(days=1), horizon + window)
     events = delta.read_table(spark, warehouse, behavior_events.TABLE).where(arrived)
     in_reach = F.col("event_date").between(first - window, horizon)
@@ -244,7 +244,10 @@ def fold_days(spark: SparkSession, warehouse: str, settings: Settings, run: Run,
 def count_fates(marked: DataFrame, first: date, last: date) -> dict[str, int]:
     """Events of the days by fate: stored = the sum of the others (law 2). Stops where a text was never embedded."""
     in_days = F.col("event_date").between(first, last)
-    found = {r["fate"]: (r["n"], r["reached"]) for r in marked.groupBy("fate").agg(F.count_if(in_days).alias("n"), F.count("*").alias("reached")).collect()}
+    found = {
+        r["fate"]: (r["n"], r["reached"])
+        for r in marked.groupBy("fate").agg(F.count_if(in_days).alias("n"), F.count("*").alias("reached")).collect()
+    }
     if UNEMBEDDED in found:
         raise JobError(f"{found[UNEMBEDDED][1]} events have a text that was never embedded; run embed_texts over their log days first")
     counts = {fate: found.get(fate, (0, 0))[0] for fate in (FOLDED, ZERO_WEIGHT, RETRACT, RETRACTED, WITHOUT_VECTOR)}
@@ -260,9 +263,7 @@ def refuse_other_fold(profiles: DataFrame, fold_hash: str) -> None:
         )
 
 
-def write_states(
-    spark: SparkSession, warehouse: str, fresh: DataFrame, states: DataFrame, dirty: DataFrame, priors: DataFrame
-) -> None:
+def write_states(spark: SparkSession, warehouse: str, fresh: DataFrame, states: DataFrame, dirty: DataFrame, priors: DataFrame) -> None:
     """One commit for the states of every day that changes, then one for the users' latest ones."""
     replaced = states.join(dirty, KEY).where("as_of_date >= first_dirty")
     days = sorted(row[0] for row in fresh.select("as_of_date").union(replaced.select("as_of_date")).distinct().collect())

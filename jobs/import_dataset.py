@@ -24,7 +24,9 @@ JOB = "import_dataset"
 
 def arg_parser() -> Parser:
     parser = Parser(prog=JOB, description=(__doc__ or "").split("\n\n")[0])
-    parser.add_argument("--mapping", required=True, type=logs.mapping_file, metavar="FILE", help="log mapping: a file, or the name of a shipped one")
+    parser.add_argument(
+        "--mapping", required=True, type=logs.mapping_file, metavar="FILE", help="log mapping: a file, or the name of a shipped one"
+    )
     parser.add_argument("--source", required=True, type=existing_folder, metavar="DIR", help="folder with the data set's files")
     parser.add_argument("--logs", required=True, type=folder_uri, metavar="DIR", help="folder to write, not there yet or empty")
     return parser
@@ -47,7 +49,9 @@ def split_rows(spark: SparkSession, mapping: LogMapping, source: str, target: st
     if logs.UNREADABLE in rows.columns:
         broken = rows.cache().where(F.col(f"`{logs.UNREADABLE}`").isNotNull()).count()
         if broken:
-            raise JobError(f"{broken} records in {source} can't be parsed as {mapping.source.format}; correct the file or the mapping's options")
+            raise JobError(
+                f"{broken} records in {source} can't be parsed as {mapping.source.format}; correct the file or the mapping's options"
+            )
         rows = rows.drop(logs.UNREADABLE)
     try:
         placed = place_rows(rows, mapping)

@@ -58,9 +58,9 @@ def map_records(records: DataFrame, mapping: LogMapping) -> DataFrame:
     passed = F.coalesce(F.expr(mapping.filter), F.lit(False)) if mapping.filter is not None else F.lit(True)
     return records.select(
         *[F.col(name) for name in (logs.LOG_DATE, logs.SOURCE_FILE, logs.UNREADABLE)],
-        F.to_json(F.struct(*[F.col(f"`{c}`") for c in records.columns if c not in (logs.LOG_DATE, logs.SOURCE_FILE, logs.UNREADABLE)])).alias(
-            "record"
-        ),
+        F.to_json(
+            F.struct(*[F.col(f"`{c}`") for c in records.columns if c not in (logs.LOG_DATE, logs.SOURCE_FILE, logs.UNREADABLE)])
+        ).alias("record"),
         (passed | F.col(f"`{logs.UNREADABLE}`").isNotNull()).alias("passed"),
         *[column.alias(name) for name, column in fields.items()],
     ).withColumnsRenamed({logs.LOG_DATE: "log_date", logs.SOURCE_FILE: "source_file", logs.UNREADABLE: "unreadable"})
@@ -93,7 +93,8 @@ def find_reasons(mapped: DataFrame, window_days: int) -> DataFrame:
     reason = reduce(lambda otherwise, rule: F.when(rule[0], rule[1]).otherwise(otherwise), reversed(rules), F.lit(None).cast("string"))
     dated = mapped.withColumn("event_date", F.to_date("event_ts"))
     return dated.withColumn("reason", F.when(F.col("passed"), reason)).withColumn(
-        "message", reduce(lambda otherwise, rule: F.when(F.col("reason") == rule[1], rule[2]).otherwise(otherwise), rules, F.lit(None).cast("string"))
+        "message",
+        reduce(lambda otherwise, rule: F.when(F.col("reason") == rule[1], rule[2]).otherwise(otherwise), rules, F.lit(None).cast("string")),
     )
 
 
@@ -185,8 +186,17 @@ def item_candidates(stored: DataFrame) -> DataFrame:
     """What each item was called on each log day: the last title by (event_ts, event_id)."""
     last = F.max_by(F.struct("title", "title_text", "title_key", "attributes"), F.struct("event_ts", "event_id"))
     titled = stored.where("item_id IS NOT NULL AND title_text IS NOT NULL")
-    return titled.groupBy("item_id", "log_date").agg(last.alias("last")).select(
-        "item_id", "log_date", "last.title", F.col("last.title_text").alias("text"), F.col("last.title_key").alias("text_key"), "last.attributes"
+    return (
+        titled.groupBy("item_id", "log_date")
+        .agg(last.alias("last"))
+        .select(
+            "item_id",
+            "log_date",
+            "last.title",
+            F.col("last.title_text").alias("text"),
+            F.col("last.title_key").alias("text_key"),
+            "last.attributes",
+        )
     )
 
 
@@ -211,7 +221,11 @@ def resolve_texts(stored: DataFrame, versions: DataFrame) -> DataFrame:
     """Gives each event its own text, else that of its item's version valid on its log date."""
     in_time = Window.partitionBy("item_id").orderBy("valid_from")
     ranges = versions.select(
-        "item_id", F.col("text").alias("item_text"), F.col("text_key").alias("item_text_key"), "valid_from", F.lead("valid_from").over(in_time).alias("valid_to")
+        "item_id",
+        F.col("text").alias("item_text"),
+        F.col("text_key").alias("item_text_key"),
+        "valid_from",
+        F.lead("valid_from").over(in_time).alias("valid_to"),
     ).alias("v")
     events = stored.alias("e")
     valid = (
@@ -281,7 +295,11 @@ def known_events(spark: SparkSession, warehouse: str, first: date, last: date, w
     reach = timedelta(days=window + 1)
     log_date = F.col("log_date")
     near = log_date.between(first - reach, last + reach) & ~log_date.between(first, last)
-    return delta.read_table(spark, warehouse, behavior_events.TABLE).where(near).select("event_id", payload_hash().alias("payload"), "text_key")
+    return (
+        delta.read_table(spark, warehouse, behavior_events.TABLE)
+        .where(near)
+        .select("event_id", payload_hash().alias("payload"), "text_key")
+    )
 
 
 def write_items(

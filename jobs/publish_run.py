@@ -1,6 +1,6 @@
 """Publishes a night: the one row in pipeline_runs that names the version of every table, and so what readers see.
 
-    python -m jobs.publish_run --date D --warehouse URI [--bootstrap]
+python -m jobs.publish_run --date D --warehouse URI [--bootstrap]
 """
 
 import argparse

@@ -5,7 +5,6 @@ Every table stands under its name, at the version that the last publication name
     python -m jobs.query_tables --warehouse DIR "SELECT reason, count(*) FROM quarantined_events GROUP BY reason"
 """
 
-import argparse
 import sys
 from collections.abc import Sequence
 

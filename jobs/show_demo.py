@@ -1,6 +1,6 @@
 """The page at the end of the demo: what was built, how a profile moved and why, and what to try next; reads only.
 
-    python -m jobs.show_demo --warehouse URI --logs DIR
+python -m jobs.show_demo --warehouse URI --logs DIR
 """
 
 import argparse
@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pyspark.sql import DataFrame, SparkSession, Window
+from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from jobs.io import delta
@@ -32,9 +32,10 @@ def arg_parser() -> Parser:
 
 
 def most_moved(states: DataFrame) -> Any:
-    """The user whose main profile moved most in a day, of those with some history before it; None where there is none."""
-    lively = states.where("facet = 'main'").withColumn("days", F.count("*").over(Window.partitionBy("user_id"))).where("event_count >= 20 AND days >= 6")
-    return lively.orderBy(F.col("drift").desc_nulls_last(), "user_id").select("user_id", "as_of_date").first()
+    """The user whose main profile moved most after its first 20 events, and the day of the largest move; None without any."""
+    settled = states.where("facet = 'main' AND event_count >= 20 AND drift IS NOT NULL").groupBy("user_id")
+    moved = settled.agg(F.sum("drift").alias("way"), F.max_by("as_of_date", "drift").alias("as_of_date"), F.count("*").alias("days"))
+    return moved.orderBy(F.col("days") < 5, F.col("way").desc(), "user_id").first()
 
 
 def days_of(states: DataFrame, events: DataFrame, user_id: str) -> list[Any]:
@@ -42,8 +43,10 @@ def days_of(states: DataFrame, events: DataFrame, user_id: str) -> list[Any]:
     own = states.where((F.col("user_id") == user_id) & (F.col("facet") == "main"))
     shares = own.select("as_of_date", F.explode("contributions").alias("c")).select("as_of_date", "c.*")
     told = shares.join(events.where(F.col("user_id") == user_id).select("event_id", "event_date", "event_type", "text"), "event_id")
-    today = told.where("event_date = as_of_date").groupBy("as_of_date").agg(
-        F.sort_array(F.collect_list(F.struct("weight", "event_type", "text")), asc=False).alias("causes")
+    today = (
+        told.where("event_date = as_of_date")
+        .groupBy("as_of_date")
+        .agg(F.sort_array(F.collect_list(F.struct("weight", "event_type", "text")), asc=False).alias("causes"))
     )
     return own.join(today, "as_of_date", "left").orderBy("as_of_date").select("as_of_date", "event_count", "drift", "causes").collect()
 
@@ -94,7 +97,9 @@ def truth_part(logs_root: str, user_id: str) -> list[str]:
     truth = next((u for u in map(json.loads, path.read_text(encoding="utf-8").splitlines()) if u["user_id"] == user_id), None)
     if truth is None or truth["change_date"] is None:
         return ["  The log's truth: this user's interests never change."] if truth else []
-    return [f"  The log's truth: on {truth['change_date']} interests changed from {_mixture(truth['before'])} to {_mixture(truth['after'])}."]
+    return [
+        f"  The log's truth: on {truth['change_date']} interests changed from {_mixture(truth['before'])} to {_mixture(truth['after'])}."
+    ]
 
 
 def queries_part(warehouse: str) -> list[str]:
@@ -103,9 +108,9 @@ def queries_part(warehouse: str) -> list[str]:
         ("Whose profile moved most in a day?",
          "SELECT user_id, facet, as_of_date, event_count, round(drift, 3) AS drift FROM profile_states WHERE event_count > 20 "
          "ORDER BY drift DESC LIMIT 5"),
-        ("What could not be used, and why?", "SELECT reason, count(*) AS records FROM quarantined_events GROUP BY reason ORDER BY records DESC"),
-        ("What do people do, and how often did it have a text?",
-         "SELECT event_type, count(*) AS events, count(text_key) AS with_text FROM behavior_events GROUP BY event_type ORDER BY events DESC"),
+        ("What could not be used, and why?", "SELECT reason, count(*) AS records FROM quarantined_events GROUP BY reason"),
+        ("What do people do, and how often has it a text?",
+         "SELECT event_type, count(*) AS events, count(text_key) AS with_text FROM behavior_events GROUP BY event_type"),
     )  # fmt: skip
     lines = []
     for number, (question, sql) in enumerate(queries, 1):

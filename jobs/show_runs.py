@@ -1,6 +1,6 @@
 """Prints the last runs of a warehouse: what each job did, how long it took, and what failed; reads only, and so has no record.
 
-    python -m jobs.show_runs --warehouse URI [--last 20]
+python -m jobs.show_runs --warehouse URI [--last 20]
 """
 
 import argparse

@@ -42,5 +42,6 @@ ALL_TABLES: Final[tuple[Table, ...]] = (
 
 def tables_markdown() -> str:
     """The text of docs/tables.md."""
-    head = "# Tables\n\nDelta tables under the warehouse, each in a folder of its name. Dates and times are UTC; vectors are lists of floats.\n"
+    about = "Delta tables under the warehouse, each in a folder of its name. Dates and times are UTC; vectors are lists of floats."
+    head = f"# Tables\n\n{about}\n"
     return "\n".join([head, *(table.markdown() for table in ALL_TABLES)])

@@ -22,7 +22,21 @@ MAY_IMPORT = {
 # Inside functions only: loading one takes seconds that a run with nothing to embed must not pay.
 MAY_IMPORT_LAZILY = {"udfs": {"vllm", "torch", "transformers", "huggingface_hub"}}
 # Ways to read and write; schemas has none. What ships with the package is read by importlib.resources.
-READS_AND_WRITES = {"asyncio", "ftplib", "glob", "http", "io", "os", "pathlib", "shutil", "socket", "sqlite3", "subprocess", "tempfile", "urllib"}
+READS_AND_WRITES = {
+    "asyncio",
+    "ftplib",
+    "glob",
+    "http",
+    "io",
+    "os",
+    "pathlib",
+    "shutil",
+    "socket",
+    "sqlite3",
+    "subprocess",
+    "tempfile",
+    "urllib",
+}
 VAGUE = {"util", "utils", "helper", "helpers", "manager", "managers", "registry", "registries"}
 
 
@@ -147,6 +161,8 @@ def test_nothing_has_a_name_that_says_nothing():
     assert [name_of(path) for path in paths if path.stem in VAGUE] == []
 
 
-@pytest.mark.parametrize("path", [path for path in sources("schemas", "udfs", "jobs", "dags", "tests") if path.name != "__init__.py"], ids=name_of)
+@pytest.mark.parametrize(
+    "path", [path for path in sources("schemas", "udfs", "jobs", "dags", "tests") if path.name != "__init__.py"], ids=name_of
+)
 def test_a_file_says_first_why_it_exists(path):
     assert ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))

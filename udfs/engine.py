@@ -7,6 +7,7 @@ import hashlib
 import importlib.util
 import os
 import re
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -259,16 +260,18 @@ def _environment(threads: int) -> dict[str, str]:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Keeps the engine's start-up lines out of the job's output; they come from C++ too, so the descriptor itself is turned away."""
-    import sys
-
     sys.stdout.flush()
-    kept = os.dup(1)
+    sys.stderr.flush()
     nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 1)
+    kept = {descriptor: os.dup(descriptor) for descriptor in (1, 2)}
     try:
+        for descriptor in kept:
+            os.dup2(nowhere, descriptor)
         yield
     finally:
         sys.stdout.flush()
-        os.dup2(kept, 1)
-        os.close(kept)
+        sys.stderr.flush()
+        for descriptor, copy in kept.items():
+            os.dup2(copy, descriptor)
+            os.close(copy)
         os.close(nowhere)

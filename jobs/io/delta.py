@@ -101,7 +101,10 @@ def same_rows(left: DataFrame, right: DataFrame, columns: list[str]) -> bool:
 def _fingerprint(rows: DataFrame, columns: list[str]) -> Any:
     hashable = [_hashable(rows, name) for name in columns]
     return rows.select(
-        F.count("*"), F.bit_xor(F.xxhash64(*hashable)), F.bit_xor(F.xxhash64(F.lit("second"), *hashable)), F.sum(F.hash(*hashable).cast("long"))
+        F.count("*"),
+        F.bit_xor(F.xxhash64(*hashable)),
+        F.bit_xor(F.xxhash64(F.lit("second"), *hashable)),
+        F.sum(F.hash(*hashable).cast("long")),
     ).first()
 
 

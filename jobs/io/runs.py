@@ -155,7 +155,9 @@ def refuse_holes(published: Sequence[Span], first: date, last: date, bootstrap: 
     if not published:
         if bootstrap or first_day == first:
             return
-        raise JobError(f"nothing before {first} is published in this warehouse; begin its history with --bootstrap, fold.first_day or a backfill")
+        raise JobError(
+            f"nothing before {first} is published in this warehouse; begin its history with --bootstrap, fold.first_day or a backfill"
+        )
     begin, end = min(p.first for p in published), max(p.last for p in published)
     if first > end:
         hole = first_hole(published, end + timedelta(days=1), first - timedelta(days=1))

@@ -111,10 +111,7 @@ def range_problem(args: argparse.Namespace) -> str | None:
 
 def one_sentence(error: BaseException) -> str:
     """What went wrong in one line without the stack, fit for a run record."""
-    if isinstance(error, PySparkException):
-        text = error.getMessage() or str(error)
-    else:
-        text = str(error)
+    text = (error.getMessage() if isinstance(error, PySparkException) else None) or str(error)
     first = next((line.strip() for line in text.splitlines() if line.strip()), "")
     return f"{type(error).__name__}: {first}"[:500] if not isinstance(error, JobError) else first
 

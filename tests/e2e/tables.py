@@ -40,9 +40,7 @@ def weight_of(event: dict[str, Any]) -> float:
 
 def folded_events(events: list[dict[str, Any]], has_vector: set[str], window_days: int = 7) -> list[dict[str, Any]]:
     """The events that enter some facet: not retractions, not retracted in time, with a vector."""
-    taken_out = {
-        (e["user_id"], e["retracts_event_id"]): e["log_date"] for e in events if e["event_type"] == "retract"
-    }
+    taken_out = {(e["user_id"], e["retracts_event_id"]): e["log_date"] for e in events if e["event_type"] == "retract"}
     kept = []
     for event in events:
         arrived = taken_out.get((event["user_id"], event["event_id"]))

@@ -114,7 +114,11 @@ def test_a_fold_killed_between_its_two_commits_is_mended(spark, logs, config, by
     call(spark, ingest_events, warehouse, config, "--logs", logs, "--date", FIRST)
     call(spark, embed_texts, warehouse, config, "--date", FIRST)
     with monkeypatch.context() as patched:
-        patched.setattr(fold_profiles.delta, "open_table", lambda s, w, t, real=fold_profiles.delta.open_table: killed() if t.name == "user_profiles" else real(s, w, t))
+        patched.setattr(
+            fold_profiles.delta,
+            "open_table",
+            lambda s, w, t, real=fold_profiles.delta.open_table: killed() if t.name == "user_profiles" else real(s, w, t),
+        )
         with pytest.raises(KeyboardInterrupt):
             call(spark, fold_profiles, warehouse, config, "--date", FIRST, "--bootstrap")
     for day in DAYS:

@@ -80,7 +80,9 @@ def test_an_offset_can_not_be_given_beside_a_zone():
 
 
 def test_reader_options_are_given_to_the_reader_as_text():
-    options = parse_mapping(with_change("source", "options", value={"header": True, "multiLine": False, "maxColumns": 9}), "my.yaml").source.options
+    options = parse_mapping(
+        with_change("source", "options", value={"header": True, "multiLine": False, "maxColumns": 9}), "my.yaml"
+    ).source.options
     assert options == {"header": "true", "multiLine": "false", "maxColumns": "9"}
 
 
@@ -102,7 +104,9 @@ def test_the_canonical_mapping_gives_every_field_under_its_own_name():
     assert set(mapping.source.columns) == set(EVENT_FIELDS) - {"utc_offset_min"}
 
 
-@pytest.mark.parametrize("name", ["../mapping", "../log_mappings/canonical", "canonical.yaml", "/etc/passwd", "log_mappings", ".", "..", "", "nosuch"])
+@pytest.mark.parametrize(
+    "name", ["../mapping", "../log_mappings/canonical", "canonical.yaml", "/etc/passwd", "log_mappings", ".", "..", "", "nosuch"]
+)
 def test_only_a_shipped_name_is_read_as_one(name):
     assert shipped_mapping(name) is None
 

@@ -5,7 +5,16 @@ from typing import Any
 
 import pytest
 
-from schemas.settings import EngineSettings, FoldSettings, Settings, SettingsError, SparkSettings, StoreSettings, default_yaml, parse_settings
+from schemas.settings import (
+    EngineSettings,
+    FoldSettings,
+    Settings,
+    SettingsError,
+    SparkSettings,
+    StoreSettings,
+    default_yaml,
+    parse_settings,
+)
 
 DOCUMENTED = Path(__file__).resolve().parents[2] / "docs" / "settings.yaml"
 MODEL = "a-model-0123456789ab"

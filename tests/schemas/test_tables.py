@@ -23,8 +23,8 @@ STATE = """user_id facet as_of_date user_bucket model_key fold_hash event_count 
            previous_as_of_date? events_digest drift? contributions vector"""
 # The contract with readers, written down a second time so that no column changes unnoticed; `?` may be null.
 CONTRACT = {
-    "behavior_events": """event_id user_id user_bucket event_ts event_date log_date utc_offset_min? event_type item_id? text? text_key? rating?
-        value? retracts_event_id? place? device? session_id? lat? lon? companions? extra? source_file ordinal""",
+    "behavior_events": """event_id user_id user_bucket event_ts event_date log_date utc_offset_min? event_type item_id? text? text_key?
+        rating? value? retracts_event_id? place? device? session_id? lat? lon? companions? extra? source_file ordinal""",
     "quarantined_events": "log_date source_file record_hash ordinal raw line? reason message",
     "items": "item_id title? text? text_key? attributes? first_seen_date valid_from",
     "text_embeddings": "text_key model_key dim token_count truncated engine dtype created_run vector",
@@ -241,24 +241,24 @@ def test_an_unsound_vector_is_refused_by_its_check(spark, embeddings, vector, ch
 
 
 def test_an_empty_vector_is_refused(spark, embeddings):
-    with pytest.raises(Exception, match="(?i)vector_not_zero"):
+    with pytest.raises(Exception, match=r"(?i)vector_not_zero"):
         delta.append(spark, embeddings, text_embeddings.TABLE, rows_of(spark, text_embeddings.TABLE, embedding([], dim=0)))
 
 
 def test_a_missing_vector_is_refused(spark, embeddings):
-    with pytest.raises(Exception, match="(?i)not.null"):
+    with pytest.raises(Exception, match=r"(?i)not.null"):
         delta.append(spark, embeddings, text_embeddings.TABLE, rows_of(spark, text_embeddings.TABLE, embedding(None)))  # type: ignore[arg-type]
 
 
 def test_a_mean_of_no_length_is_refused(spark, warehouse):
     row = (date(2025, 3, 3), "a-model", 2, [0.0, 0.0])
-    with pytest.raises(Exception, match="(?i)mean_vector_not_zero"):
+    with pytest.raises(Exception, match=r"(?i)mean_vector_not_zero"):
         delta.append(spark, warehouse, catalogue_stats.TABLE, rows_of(spark, catalogue_stats.TABLE, row))
 
 
 def test_what_is_written_of_a_user_stays_out_of_the_log(spark, warehouse):
     table = behavior_events.TABLE
-    event = {name: None for name in table.names} | {
+    event = dict.fromkeys(table.names) | {
         "event_id": "secret-event", "user_id": "secret-user", "user_bucket": 3, "event_ts": datetime(2025, 3, 3, 12, tzinfo=UTC),
         "event_date": date(2025, 3, 3), "log_date": date(2025, 3, 3), "event_type": "view", "item_id": "secret-item", "text": "secret text",
         "text_key": "5ec4e7", "place": "secret place", "lat": 12.3456, "companions": ["secret friend"], "extra": {"secret": "1"},
