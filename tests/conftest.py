@@ -19,6 +19,8 @@ def spark() -> Iterator["SparkSession"]:
     from schemas.settings import SparkSettings
 
     with open_session("tests", SparkSettings(driver_memory="3g")) as session:
+        # On a handful of rows the time goes into compiling plans, not into running them.
+        session.conf.set("spark.sql.codegen.wholeStage", "false")
         yield session
 
 
