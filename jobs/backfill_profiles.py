@@ -1,4 +1,4 @@
-"""Runs the chain over a range of days: ingest in chunks, then embed and fold the whole range, and publish once.
+"""Runs the chain over a range of days: ingest in chunks, then embed, fold and check the whole range, and publish once.
 
 Every day of the range must be there and closed; an empty day is an empty folder with _SUCCESS. Until the range is published
 nothing of it shows to readers, and a killed backfill, started again, goes on after its last finished chunk. A range may lie
@@ -15,9 +15,9 @@ from pyspark.sql import SparkSession
 
 from jobs import ingest_events
 from jobs.io import logs
-from jobs.io.runs import publications, recorded, recorded_spans, refuse_holes
+from jobs.io.runs import DONE, publications, recorded, records_of, refuse_holes
 from jobs.io.shell import Parser, iso_day, job_parser, range_problem, run_main, say
-from jobs.run_night import chunks, embed_fold_publish, ingest_chunk
+from jobs.run_night import chunks, finish_days, ingest_chunk
 
 JOB = "backfill_profiles"
 
@@ -36,17 +36,17 @@ def run(spark: SparkSession, args: argparse.Namespace) -> None:
     logs.require_closed(spark, args.logs, logs.days_between(args.start, args.end))
     # The same range under the same settings is the same run: that is how a killed one is found again.
     run_id = args.run_id or f"{JOB}-{args.start}-{args.end}-{args.config.config_hash()}"
-    is_resumed = all(span.run_id != run_id for span in published)
-    done = [span for span in recorded_spans(spark, args.warehouse, ingest_events.JOB, "done") if is_resumed and span.run_id == run_id]
-    with recorded(spark, args.warehouse, args.config, JOB, run_id, args.start, args.end):
+    is_resumed = all(record.run_id != run_id for record in published)
+    done = [record for record in records_of(spark, args.warehouse, ingest_events.JOB, DONE) if is_resumed and record.run_id == run_id]
+    with recorded(spark, args.warehouse, args.config, JOB, run_id, args.start, args.end, has_steps=True, reads=[args.logs]):
         parts = chunks(args.start, args.end, args.config)
         for number, days in enumerate(parts, 1):
-            if any(span.first == days[0] and span.last == days[-1] for span in done):
+            if any(record.first == days[0] and record.last == days[-1] for record in done):
                 say(f"{JOB}: chunk {number} of {len(parts)} ({days[0]}..{days[-1]}) was ingested before the last stop")
                 continue
             say(f"{JOB}: chunk {number} of {len(parts)} ({days[0]}..{days[-1]})")
             ingest_chunk(spark, args.warehouse, args.config, run_id, args.logs, args.mapping, days)
-        embed_fold_publish(spark, args.warehouse, args.config, run_id, args.start, args.end)
+        finish_days(spark, args.warehouse, args.config, run_id, args.start, args.end)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -16,6 +16,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from jobs.io import logs
+from jobs.io.session import fit_to_size
 from jobs.io.shell import JobError, Parser, existing_folder, folder_uri, one_sentence, run_main, say
 from schemas.mapping import LogMapping, Source
 
@@ -45,6 +46,7 @@ def place_rows(rows: DataFrame, mapping: LogMapping) -> DataFrame:
 def split_rows(spark: SparkSession, mapping: LogMapping, source: str, target: str) -> int:
     """Writes the day folders under target, closed; returns the number of rows."""
     files = source_files(spark, mapping.source, source)
+    fit_to_size(spark, files)
     rows = logs.read_files(spark, mapping.source, files)
     if logs.UNREADABLE in rows.columns:
         broken = rows.cache().where(F.col(f"`{logs.UNREADABLE}`").isNotNull()).count()

@@ -20,7 +20,7 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from jobs.io import delta, logs
-from jobs.io.runs import Run, new_run_id, recorded
+from jobs.io.runs import Run, new_run_id, recorded, records
 from jobs.io.shell import JobError, Parser, iso_day, job_parser, one_sentence, run_main
 from schemas import behavior_events, items, quarantined_events
 from schemas.mapping import EVENT_FIELDS, ITEM_FIELDS, ItemSource, LogMapping
@@ -277,12 +277,19 @@ def ingest_days(
             run.counts |= count_fates(fated)
         stored = fated.where(F.col("fate") == STORED)
         with run.phase("write"):
-            versions = write_items(spark, warehouse, logs_root, mapping, stored, first, last)
-            replace_days(spark, warehouse, quarantined_events.TABLE, to_quarantine(fated), first, last)
+            is_again = was_ingested(spark, warehouse, run, first, last)
+            versions = write_items(spark, warehouse, logs_root, mapping, stored, first, last, is_again)
+            replace_days(spark, warehouse, quarantined_events.TABLE, to_quarantine(fated), first, last, is_again)
             events = to_events(resolve_texts(stored, versions), settings.store.user_buckets)
-            replace_days(spark, warehouse, behavior_events.TABLE, events, first, last)
+            replace_days(spark, warehouse, behavior_events.TABLE, events, first, last, is_again)
     finally:
         fated.unpersist()
+
+
+def was_ingested(spark: SparkSession, warehouse: str, run: Run, first: date, last: date) -> bool:
+    """Whether an ingest of one of the days was ever begun before this one."""
+    others = [r for r in records(spark, warehouse) if r.job == JOB and (r.run_id, r.attempt) != (run.run_id, run.attempt)]
+    return any(r.first <= last and first <= r.last for r in others)
 
 
 def most_days(settings: Settings) -> int:
@@ -303,7 +310,7 @@ def known_events(spark: SparkSession, warehouse: str, first: date, last: date, w
 
 
 def write_items(
-    spark: SparkSession, warehouse: str, logs_root: str, mapping: LogMapping, stored: DataFrame, first: date, last: date
+    spark: SparkSession, warehouse: str, logs_root: str, mapping: LogMapping, stored: DataFrame, first: date, last: date, is_again: bool
 ) -> DataFrame:
     """Writes the days' item versions; returns all versions up to the last day."""
     kept = delta.read_table(spark, warehouse, items.TABLE).where(F.col("valid_from") < first)
@@ -313,7 +320,7 @@ def write_items(
         # A catalogue knows its items better than the titles of events do.
         candidates = candidates.join(delivered, ["item_id", "log_date"], "left_anti").unionByName(delivered)
     fresh = item_versions(candidates, kept).persist()
-    replace(spark, warehouse, items.TABLE, fresh, f"valid_from >= DATE'{first}' AND valid_from <= DATE'{last}'")
+    replace(spark, warehouse, items.TABLE, fresh, f"valid_from >= DATE'{first}' AND valid_from <= DATE'{last}'", is_again)
     return kept.unionByName(fresh)
 
 
@@ -331,15 +338,16 @@ def delivered_items(spark: SparkSession, logs_root: str, source: ItemSource, fir
     return chosen.select("item_id", "log_date", "row.title", "row.text", "row.text_key", attributes)
 
 
-def replace_days(spark: SparkSession, warehouse: str, table: Table, rows: DataFrame, first: date, last: date) -> None:
-    replace(spark, warehouse, table, rows, f"log_date >= DATE'{first}' AND log_date <= DATE'{last}'")
+def replace_days(spark: SparkSession, warehouse: str, table: Table, rows: DataFrame, first: date, last: date, is_again: bool) -> None:
+    replace(spark, warehouse, table, rows, f"log_date >= DATE'{first}' AND log_date <= DATE'{last}'", is_again)
 
 
-def replace(spark: SparkSession, warehouse: str, table: Table, rows: DataFrame, predicate: str) -> None:
+def replace(spark: SparkSession, warehouse: str, table: Table, rows: DataFrame, predicate: str, is_again: bool) -> None:
     """Puts rows in the place of the stored ones; where they are the same rows already, no commit is made."""
-    stored = delta.read_table(spark, warehouse, table).where(predicate)
-    if not stored.isEmpty() and delta.same_rows(stored, delta.conformed(rows, table), table.names):
-        return
+    if is_again:
+        stored = delta.read_table(spark, warehouse, table).where(predicate)
+        if delta.table_exists(spark, warehouse, table) and delta.same_rows(stored, delta.conformed(rows, table), table.names):
+            return
     delta.overwrite_where(spark, warehouse, table, rows, predicate)
 
 
@@ -353,8 +361,8 @@ def count_fates(fated: DataFrame) -> dict[str, int]:
 
 def run(spark: SparkSession, args: argparse.Namespace) -> None:
     logs.require_closed(spark, args.logs, [args.date])
-    run_id = args.run_id or new_run_id(JOB, args.date)
-    with recorded(spark, args.warehouse, args.config, JOB, run_id, args.date, args.date) as record:
+    run_id, folder = args.run_id or new_run_id(JOB, args.date), logs.day_folder(args.logs, args.date)
+    with recorded(spark, args.warehouse, args.config, JOB, run_id, args.date, args.date, reads=[folder]) as record:
         ingest_days(spark, args.warehouse, args.config, record, args.logs, args.mapping, [args.date])
 
 

@@ -1,6 +1,9 @@
 """Publishes a night: the one row in pipeline_runs that names the version of every table, and so what readers see.
 
-python -m jobs.publish_run --date D --warehouse URI [--bootstrap]
+With --undo the newest publication is taken back: readers see the one before it again. The tables keep what the night wrote; run
+the night again, from corrected logs where they were wrong, and it is published anew.
+
+    python -m jobs.publish_run (--date D [--bootstrap] | --undo D) --warehouse URI
 """
 
 import argparse
@@ -10,29 +13,81 @@ from datetime import date
 
 from pyspark.sql import SparkSession
 
-from jobs.io.runs import PUBLISHER, new_run_id, publications, recorded, refuse_holes, require_done
-from jobs.io.shell import Parser, iso_day, job_parser, run_main
+from jobs.io import lease
+from jobs.io.runs import (
+    DONE,
+    FAILED,
+    PUBLISHER,
+    UNDONE,
+    Record,
+    Run,
+    first_hole,
+    new_run_id,
+    publications,
+    recorded,
+    records,
+    refuse_holes,
+    write_row,
+)
+from jobs.io.shell import JobError, Parser, iso_day, job_parser, run_main, say
 from schemas.settings import Settings
 
 JOB = PUBLISHER
-CHAIN = ("ingest_events", "embed_texts", "fold_profiles")
+CHAIN = ("ingest_events", "embed_texts", "fold_profiles", "check_tables")
+# These look at what the one before them wrote, and must have ended after it.
+ORDERED = ("fold_profiles", "check_tables")
 
 
 def arg_parser() -> Parser:
     parser = job_parser(JOB, __doc__)
-    parser.add_argument("--date", required=True, type=iso_day, metavar="D", help="the log day to publish")
+    which = parser.add_mutually_exclusive_group(required=True)
+    which.add_argument("--date", type=iso_day, metavar="D", help="the log day to publish")
+    which.add_argument("--undo", type=iso_day, metavar="D", help="take back the newest publication, that of the night D")
     parser.add_argument("--bootstrap", action="store_true", help="begin this warehouse's history with the day")
     return parser
 
 
+def require_chain(ordered: Sequence[Record], first: date, last: date) -> None:
+    """Stops, with names, where a job has not done one of the days, failed on the last one, or the tables changed after their check."""
+    newest = {}
+    for job in CHAIN:
+        ended = [r for r in ordered if r.job == job and r.status in (DONE, FAILED)]
+        hole = first_hole([r for r in ended if r.status == DONE], first, last)
+        if hole is not None:
+            raise JobError(f"{job} has not done {hole}; run it first")
+        newest[job] = next(r for r in reversed(ended) if r.first <= last <= r.last)
+        if newest[job].status == FAILED:
+            raise JobError(f"{job} failed on {last} the last time; run it again first")
+    fold, check = (newest[job] for job in ORDERED)
+    if fold.ended and check.ended and fold.ended > check.ended:
+        raise JobError(f"the tables of {last} were folded again after they were checked; run check_tables first")
+
+
 def publish_days(spark: SparkSession, warehouse: str, settings: Settings, run_id: str, first: date, last: date) -> None:
     """Makes the tables as they are now the published ones, for the days first..last."""
-    require_done(spark, warehouse, CHAIN, first, last)
+    require_chain(records(spark, warehouse), first, last)
     with recorded(spark, warehouse, settings, JOB, run_id, first, last, status="published") as record:
         record.output_versions = record.input_versions
 
 
+def undo(spark: SparkSession, warehouse: str, settings: Settings, day: date) -> None:
+    """Takes the newest publication back, which must be the day's; the row names the versions that readers see now."""
+    with lease.held(spark, warehouse, f"{JOB} --undo {day}"):
+        published = publications(spark, warehouse)
+        if not published or published[-1].last != day:
+            newest = f"the newest publication is that of {published[-1].last}; undo that one first" if published else "nothing is published"
+            raise JobError(f"{day} can't be undone: {newest}")
+        gone, rest = published[-1], published[:-1]
+        row = Run(gone.run_id, JOB, gone.first, gone.last, settings.config_hash(), attempt=gone.attempt)
+        row.output_versions = rest[-1].output_versions if rest else {}
+        write_row(spark, warehouse, row, UNDONE)
+    say(f"{JOB}: {day} is undone; readers see {f'the night of {rest[-1].last}' if rest else 'nothing'}")
+
+
 def run(spark: SparkSession, args: argparse.Namespace) -> None:
+    if args.undo:
+        undo(spark, args.warehouse, args.config, args.undo)
+        return
     refuse_holes(publications(spark, args.warehouse), args.date, args.date, args.bootstrap, args.config.fold.first_day)
     publish_days(spark, args.warehouse, args.config, args.run_id or new_run_id(JOB, args.date), args.date, args.date)
 

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import pyarrow as pa
 from deltalake import DeltaTable, QueryBuilder
 
+from jobs.io.runs import record_of, standing
 from jobs.io.shell import EXIT_FAILED, Parser, folder_uri
 from schemas import pipeline_runs
 from schemas.all_tables import ALL_TABLES
@@ -31,9 +32,10 @@ def published_versions(warehouse: str) -> dict[str, int]:
     path = f"{warehouse}/{pipeline_runs.TABLE.name}"
     if not DeltaTable.is_deltatable(path):
         return {}
-    newest = "SELECT output_versions FROM runs WHERE status = 'published' ORDER BY ended DESC LIMIT 1"
-    rows = pa.table(QueryBuilder().register("runs", DeltaTable(path)).execute(newest)).to_pylist()
-    return dict(rows[0]["output_versions"]) if rows else {}
+    sql = "SELECT * FROM runs WHERE status IN ('published', 'undone') ORDER BY ended"
+    rows = pa.table(QueryBuilder().register("runs", DeltaTable(path)).execute(sql)).to_pylist()
+    published = standing([record_of(row) for row in rows])
+    return published[-1].output_versions if published else {}
 
 
 def answer(warehouse: str, versions: dict[str, int], sql: str) -> pa.Table:

@@ -1,4 +1,4 @@
-"""Runs a whole night in one session: ingest, embed, fold, publish.
+"""Runs a whole night in one session: ingest, embed, fold, check, publish.
 
 Days before it that are closed and empty, and that nobody ran, are taken along: a closed shop leaves no hole. Run again with
 nothing new, a night changes nothing, starts no engine and publishes nothing.
@@ -13,9 +13,9 @@ from datetime import date, timedelta
 
 from pyspark.sql import SparkSession
 
-from jobs import embed_texts, fold_profiles, ingest_events
+from jobs import check_tables, embed_texts, fold_profiles, ingest_events
 from jobs.io import logs
-from jobs.io.runs import Span, first_hole, new_run_id, publications, recorded, refuse_holes, versions
+from jobs.io.runs import Record, first_hole, new_run_id, publications, recorded, refuse_holes, versions
 from jobs.io.shell import Parser, iso_day, job_parser, run_main, say
 from jobs.publish_run import publish_days
 from schemas import pipeline_runs
@@ -33,7 +33,7 @@ def arg_parser() -> Parser:
     return parser
 
 
-def night_start(spark: SparkSession, logs_root: str, published: Sequence[Span], day: date) -> date:
+def night_start(spark: SparkSession, logs_root: str, published: Sequence[Record], day: date) -> date:
     """The first day of the night: `day`, or the first of the closed, empty, unpublished days right before it."""
     newest = max((span.last for span in published), default=day)
     first = day
@@ -56,7 +56,7 @@ def chunks(first: date, last: date, settings: Settings) -> list[list[date]]:
     return [days[i : i + size] for i in range(0, len(days), size)]
 
 
-def embed_fold_publish(spark: SparkSession, warehouse: str, settings: Settings, run_id: str, first: date, last: date) -> None:
+def finish_days(spark: SparkSession, warehouse: str, settings: Settings, run_id: str, first: date, last: date) -> None:
     """What follows the ingest of the days; publishes unless that would show readers what they see already."""
     with recorded(spark, warehouse, settings, embed_texts.JOB, run_id, first, last) as record:
         embed_texts.embed_days(spark, warehouse, settings, record, first, last)
@@ -67,6 +67,8 @@ def embed_fold_publish(spark: SparkSession, warehouse: str, settings: Settings, 
     if first_hole(published, first, last) is None and published[-1].output_versions == now:
         say(f"{last} is published already, and nothing has changed")
     else:
+        with recorded(spark, warehouse, settings, check_tables.JOB, run_id, first, last) as record:
+            check_tables.check_days(spark, warehouse, settings, record, first, last)
         publish_days(spark, warehouse, settings, run_id, first, last)
 
 
@@ -76,10 +78,11 @@ def run(spark: SparkSession, args: argparse.Namespace) -> None:
     refuse_holes(published, first, args.date, args.bootstrap, args.config.fold.first_day)
     logs.require_closed(spark, args.logs, [args.date])
     run_id = args.run_id or new_run_id(JOB, args.date)
-    with recorded(spark, args.warehouse, args.config, JOB, run_id, first, args.date):
+    folders = [logs.day_folder(args.logs, day) for day in logs.days_between(first, args.date)]
+    with recorded(spark, args.warehouse, args.config, JOB, run_id, first, args.date, has_steps=True, reads=folders):
         for days in chunks(first, args.date, args.config):
             ingest_chunk(spark, args.warehouse, args.config, run_id, args.logs, args.mapping, days)
-        embed_fold_publish(spark, args.warehouse, args.config, run_id, first, args.date)
+        finish_days(spark, args.warehouse, args.config, run_id, first, args.date)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

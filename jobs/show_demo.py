@@ -14,7 +14,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from jobs.io import delta
-from jobs.io.runs import Span, publications, runs_table
+from jobs.io.runs import Record, publications, runs_table
 from jobs.io.shell import JobError, Parser, existing_folder, job_parser, run_main, say
 from schemas import behavior_events, profile_states
 from schemas.all_tables import ALL_TABLES
@@ -51,7 +51,7 @@ def days_of(states: DataFrame, events: DataFrame, user_id: str) -> list[Any]:
     return own.join(today, "as_of_date", "left").orderBy("as_of_date").select("as_of_date", "event_count", "drift", "causes").collect()
 
 
-def tables_part(spark: SparkSession, warehouse: str, shown: Span) -> list[str]:
+def tables_part(spark: SparkSession, warehouse: str, shown: Record) -> list[str]:
     lines = [f"  {'table':<20} {'version':>7} {'rows':>9}"]
     for table in ALL_TABLES:
         if table.name in shown.output_versions:
@@ -60,7 +60,7 @@ def tables_part(spark: SparkSession, warehouse: str, shown: Span) -> list[str]:
     return lines
 
 
-def published(spark: SparkSession, warehouse: str, table: Table, shown: Span) -> DataFrame:
+def published(spark: SparkSession, warehouse: str, table: Table, shown: Record) -> DataFrame:
     """A table as the last publication shows it to readers."""
     return delta.read_version(spark, warehouse, table, shown.output_versions[table.name])
 

@@ -1,6 +1,6 @@
 """The facts: one row for each accepted event of the logs."""
 
-from schemas.table import DATE, DOUBLE, INT, STRING, STRINGS, TEXT_MAP, TIMESTAMP, Check, Column, Table
+from schemas.table import DATE, DOUBLE, INT, STRING, STRINGS, TEXT_MAP, TIMESTAMP, Check, Column, Rule, Table, unique
 
 TABLE = Table(
     name="behavior_events",
@@ -37,5 +37,12 @@ TABLE = Table(
         Check("event_date_of_event_ts", "event_date = CAST(event_ts AS DATE)"),
         Check("rating_in_range", "rating IS NULL OR rating BETWEEN 0 AND 1"),
         Check("text_and_key_together", "(text IS NULL) = (text_key IS NULL)"),
+    ),
+    rules=(
+        unique("event_id"),
+        Rule("texts_embedded", "(SELECT count(*) FROM behavior_events e LEFT ANTI JOIN embedded_texts v ON e.text_key = v.text_key "
+             "WHERE e.text_key IS NOT NULL AND e.log_date = :last)"),
+        Rule("volume_in_band", "count_if(log_date = :last) / nullif(count_if(log_date < :last), 0) "
+             "* nullif(count(DISTINCT if(log_date < :last, log_date, NULL)), 0)", level="warn", low=0.2, high=5),
     ),
 )

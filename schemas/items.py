@@ -1,6 +1,6 @@
 """The catalogue: what each item was called, from when on."""
 
-from schemas.table import DATE, STRING, TEXT_MAP, Check, Column, Table
+from schemas.table import DATE, STRING, TEXT_MAP, Check, Column, Table, unique
 
 TABLE = Table(
     name="items",
@@ -16,4 +16,5 @@ TABLE = Table(
         Column("valid_from", DATE, "log day from which this version holds"),
     ),
     checks=(Check("text_and_key_together", "(text IS NULL) = (text_key IS NULL)"),),
+    rules=(unique("item_id", "valid_from"),),
 )

@@ -2,7 +2,7 @@
 
 from pyspark.sql.types import MapType
 
-from schemas.table import COUNTS, DATE, DOUBLE, INT, STRING, TIMESTAMP, Check, Column, Table
+from schemas.table import COUNTS, DATE, DOUBLE, INT, STRING, TIMESTAMP, Check, Column, Rule, Table
 
 TABLE = Table(
     name="pipeline_runs",
@@ -28,4 +28,15 @@ TABLE = Table(
         Column("message", STRING, "one sentence, on failure why", nullable=True),
     ),
     checks=(Check("status_known", "status IN ('started', 'done', 'failed', 'published', 'undone')"),),
+    # Law: nothing is lost or doubled; every record and every stored event has exactly one fate.
+    rules=(
+        Rule("records_accounted_for", "max_by(counts['read'] - counts['stored'] - counts['quarantined'] - counts['duplicate'], ended) "
+             "FILTER (WHERE job = 'ingest_events' AND status = 'done')"),
+        Rule("stored_events_are_there", "(SELECT count(*) FROM behavior_events e JOIN (SELECT max_by(from_date, ended) AS first, "
+             "max_by(date, ended) AS last FROM pipeline_runs WHERE job = 'ingest_events' AND status = 'done') r "
+             "ON e.log_date BETWEEN r.first AND r.last) - "
+             "(max_by(counts['stored'], ended) FILTER (WHERE job = 'ingest_events' AND status = 'done'))"),
+        Rule("events_accounted_for", "max_by(counts['stored'] - counts['folded'] - counts['zero_weight'] - counts['retract'] "
+             "- counts['retracted'] - counts['without_vector'], ended) FILTER (WHERE job = 'fold_profiles' AND status = 'done')"),
+    ),
 )

@@ -2,7 +2,7 @@
 
 from pyspark.sql import types as T
 
-from schemas.table import DATE, DOUBLE, FLOAT, INT, LONG, STRING, TIMESTAMP, VECTOR, Check, Column, Table, finite_vector
+from schemas.table import DATE, DOUBLE, FLOAT, INT, LONG, STRING, TIMESTAMP, VECTOR, Check, Column, Rule, Table, finite_vector, unique
 
 # What a state is, apart from its key's date: user_profiles repeats these columns for the latest state of each user.
 STATE_COLUMNS = (
@@ -39,4 +39,14 @@ TABLE = Table(
     partition_by=("as_of_date",),
     columns=STATE_COLUMNS,
     checks=STATE_CHECKS,
+    rules=(
+        unique("user_id", "facet", "as_of_date"),
+        Rule("one_fold", "greatest(count(DISTINCT fold_hash) - 1, 0)"),
+        Rule("vectors_finite", "count_if(exists(vector, x -> x IS NULL OR isnan(x) OR abs(x) > CAST(3.0e38 AS FLOAT)))"),
+        Rule("vectors_of_one_size", "greatest(count(DISTINCT size(vector)) - 1, 0)"),
+        Rule("only_active_users", "(SELECT count(*) FROM profile_states s LEFT ANTI JOIN behavior_events e "
+             "ON s.user_id = e.user_id AND s.as_of_date = e.event_date)"),
+        Rule("drift_in_band", "avg(if(as_of_date = :last, drift, NULL)) / nullif(avg(if(as_of_date < :last, drift, NULL)), 0)",
+             level="warn", low=0.1, high=10),
+    ),
 )

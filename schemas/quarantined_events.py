@@ -1,6 +1,6 @@
 """The rejects: one row for each record that could not become an event, with its reason."""
 
-from schemas.table import DATE, INT, STRING, Column, Table
+from schemas.table import DATE, INT, STRING, Column, Table, unique
 
 TABLE = Table(
     name="quarantined_events",
@@ -17,4 +17,5 @@ TABLE = Table(
         Column("reason", STRING, "why, as a code: unreadable, missing_user, bad_time, too_late, ..."),
         Column("message", STRING, "why, as a sentence", private=True),
     ),
+    rules=(unique("source_file", "record_hash", "ordinal"),),
 )

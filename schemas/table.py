@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, Literal
 
 import pyarrow as pa
 from pyspark.sql import types as T
@@ -44,6 +44,21 @@ class Check:
 
 
 @dataclass(frozen=True)
+class Rule:
+    """A rule of a whole table, measured before a night is published: `sql` gives one number, which must lie in low..high.
+
+    `sql` is an aggregate over the table's rows in the night's reach (jobs/check_tables.py says which), or a query in brackets over
+    any tables by their names; `:last` is the night's date. NULL, where there is nothing to measure, passes.
+    """
+
+    name: str
+    sql: str
+    level: Literal["fail", "warn"] = "fail"
+    low: float = 0.0
+    high: float = 0.0
+
+
+@dataclass(frozen=True)
 class Table:
     """One Delta table under the warehouse, in a folder of its name."""
 
@@ -53,6 +68,7 @@ class Table:
     key: tuple[str, ...]
     partition_by: tuple[str, ...] = ()
     checks: tuple[Check, ...] = field(default=())
+    rules: tuple[Rule, ...] = field(default=())
     append_only: bool = False
 
     @property
@@ -100,7 +116,15 @@ class Table:
         if self.checks:
             lines += ["", "Checked on every write:", ""]
             lines += [f"- {check.name}: `{check.sql}`" for check in self.checks]
+        if self.rules:
+            lines += ["", "Checked before a night is published:", ""]
+            lines += [f"- {r.name} ({r.level}s unless in {r.low:g}..{r.high:g}): `{r.sql}`" for r in self.rules]
         return "\n".join(lines) + "\n"
+
+
+def unique(*key: str) -> Rule:
+    """The rule that no two rows have the same key."""
+    return Rule("key_unique", f"count(*) - count(DISTINCT {', '.join(key)})")
 
 
 def finite_vector(column: str = "vector") -> tuple[Check, ...]:

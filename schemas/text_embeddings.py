@@ -1,6 +1,6 @@
 """One vector for each distinct text and model, ever."""
 
-from schemas.table import BOOLEAN, INT, STRING, VECTOR, Check, Column, Table, finite_vector
+from schemas.table import BOOLEAN, INT, STRING, VECTOR, Check, Column, Rule, Table, finite_vector, unique
 
 TABLE = Table(
     name="text_embeddings",
@@ -19,4 +19,5 @@ TABLE = Table(
         Column("vector", VECTOR, "unit-length embedding", private=True),
     ),
     checks=(Check("vector_has_dim", "size(vector) = dim"), *finite_vector()),
+    rules=(unique("text_key", "model_key"), Rule("one_size_per_model", "count(DISTINCT model_key, dim) - count(DISTINCT model_key)")),
 )

@@ -16,7 +16,7 @@ MAY_IMPORT = {
     "schemas": {"schemas", "pyspark.sql.types", "pyarrow", "pydantic", "yaml"},
     "udfs": {"udfs", "numpy", "pyarrow", "numba"},
     "jobs": {"jobs", "schemas", "udfs", "pyspark", "delta", "deltalake", "pyarrow", "numpy"},
-    "jobs/io": {"jobs.io", "schemas", "pyspark", "delta"},
+    "jobs/io": {"jobs.io", "schemas", "pyspark", "py4j", "delta"},
     "dags": {"airflow"},
 }
 # Inside functions only: loading one takes seconds that a run with nothing to embed must not pay.

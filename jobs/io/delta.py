@@ -10,6 +10,7 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
+from jobs.io import lease
 from schemas.table import Table
 
 _COMMIT_NOTE = "spark.databricks.delta.commitInfo.userMetadata"
@@ -65,17 +66,20 @@ def commit_note(spark: SparkSession, warehouse: str, table: Table) -> dict[str, 
 def overwrite_where(spark: SparkSession, warehouse: str, table: Table, rows: DataFrame, predicate: str) -> None:
     """Puts the rows in the place of those that match the literal predicate, in one commit: twice is as good as once."""
     open_table(spark, warehouse, table)
+    lease.confirm(warehouse)
     conformed(rows, table).write.format("delta").mode("overwrite").option("replaceWhere", predicate).save(table_path(warehouse, table))
 
 
 def append(spark: SparkSession, warehouse: str, table: Table, rows: DataFrame) -> None:
     open_table(spark, warehouse, table)
+    lease.confirm(warehouse)
     conformed(rows, table).write.format("delta").mode("append").save(table_path(warehouse, table))
 
 
 def overwrite(spark: SparkSession, warehouse: str, table: Table, rows: DataFrame) -> None:
     """Replaces the whole content in one commit."""
     open_table(spark, warehouse, table)
+    lease.confirm(warehouse)
     conformed(rows, table).write.format("delta").mode("overwrite").save(table_path(warehouse, table))
 
 
@@ -85,6 +89,7 @@ def insert_absent(spark: SparkSession, warehouse: str, table: Table, rows: DataF
     for key in table.key:
         match = match & (F.col(f"t.{key}") == F.col(f"s.{key}"))
     merge = open_table(spark, warehouse, table).alias("t").merge(conformed(rows, table).alias("s"), match)
+    lease.confirm(warehouse)
     merge.whenNotMatchedInsertAll().execute()
 
 

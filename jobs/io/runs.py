@@ -2,21 +2,45 @@
 
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
+from typing import Any
 
 from pyspark.sql import DataFrame, SparkSession
-from pyspark.sql import functions as F
 
-from jobs.io import delta
+from jobs.io import delta, lease
+from jobs.io.session import fit_to_size
 from jobs.io.shell import JobError, one_sentence, say
-from schemas import pipeline_runs
+from schemas import behavior_events, pipeline_runs, text_embeddings, user_profiles
 from schemas.all_tables import ALL_TABLES
 from schemas.settings import CODE_VERSION, Settings
 
 PUBLISHER = "publish_run"
+# Days before a night whose events it reads too, by default: the repair window and a day.
+NEAR_DAYS = 8
+STARTED, DONE, FAILED, PUBLISHED, UNDONE = "started", "done", "failed", "published", "undone"
+
+
+@dataclass(frozen=True)
+class Record:
+    """What later jobs want to know of a row of pipeline_runs."""
+
+    run_id: str
+    job: str
+    attempt: int
+    status: str
+    first: date
+    last: date
+    ended: datetime | None
+    output_versions: dict[str, int]
+
+
+# What was read of a warehouse's records, and at which version of their table.
+_known: dict[str, tuple[int, list[Record]]] = {}
+# The rows of an open composite job that are written with the next one: a commit each would be most of a small night's book-keeping.
+_waiting: dict[str, list[dict[str, Any]]] = {}
 
 
 @dataclass
@@ -53,32 +77,55 @@ def new_run_id(job: str, day: date) -> str:
 
 @contextmanager
 def recorded(
-    spark: SparkSession, warehouse: str, settings: Settings, job: str, run_id: str, first: date, last: date, status: str = "done"
+    spark: SparkSession,
+    warehouse: str,
+    settings: Settings,
+    job: str,
+    run_id: str,
+    first: date,
+    last: date,
+    status: str = DONE,
+    has_steps: bool = False,
+    reads: Sequence[str] = (),
 ) -> Iterator[Run]:
-    """Writes `started` before the body and `status` (or `failed`, with why) after it; commits inside carry the run's name."""
-    run = Run(run_id, job, first, last, settings.config_hash())
-    earlier = runs_table(spark, warehouse).where((F.col("run_id") == run_id) & (F.col("job") == job))
-    run.attempt = 1 + earlier.where("status = 'started'").count()
-    write_row(spark, warehouse, run, "started")
-    before = versions(spark, warehouse)
-    run.input_versions = {name: version for name, version in before.items() if name != pipeline_runs.TABLE.name}
-    note = {"job": job, "date": last, "run_id": run_id, "code_version": CODE_VERSION, "config_hash": run.config_hash}
-    try:
-        with delta.noting(spark, note):
-            yield run
-    except BaseException as error:
-        write_row(spark, warehouse, run, "failed", one_sentence(error))
-        raise
-    if not run.output_versions:
-        after = versions(spark, warehouse)
-        run.output_versions = {n: v for n, v in after.items() if v != before.get(n) and n != pipeline_runs.TABLE.name}
-    write_row(spark, warehouse, run, status)
-    spent = (datetime.now(UTC) - run.started).total_seconds()
-    told = ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in run.counts.items())
-    say(f"{job} {_span(first, last)}: {told or status} ({spent:.1f} s)")
+    """Holds the warehouse, and writes `started` before the body and `status` (or `failed`, with why) after it.
+
+    Commits inside carry the run's name. A job that `has_steps` begins the first at once: its `started` is written with that one's.
+    `reads` are the folders outside the warehouse that the job reads: the session is fitted to their size and the tables'.
+    """
+    with lease.held(spark, warehouse, f"{job} of {_span(first, last)}"):
+        attempts = [r.attempt for r in records(spark, warehouse) if (r.run_id, r.job) == (run_id, job)]
+        run = Run(run_id, job, first, last, settings.config_hash(), attempt=1 + max(attempts, default=0))
+        before = versions(spark, warehouse)
+        run.input_versions = {name: version for name, version in before.items() if name != pipeline_runs.TABLE.name}
+        is_step = warehouse in _waiting
+        if not is_step:
+            fit_to_size(spark, [*reads, *_tables_read(warehouse, first, last)])
+        if has_steps:
+            _waiting[warehouse] = []
+        write_row(spark, warehouse, run, STARTED, wait=has_steps)
+        note = {"job": job, "date": last, "run_id": run_id, "code_version": CODE_VERSION, "config_hash": run.config_hash}
+        try:
+            with delta.noting(spark, note):
+                yield run
+        except BaseException as error:
+            write_row(spark, warehouse, run, FAILED, one_sentence(error))
+            raise
+        else:
+            if not run.output_versions:
+                after = versions(spark, warehouse)
+                run.output_versions = {n: v for n, v in after.items() if v != before.get(n) and n != pipeline_runs.TABLE.name}
+            write_row(spark, warehouse, run, status, wait=is_step)
+        finally:
+            if has_steps:
+                _waiting.pop(warehouse, None)
+        spent = (datetime.now(UTC) - run.started).total_seconds()
+        told = ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in run.counts.items() if count)
+        say(f"{job} {_span(first, last)}: {told or status} ({spent:.1f} s)")
 
 
-def write_row(spark: SparkSession, warehouse: str, run: Run, status: str, message: str | None = None) -> None:
+def write_row(spark: SparkSession, warehouse: str, run: Run, status: str, message: str | None = None, wait: bool = False) -> None:
+    """Appends the run's row with what waits before it; with `wait` it waits itself for the next one."""
     row = {
         "run_id": run.run_id,
         "job": run.job,
@@ -87,7 +134,7 @@ def write_row(spark: SparkSession, warehouse: str, run: Run, status: str, messag
         "date": run.date,
         "from_date": run.from_date,
         "started": run.started,
-        "ended": None if status == "started" else datetime.now(UTC),
+        "ended": None if status == STARTED else datetime.now(UTC),
         "input_versions": run.input_versions,
         "output_versions": run.output_versions,
         "counts": run.counts,
@@ -97,11 +144,43 @@ def write_row(spark: SparkSession, warehouse: str, run: Run, status: str, messag
         "config_hash": run.config_hash,
         "message": message,
     }
-    delta.append(spark, warehouse, pipeline_runs.TABLE, spark.createDataFrame([row], pipeline_runs.TABLE.spark_schema()))
+    waiting = _waiting.get(warehouse, [])
+    if wait:
+        waiting.append(row)
+        return
+    rows = [*waiting, row]
+    delta.append(spark, warehouse, pipeline_runs.TABLE, spark.createDataFrame(rows, pipeline_runs.TABLE.spark_schema()).coalesce(1))
+    waiting.clear()
+    if warehouse in _known:
+        version, known = _known.pop(warehouse)
+        _known[warehouse] = (version + 1, [*known, *map(record_of, rows)])
 
 
 def runs_table(spark: SparkSession, warehouse: str) -> DataFrame:
     return delta.read_table(spark, warehouse, pipeline_runs.TABLE)
+
+
+def records(spark: SparkSession, warehouse: str) -> list[Record]:
+    """All records, oldest first by their end, those of runs still open first. A few rows a night: small enough for the driver."""
+    version = delta.table_version(spark, warehouse, pipeline_runs.TABLE)
+    if version is None:
+        _known[warehouse] = (-1, [])
+    elif warehouse not in _known or _known[warehouse][0] != version:
+        columns = ["run_id", "job", "attempt", "status", "from_date", "date", "ended", "output_versions"]
+        rows = delta.read_version(spark, warehouse, pipeline_runs.TABLE, version).select(*columns).collect()
+        _known[warehouse] = (version, [record_of(row.asDict()) for row in rows])
+    waiting = map(record_of, _waiting.get(warehouse, []))
+    return sorted([*_known[warehouse][1], *waiting], key=lambda r: (r.ended is not None, r.ended and r.ended.timestamp(), r.run_id))
+
+
+def record_of(row: Mapping[str, Any]) -> Record:
+    """A record from a row of pipeline_runs, however it was read."""
+    ended = row["ended"]
+    # Spark gives times of this machine's zone without saying so, other readers say UTC.
+    ended = ended.astimezone(UTC) if ended is not None else None
+    return Record(
+        row["run_id"], row["job"], row["attempt"], row["status"], row["from_date"], row["date"], ended, dict(row["output_versions"])
+    )
 
 
 def versions(spark: SparkSession, warehouse: str) -> dict[str, int]:
@@ -110,28 +189,22 @@ def versions(spark: SparkSession, warehouse: str) -> dict[str, int]:
     return {name: version for name, version in found.items() if version is not None}
 
 
-@dataclass(frozen=True)
-class Span:
-    """The days a record covers, and the versions it names."""
-
-    run_id: str
-    first: date
-    last: date
-    output_versions: dict[str, int]
+def records_of(spark: SparkSession, warehouse: str, job: str, status: str) -> list[Record]:
+    return [r for r in records(spark, warehouse) if r.job == job and r.status == status]
 
 
-def recorded_spans(spark: SparkSession, warehouse: str, job: str, status: str) -> list[Span]:
-    """The job's records of that status, oldest first. A few rows a night: small enough for the driver."""
-    rows = runs_table(spark, warehouse).where((F.col("job") == job) & (F.col("status") == status)).orderBy("ended", "run_id").collect()
-    return [Span(r["run_id"], r["from_date"], r["date"], dict(r["output_versions"])) for r in rows]
-
-
-def publications(spark: SparkSession, warehouse: str) -> list[Span]:
+def publications(spark: SparkSession, warehouse: str) -> list[Record]:
     """What is published, oldest publication first."""
-    return recorded_spans(spark, warehouse, PUBLISHER, "published")
+    return standing(records(spark, warehouse))
 
 
-def first_hole(covered: Sequence[Span], first: date, last: date) -> date | None:
+def standing(ordered: Sequence[Record]) -> list[Record]:
+    """The publications among the records, oldest first, that no later record undid: the last one is what readers see."""
+    undone = {(r.run_id, r.attempt) for r in ordered if r.status == UNDONE}
+    return [r for r in ordered if r.status == PUBLISHED and (r.run_id, r.attempt) not in undone]
+
+
+def first_hole(covered: Sequence[Record], first: date, last: date) -> date | None:
     """The first day of first..last that nothing covers."""
     day = first
     while day <= last:
@@ -142,15 +215,7 @@ def first_hole(covered: Sequence[Span], first: date, last: date) -> date | None:
     return None
 
 
-def require_done(spark: SparkSession, warehouse: str, jobs: Sequence[str], first: date, last: date) -> None:
-    """Stops, with names, where a job has no record of having done one of the days."""
-    for job in jobs:
-        hole = first_hole(recorded_spans(spark, warehouse, job, "done"), first, last)
-        if hole is not None:
-            raise JobError(f"{job} has not done {hole}; run it first")
-
-
-def refuse_holes(published: Sequence[Span], first: date, last: date, bootstrap: bool, first_day: date | None) -> None:
+def refuse_holes(published: Sequence[Record], first: date, last: date, bootstrap: bool, first_day: date | None) -> None:
     """Days fold onto a history without holes: stops, with the missing day's name, where first..last would leave one."""
     if not published:
         if bootstrap or first_day == first:
@@ -167,6 +232,13 @@ def refuse_holes(published: Sequence[Span], first: date, last: date, bootstrap: 
         hole = None
     if hole is not None:
         raise JobError(f"{hole} is not published; run that day first (or backfill from it), so that {first} folds onto a whole history")
+
+
+def _tables_read(warehouse: str, first: date, last: date) -> list[str]:
+    """Folders of the tables, or of their parts, that make a night large."""
+    days = [first + timedelta(days=i) for i in range(-NEAR_DAYS, (last - first).days + 1)]
+    events = [f"{delta.table_path(warehouse, behavior_events.TABLE)}/log_date={day}" for day in days]
+    return [*events, *[delta.table_path(warehouse, table) for table in (text_embeddings.TABLE, user_profiles.TABLE)]]
 
 
 def _span(first: date, last: date) -> str:

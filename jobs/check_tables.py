@@ -1,0 +1,115 @@
+"""Checks the tables before a night is published: the rules that stand beside each table in schemas/, over what the night reaches.
+
+Every outcome goes into check_results. A `fail` rule that does not hold stops the night, so that readers stay where they are; a
+`warn` rule is told and passes.
+
+    python -m jobs.check_tables --date D --warehouse URI
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from datetime import date, timedelta
+
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from jobs.embed_texts import model_key_of
+from jobs.io import delta
+from jobs.io.runs import Run, new_run_id, recorded
+from jobs.io.shell import JobError, Parser, iso_day, job_parser, run_main, say
+from schemas import check_results, profile_states, rejected_texts, text_embeddings, user_profiles
+from schemas.all_tables import ALL_TABLES
+from schemas.settings import Settings
+from schemas.table import Rule, Table
+
+JOB = "check_tables"
+EMBEDDED = "embedded_texts"
+
+
+def arg_parser() -> Parser:
+    parser = job_parser(JOB, __doc__)
+    parser.add_argument("--date", required=True, type=iso_day, metavar="D", help="the log day")
+    return parser
+
+
+def in_reach(rows: DataFrame, table: Table, first: date, last: date, window_days: int) -> DataFrame:
+    """The table's rows that a night of first..last can have touched, so that a check does not grow with history.
+
+    Events as far back as doubles are looked for; states and profiles of the repair window and later; the night's quarantine and records.
+    """
+    near, window = first - timedelta(days=window_days + 1), first - timedelta(days=window_days)
+    bounds = {
+        "behavior_events": F.col("log_date") >= F.lit(near),
+        "quarantined_events": F.col("log_date").between(first, last),
+        "items": F.col("valid_from") >= F.lit(window),
+        profile_states.TABLE.name: F.col("as_of_date") >= F.lit(window),
+        user_profiles.TABLE.name: F.col("as_of_date") >= F.lit(window),
+        "pipeline_runs": F.col("date").between(first, last),
+    }
+    return rows.where(bounds[table.name]) if table.name in bounds else rows
+
+
+def measuring_query(tables: Sequence[Table], last: date) -> str:
+    """One query that measures every rule: a row of one array for each table, in the order of its rules; of declared text and a date."""
+    parts = []
+    for position, table in enumerate(tables):
+        measures = ", ".join(f"CAST({rule.sql} AS DOUBLE)" for rule in table.rules).replace(":last", f"DATE'{last}'")
+        parts.append(f"SELECT {position} AS position, array({measures}) AS measured FROM {table.name}")  # noqa: S608
+    return " UNION ALL ".join(parts)
+
+
+def holds(rule: Rule, value: float | None) -> bool:
+    """NaN never holds; nothing to measure always does."""
+    return value is None or rule.low <= value <= rule.high
+
+
+# ---- the edges
+
+
+def check_days(spark: SparkSession, warehouse: str, settings: Settings, run: Run, first: date, last: date) -> None:
+    """Measures every rule over the night first..last and writes the outcomes; raises JobError where one of level fail does not hold."""
+    tables = [table for table in ALL_TABLES if table.rules and delta.table_exists(spark, warehouse, table)]
+    with run.phase("measure"):
+        show_tables(spark, warehouse, settings, first, last)
+        measured = {row["position"]: row["measured"] for row in spark.sql(measuring_query(tables, last)).collect()}
+    outcomes = [
+        {"run_id": run.run_id, "rule": f"{t.name}.{r.name}", "level": r.level, "value": v, "passed": holds(r, v)}
+        for position, t in enumerate(tables)
+        for r, v in zip(t.rules, measured[position], strict=True)
+    ]
+    with run.phase("write"):
+        delta.append(spark, warehouse, check_results.TABLE, spark.createDataFrame(outcomes, check_results.TABLE.spark_schema()).coalesce(1))
+    broken = [outcome for outcome in outcomes if not outcome["passed"]]
+    failed = [outcome["rule"] for outcome in broken if outcome["level"] == "fail"]
+    run.counts |= {"rules": len(outcomes), "warned": len(broken) - len(failed), "failed": len(failed)}
+    for outcome in broken:
+        say(f"{JOB} {outcome['level']}: {outcome['rule']} measures {outcome['value']:g}")
+    if failed:
+        raise JobError(f"{', '.join(failed)} failed; nothing is published, and check_results has the measures")
+
+
+def show_tables(spark: SparkSession, warehouse: str, settings: Settings, first: date, last: date) -> None:
+    """Puts the parts of the tables that are in reach under the tables' names, for the rules."""
+    for table in ALL_TABLES:
+        rows = delta.read_table(spark, warehouse, table)
+        in_reach(rows, table, first, last, settings.fold.window_days).createOrReplaceTempView(table.name)
+    of_model = F.col("model_key") == model_key_of(settings.engine)
+    vectors, refusals = (delta.read_table(spark, warehouse, t).where(of_model) for t in (text_embeddings.TABLE, rejected_texts.TABLE))
+    tonight = spark.table("behavior_events").where(F.col("log_date").between(first, last)).select("text_key").distinct()
+    vectors = vectors.join(tonight, "text_key", "left_semi")
+    vectors.createOrReplaceTempView(text_embeddings.TABLE.name)
+    vectors.select("text_key").unionByName(refusals.select("text_key")).createOrReplaceTempView(EMBEDDED)
+
+
+def run(spark: SparkSession, args: argparse.Namespace) -> None:
+    with recorded(spark, args.warehouse, args.config, JOB, args.run_id or new_run_id(JOB, args.date), args.date, args.date) as record:
+        check_days(spark, args.warehouse, args.config, record, args.date, args.date)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    return run_main(arg_parser(), argv, run)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
