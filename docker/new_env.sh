@@ -13,7 +13,7 @@ cat >"$file" <<END
 NIGHTFOLD_LOGS=../logs
 NIGHTFOLD_MAPPING=canonical
 
-# What one Spark worker offers. The engine needs about 3 GB beside it.
+# What the Spark worker offers; the engine takes memory of its own beside it.
 SPARK_CORES=2
 SPARK_MEMORY=4g
 

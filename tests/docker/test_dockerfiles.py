@@ -117,7 +117,8 @@ def test_the_jobs_image_has_the_rooms_and_no_other_code():
 
 def test_set_up_knows_what_the_images_ask_of_it():
     known = set(re.findall(r"^  ([\w-]+)\)", (ROOT / "docker/setup.sh").read_text(encoding="utf-8"), re.M))
-    asked = {word for path in FILES for step in steps(path) if step.word == "RUN" for word in re.findall(r"docker/setup\.sh ([\w-]+)", step.rest)}
+    run = [step.rest for path in FILES for step in steps(path) if step.word == "RUN"]
+    asked = {word for command in run for word in re.findall(r"docker/setup\.sh ([\w-]+)", command)}
     assert asked == {"jobs", "jars", "s3-jars", "airflow"} and asked <= known
 
 
