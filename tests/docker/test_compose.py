@@ -250,6 +250,13 @@ def test_airflow_submits_to_the_master_that_is_there():
     assert master[master.index("--host") + 1] == "spark-master"
 
 
+@pytest.mark.parametrize("name", ["spark-master", "spark-worker"])
+def test_spark_gets_each_value_as_a_word_of_its_own(name):
+    program, _, *options = SERVICES[name]["command"]
+    assert program == "spark-class"
+    assert not [word for word in options if word.startswith("-") and "=" in word], "with = Spark prints its usage and ends"
+
+
 def test_spark_asks_for_its_secret():
     lines = (DOCKER / "spark-defaults.conf").read_text(encoding="utf-8").splitlines()
     conf = dict(line.split(None, 1) for line in lines if line and not line.startswith("#"))
