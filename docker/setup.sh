@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Sets one environment up from its committed lock; `make setup` calls it for each, and again only when a lock changes.
-# usage: docker/setup.sh java | jobs | airflow | jars
+# usage: docker/setup.sh java | jobs | airflow | jars | s3-jars
 set -euo pipefail
 cd "$(dirname "$0")/.."
 locks=docker/requirements
@@ -31,6 +31,25 @@ environment() { # FOLDER LOCK
   .uv/bin/uv pip sync --quiet --python "$folder/bin/python" --require-hashes "$lock"
 }
 
+# What the list names, fetched once by Spark's own resolver; afterwards sessions start from the jars beside Spark's own.
+jars() { # LIST PACKAGE
+  local list=$1 package=$2 folder name found
+  folder=$(.venv/bin/python -c 'import pyspark, pathlib; print(pathlib.Path(pyspark.__file__).parent / "jars")')
+  if ! (cd "$folder" && sha256sum --check --status) <"$list" 2>/dev/null; then
+    say "set-up: fetching $package"
+    cache=$(mktemp -d)
+    trap 'rm -rf "$cache"' EXIT
+    SPARK_LOCAL_IP=127.0.0.1 PYSPARK_PYTHON=$PWD/.venv/bin/python .venv/bin/spark-submit --packages "$package" \
+      --conf spark.jars.ivy="$cache" --class none no.jar >"$cache/log" 2>&1 || true
+    while read -r _ name; do
+      found=$(find "$cache/jars" -name "*_$name" 2>/dev/null | head -n 1)
+      [ -n "$found" ] || { tail -n 5 "$cache/log" >&2; die "$name could not be fetched from the Maven repository."; }
+      cp "$found" "$folder/$name"
+    done <"$list"
+    (cd "$folder" && sha256sum --check --quiet) <"$list" || die "a fetched jar has another checksum than $list."
+  fi
+}
+
 case "${1:-}" in
   java)
     major=$(java_major || true)
@@ -47,22 +66,9 @@ case "${1:-}" in
     fi ;;
   jobs) environment .venv $locks/jobs.lock ;;
   airflow) environment .venv-airflow $locks/airflow.lock ;;
-  jars)
-    # Spark's own resolver, once; afterwards sessions start from the jars beside Spark's own. What Delta's list
-    # names beyond its own group ships with Spark already, partly in newer versions, and must not come twice.
-    jars=$(.venv/bin/python -c 'import pyspark, pathlib; print(pathlib.Path(pyspark.__file__).parent / "jars")')
-    if ! (cd "$jars" && sha256sum --check --status) <$locks/jars.sha256 2>/dev/null; then
-      say "set-up: fetching Delta's jars"
-      cache=$(mktemp -d)
-      trap 'rm -rf "$cache"' EXIT
-      SPARK_LOCAL_IP=127.0.0.1 .venv/bin/spark-submit --packages io.delta:delta-spark_4.2_2.13:4.4.0 \
-        --conf spark.jars.ivy="$cache" --class none no.jar >"$cache/log" 2>&1 || true
-      while read -r _ name; do
-        found=$(find "$cache/jars" -name "*_$name" 2>/dev/null | head -n 1)
-        [ -n "$found" ] || { tail -n 5 "$cache/log" >&2; die "Delta's $name could not be fetched from the Maven repository."; }
-        cp "$found" "$jars/$name"
-      done <$locks/jars.sha256
-      (cd "$jars" && sha256sum --check --quiet) <$locks/jars.sha256 || die "a fetched jar has another checksum than $locks/jars.sha256."
-    fi ;;
-  *) die "usage: docker/setup.sh java | jobs | airflow | jars" ;;
+  # What Delta's list names beyond its own group ships with Spark already, partly in newer versions, and must not come twice.
+  jars) jars $locks/jars.sha256 io.delta:delta-spark_4.2_2.13:4.4.0 ;;
+  # What reads and writes s3a://; the Hadoop version is that of Spark's own jars.
+  s3-jars) jars $locks/s3-jars.sha256 org.apache.hadoop:hadoop-aws:3.5.0 ;;
+  *) die "usage: docker/setup.sh java | jobs | airflow | jars | s3-jars" ;;
 esac

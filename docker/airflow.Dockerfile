@@ -1,0 +1,28 @@
+# Airflow beside the job environment: with LocalExecutor a task runs where the scheduler runs, and each is one spark-submit, so
+# that container must hold both. Built on the jobs image rather than on Airflow's own: the packages come from the committed
+# lock, driver and executors have the same files, and there is one base to keep up to date. Build after the jobs image:
+#   docker build -f docker/airflow.Dockerfile -t nightfold-airflow:0.1.0 .
+ARG JOBS=nightfold-jobs:0.1.0
+
+FROM docker.io/library/python:3.11.16-slim-bookworm@sha256:fe556eaffd0d96abd8685b83bb8a69addd0dc730fa193669a7df0d49ddcfac02 AS build
+WORKDIR /opt/nightfold
+ENV UV_COMPILE_BYTECODE=1
+COPY docker/setup.sh docker/
+COPY docker/requirements/bootstrap.lock docker/requirements/airflow.lock docker/requirements/
+RUN docker/setup.sh airflow
+
+FROM ${JOBS}
+USER 0:0
+WORKDIR /opt/nightfold
+RUN install -d -o nightfold -g nightfold /opt/airflow /var/log/airflow
+COPY --from=build /opt/nightfold/.venv-airflow .venv-airflow
+COPY dags dags
+# Without the root on PYTHONPATH a DAG can't import a job; the tasks name it to spark-submit themselves.
+ENV PATH=/opt/nightfold/.venv-airflow/bin:$PATH \
+    PYTHONPATH= \
+    AIRFLOW_HOME=/opt/airflow \
+    AIRFLOW__CORE__DAGS_FOLDER=/opt/nightfold/dags \
+    AIRFLOW__CORE__LOAD_EXAMPLES=False \
+    AIRFLOW__LOGGING__BASE_LOG_FOLDER=/var/log/airflow
+USER 10001:10001
+CMD ["airflow", "version"]

