@@ -15,7 +15,7 @@ export PYTHONPATH := $(CURDIR)
 help: ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r name text; do printf '  make %-10s %s\n' "$$name" "$$text"; done
 
-setup: .venv/.jobs .venv/.jars .venv-airflow/.airflow ## install both environments from their locks (nothing to do: under a second)
+setup: .venv/.jobs .venv/.jars .venv/.archive .venv-airflow/.airflow ## install both environments from their locks (nothing to do: under a second)
 
 .venv/.jobs: $(LOCKS)/jobs.lock $(LOCKS)/bootstrap.lock
 	@docker/setup.sh java
@@ -24,6 +24,10 @@ setup: .venv/.jobs .venv/.jars .venv-airflow/.airflow ## install both environmen
 
 .venv/.jars: .venv/.jobs $(LOCKS)/jars.sha256
 	@docker/setup.sh jars
+	@touch $@
+
+.venv/.archive: .venv/.jars
+	@docker/setup.sh archive
 	@touch $@
 
 .venv-airflow/.airflow: $(LOCKS)/airflow.lock $(LOCKS)/bootstrap.lock

@@ -169,6 +169,8 @@ class NumberedLease:
 
 
 def take_numbered(spark: SparkSession, warehouse: str, owner: str) -> NumberedLease:
+    folder = _path(spark, warehouse, 0).getParent()
+    folder.getFileSystem(_conf(spark)).mkdirs(folder)
     number = _highest(spark, warehouse)
     card = _card_of(spark, warehouse, number) if number else {}
     if card and not card["released"] and _age(card) < DEAD_AFTER_SECONDS:
@@ -195,8 +197,7 @@ def _age(card: dict[str, Any]) -> float:
 def _highest(spark: SparkSession, warehouse: str) -> int:
     """The highest number of the log, 0 where there is none."""
     folder = _path(spark, warehouse, 0).getParent()
-    fs = folder.getFileSystem(_conf(spark))
-    names = [status.getPath().getName() for status in fs.listStatus(folder)] if fs.exists(folder) else []
+    names = [status.getPath().getName() for status in folder.getFileSystem(_conf(spark)).listStatus(folder)]
     return max((int(name[:8]) for name in names if name[:8].isdigit() and name.endswith(".json")), default=0)
 
 

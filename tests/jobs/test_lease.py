@@ -1,0 +1,133 @@
+"""One writer at a time: a twin is refused by name, the dead are taken over, and who lost the lease writes no more."""
+
+import json
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from jobs.io import lease
+from jobs.io.shell import JobError
+
+HOLDER = """
+import sys
+from jobs.io import lease
+taken = lease.take_folder(sys.argv[1], "run_night of 2025-03-03")
+print("held", flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def holder(warehouse):
+    """Another process that holds the folder."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLDER, warehouse], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2]
+    )
+    assert process.stdout is not None and process.stdout.readline() == "held\n"
+    yield process
+    process.kill()
+    process.communicate()
+
+
+def test_a_twin_is_refused_by_name(holder, warehouse):
+    with pytest.raises(JobError, match=rf"run_night of 2025-03-03 \(process {holder.pid} on "):
+        lease.take_folder(warehouse, "run_night of 2025-03-04")
+
+
+def test_the_dead_are_taken_over(holder, warehouse):
+    holder.kill()
+    holder.wait()
+    lease.take_folder(warehouse, "run_night of 2025-03-04").release()
+
+
+def test_a_released_folder_is_free_again(warehouse):
+    lease.take_folder(warehouse, "first").release()
+    taken = lease.take_folder(warehouse, "second")
+    taken.confirm()
+    taken.release()
+
+
+def test_who_lost_the_folder_writes_no_more(warehouse):
+    taken = lease.take_folder(warehouse, "first")
+    (Path(warehouse) / lease.FOLDER / "holder.json").unlink()
+    with pytest.raises(JobError, match="taken away"):
+        taken.confirm()
+
+
+def test_a_job_inside_a_job_shares_its_lease(warehouse):
+    with lease.held(None, warehouse, "outer"):  # a local folder needs no session
+        with lease.held(None, warehouse, "inner"):
+            lease.confirm(warehouse)
+        with pytest.raises(JobError, match="outer"):
+            lease.take_folder(warehouse, "twin")
+    lease.take_folder(warehouse, "later").release()
+
+
+# ---- where the operating system can't help: any storage that Delta writes to
+
+
+@pytest.fixture
+def storage(tmp_path):
+    return f"file://{tmp_path}/warehouse"
+
+
+def card(storage, number):
+    return Path(f"{storage.removeprefix('file://')}/{lease.FOLDER}/{number:08}.json")
+
+
+def age(storage, number, seconds):
+    """Makes the holder of the number look as if it had been silent for so long."""
+    written = json.loads(card(storage, number).read_text())
+    written["since"] = (datetime.now(UTC) - timedelta(seconds=seconds)).isoformat()
+    card(storage, number).write_text(json.dumps(written))
+    card(storage, number).with_name(f".{number:08}.json.crc").unlink(missing_ok=True)  # the local file system's checksum
+
+
+def test_a_numbered_twin_is_refused_until_the_lease_is_free(spark, storage):
+    first = lease.take_numbered(spark, storage, "first")
+    with pytest.raises(JobError, match="is being written by first"):
+        lease.take_numbered(spark, storage, "second")
+    first.release()
+    second = lease.take_numbered(spark, storage, "second")
+    second.confirm()
+    second.release()
+
+
+def test_a_silent_holder_is_taken_over_and_stops(spark, storage):
+    first = lease.take_numbered(spark, storage, "first")
+    age(storage, first.number, lease.DEAD_AFTER_SECONDS + 1)
+    second = lease.take_numbered(spark, storage, "second")
+    with pytest.raises(JobError, match=r"first was taken for dead, and .* is being written by second"):
+        first.confirm()
+    first.release()
+    second.confirm()
+    second.release()
+
+
+def test_of_two_that_take_over_one_gets_it(spark, storage, monkeypatch):
+    first = lease.take_numbered(spark, storage, "first")
+    age(storage, first.number, lease.DEAD_AFTER_SECONDS + 1)
+    with monkeypatch.context() as patched:
+        # Both have read the old number before one of them writes the new one.
+        patched.setattr(lease, "_highest", lambda *args: first.number)
+        patched.setattr(lease.NumberedLease, "confirm", lambda self: None)
+        second = lease.take_numbered(spark, storage, "second")
+        with pytest.raises(JobError, match="is being written by second"):
+            lease.take_numbered(spark, storage, "third")
+    second.release()
+
+
+def test_a_living_holder_keeps_its_lease_fresh(spark, storage, monkeypatch):
+    monkeypatch.setattr(lease, "BEAT_SECONDS", 0.05)
+    first = lease.take_numbered(spark, storage, "first")
+    age(storage, first.number, lease.DEAD_AFTER_SECONDS + 1)
+    for _ in range(200):
+        if lease._age(json.loads(card(storage, first.number).read_text() or '{"since": "2000-01-01T00:00:00+00:00"}')) < 100:
+            break
+        first._ended.wait(0.05)
+    with pytest.raises(JobError, match="is being written by first"):
+        lease.take_numbered(spark, storage, "second")
+    first.release()
