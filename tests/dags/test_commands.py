@@ -5,12 +5,13 @@
 
 import json
 import sys
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from airflow.dag_processing.dagbag import BundleDagBag
 from airflow.sdk import DAG
+from airflow.serialization.definitions.dag import SerializedDAG
 from airflow.serialization.definitions.param import ParamValidationError
 from airflow.serialization.serialized_objects import DagSerialization
 
@@ -90,9 +91,15 @@ def test_a_night_started_by_hand_takes_the_day_before_its_logical_date(bag, root
     }
 
 
-def test_a_scheduled_night_takes_the_day_that_has_just_ended(bag):
-    timetable = bag.dags["profiles_nightly"].timetable
-    assert (timetable.expression, str(timetable.timezone)) == ("0 0 * * *", "UTC")
+def as_the_scheduler_knows_it(dag: DAG) -> SerializedDAG:
+    return DagSerialization.deserialize_dag(DagSerialization.serialize_dag(dag))
+
+
+def test_scheduled_nights_and_those_of_a_backfill_take_one_whole_day_each(bag):
+    nights = as_the_scheduler_knows_it(bag.dags["profiles_nightly"]).iter_dagrun_infos_between(NOON - timedelta(days=3), NOON)
+    spans = [night.data_interval for night in nights]
+    starts = [datetime(2025, 3, 31, tzinfo=UTC), datetime(2025, 4, 1, tzinfo=UTC), datetime(2025, 4, 2, tzinfo=UTC)]
+    assert [(span.start, span.end) for span in spans] == [(start, start + timedelta(days=1)) for start in starts]
 
 
 def test_settings_not_given_are_left_out(bag, root, monkeypatch):
@@ -138,9 +145,13 @@ def test_a_hostile_setting_stays_one_argument(bag, root, monkeypatch):
     ids=str,
 )
 def test_a_range_that_is_none_is_refused_by_the_schema(bag, conf):
-    known_to_the_scheduler = DagSerialization.deserialize_dag(DagSerialization.serialize_dag(bag.dags["profiles_backfill"]))
+    params = as_the_scheduler_knows_it(bag.dags["profiles_backfill"]).params
     with pytest.raises(ParamValidationError):
-        known_to_the_scheduler.params.deep_merge(conf).validate()
+        params.deep_merge(conf).validate()
+
+
+def test_a_range_is_let_through_by_the_schema(bag):
+    as_the_scheduler_knows_it(bag.dags["profiles_backfill"]).params.deep_merge(RANGE).validate()
 
 
 def test_a_range_that_ends_before_it_starts_is_refused_at_once(bag, root):
