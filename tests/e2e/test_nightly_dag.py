@@ -96,7 +96,7 @@ def test_a_backfill_by_the_scheduler_publishes_its_days_in_order(given, tmp_path
         create = "airflow backfill create --dag-id profiles_nightly --from-date $1 --to-date $2 --max-active-runs 1"
         command = ["bash", "-c", f"source docker/airflow_env.sh && {create}", "bash", str(DAYS[0]), str(DAYS[-1])]
         subprocess.run(command, env=settings, cwd=ROOT, check=True, capture_output=True, timeout=120)
-        until = time.monotonic() + 900
+        until = time.monotonic() + 1800
         while not (Path(warehouse) / "pipeline_runs" / "_delta_log").is_dir() or len(published(warehouse)) < len(DAYS):
             assert time.monotonic() < until, f"the days were not published in time; see {home}"
             assert airflow.poll() is None
