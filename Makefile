@@ -10,10 +10,10 @@ export SPARK_LOCAL_IP ?= 127.0.0.1
 export PYSPARK_PYTHON := $(CURDIR)/.venv/bin/python
 export PYTHONPATH := $(CURDIR)
 
-.PHONY: help setup demo test test-slow check nightly backfill query docs locks clean
+.PHONY: help setup demo test test-slow check nightly night-by-dag backfill airflow query docs locks clean
 
 help: ## list the targets
-	@sed -nE 's/^([a-z-]+):.*## (.*)/\1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r name text; do printf '  make %-10s %s\n' "$$name" "$$text"; done
+	@sed -nE 's/^([a-z-]+):.*## (.*)/\1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r name text; do printf '  make %-12s %s\n' "$$name" "$$text"; done
 
 setup: .venv/.jobs .venv/.jars .venv/.archive .venv-airflow/.airflow ## install both environments from their locks (nothing to do: under a second)
 
@@ -60,6 +60,7 @@ endif
 	@$(PYTHON) -m jobs.show_demo --logs $(DEMO)/logs --warehouse $(DEMO)/warehouse
 
 test: setup ## the whole suite but for what is marked slow
+	@.venv-airflow/bin/python -m pytest tests/dags
 	@$(PYTHON) -m pytest -m "not slow and not gpu"
 
 test-slow: setup ## the tests left out of `make test`
@@ -76,6 +77,13 @@ common = --logs "$$LOGS" --warehouse "$$WAREHOUSE" --mapping "$$MAPPING" $(if $(
 nightly: setup ## one night: DATE= LOGS= WAREHOUSE= [MAPPING=] [CONFIG=]
 	@: $(foreach name,DATE LOGS WAREHOUSE,$(call need,$(name),nightly DATE=2025-04-01 LOGS=logs WAREHOUSE=warehouse))
 	@$(PYTHON) -m jobs.run_night --date "$$DATE" $(common)
+
+night-by-dag: setup ## the same through the DAG, with Airflow: DATE= LOGS= WAREHOUSE= [MAPPING=] [CONFIG=]
+	@: $(foreach name,DATE LOGS WAREHOUSE,$(call need,$(name),night-by-dag DATE=2025-04-01 LOGS=logs WAREHOUSE=warehouse))
+	@docker/night_by_dag.sh "$$DATE"
+
+airflow: setup ## Airflow on this machine alone, with the DAGs; Ctrl-C ends it: [LOGS=] [WAREHOUSE=] [MAPPING=] [CONFIG=] [AIRFLOW_PORT=]
+	@docker/airflow_local.sh
 
 backfill: setup ## a range of days: START= END= LOGS= WAREHOUSE= [MAPPING=] [CONFIG=]
 	@: $(foreach name,START END LOGS WAREHOUSE,$(call need,$(name),backfill START=2025-03-03 END=2025-03-31 LOGS=logs WAREHOUSE=warehouse))

@@ -17,7 +17,7 @@ MAY_IMPORT = {
     "udfs": {"udfs", "numpy", "pyarrow", "numba"},
     "jobs": {"jobs", "schemas", "udfs", "pyspark", "delta", "deltalake", "pyarrow", "numpy"},
     "jobs/io": {"jobs.io", "schemas", "pyspark", "py4j", "delta"},
-    "dags": {"airflow"},
+    "dags": {"airflow", "spark_jobs"},  # its own folder is all that Airflow puts on the path
 }
 # Inside functions only: loading one takes seconds that a run with nothing to embed must not pay.
 MAY_IMPORT_LAZILY = {"udfs": {"vllm", "torch", "transformers", "huggingface_hub"}}

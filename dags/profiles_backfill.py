@@ -1,0 +1,40 @@
+"""By hand: a range of log days at once, such as the history before the first night, or days that were missed.
+
+Give the first and the last log day. Every day of the range must be there and complete; an empty day is an empty folder with
+`_SUCCESS`. One job takes the range in chunks, oldest first, and publishes once at the end: until then readers see nothing of it.
+A range may lie before days that are there already.
+
+**Killed or failed?** Clear the task. The job names its run after range and settings, so that it goes on after the last chunk
+it finished. (For the same reason it is given no run id.)
+"""
+
+from airflow.sdk import DAG, Param, task
+from airflow.sdk.exceptions import AirflowFailException
+from spark_jobs import LOGS, MACROS, MAPPING, POLICY, PUBLISHED, SparkJob
+
+with DAG(
+    dag_id="profiles_backfill",
+    schedule=None,
+    catchup=False,
+    max_active_runs=1,
+    default_args=POLICY,
+    params={
+        "start": Param(type="string", format="date", description="first log day"),
+        "end": Param(type="string", format="date", description="last log day"),
+    },
+    user_defined_macros=MACROS,
+    tags=["nightfold", "by hand"],
+    doc_md=__doc__,
+):
+
+    @task
+    def check_range(start: str, end: str) -> None:
+        """A JSON schema can't compare two values, and the job's refusal would be tried again."""
+        if start > end:
+            raise AirflowFailException(f"start {start} is after end {end}")
+
+    check_range("{{ params.start }}", "{{ params.end }}") >> SparkJob(
+        task_id="backfill_profiles",
+        arguments=("--start", "{{ params.start }}", "--end", "{{ params.end }}", *LOGS, *MAPPING),
+        outlets=PUBLISHED,
+    )

@@ -1,0 +1,38 @@
+# Sourced, not run: the settings of an Airflow on this machine alone, for `make airflow`, nights by the DAG, and the tests.
+# What is set already wins: AIRFLOW_HOME, AIRFLOW_PORT, LOGS, WAREHOUSE, MAPPING, CONFIG, NIGHTFOLD_SPARK_CONF.
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+absolute() { [ -z "$1" ] || realpath -ms -- "$1"; }
+
+unset PYTHONPATH PYSPARK_PYTHON # of the job environment; a task sets its own
+export PATH=$root/.venv-airflow/bin:$PATH
+export AIRFLOW_HOME=${AIRFLOW_HOME:-$root/build/airflow}
+export AIRFLOW_PORT=${AIRFLOW_PORT:-8080}
+export AIRFLOW__DATABASE__SQL_ALCHEMY_CONN=sqlite:///$AIRFLOW_HOME/airflow.db
+export AIRFLOW__CORE__DAGS_FOLDER=$root/dags
+export AIRFLOW__CORE__LOAD_EXAMPLES=False
+export AIRFLOW__CORE__EXECUTOR=LocalExecutor
+export AIRFLOW__CORE__PARALLELISM=2
+export AIRFLOW__CORE__EXECUTION_API_SERVER_URL=http://127.0.0.1:$AIRFLOW_PORT/execution/
+export AIRFLOW__API__HOST=127.0.0.1
+export AIRFLOW__API__PORT=$AIRFLOW_PORT
+export AIRFLOW__API__BASE_URL=http://127.0.0.1:$AIRFLOW_PORT
+export AIRFLOW__API__WORKERS=1
+export AIRFLOW__USAGE_DATA_COLLECTION__ENABLED=False
+export AIRFLOW__LOGGING__COLORED_CONSOLE_LOG=False
+# No run starts by itself here: the logs are of other days, and a night that waits for yesterday's would hold all others up.
+# So the DAGs need no pause, and a night starts from its page at once.
+export AIRFLOW__SCHEDULER__USE_JOB_SCHEDULE=False
+export AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION=False
+
+export AIRFLOW_CONN_SPARK_DEFAULT='{"conn_type": "spark", "host": "local[*]"}'
+export AIRFLOW_CONN_FS_DEFAULT='{"conn_type": "fs"}'
+export AIRFLOW_VAR_NIGHTFOLD_ROOT=$root
+AIRFLOW_VAR_NIGHTFOLD_LOGS=$(absolute "${LOGS:-$root/demo/logs}")
+AIRFLOW_VAR_NIGHTFOLD_WAREHOUSE=$(absolute "${WAREHOUSE:-$root/demo/warehouse}")
+AIRFLOW_VAR_NIGHTFOLD_CONFIG=$(absolute "${CONFIG:-}")
+export AIRFLOW_VAR_NIGHTFOLD_LOGS AIRFLOW_VAR_NIGHTFOLD_WAREHOUSE AIRFLOW_VAR_NIGHTFOLD_CONFIG
+export AIRFLOW_VAR_NIGHTFOLD_MAPPING=${MAPPING:-canonical}
+# As a job that starts its own session sets them.
+export SPARK_LOCAL_IP=127.0.0.1
+export AIRFLOW_VAR_NIGHTFOLD_SPARK_CONF=${NIGHTFOLD_SPARK_CONF:-'{"spark.driver.memory": "2g", "spark.driver.host": "127.0.0.1",
+  "spark.driver.bindAddress": "127.0.0.1", "spark.log.level": "ERROR"}'}
