@@ -15,6 +15,7 @@ from jobs.io.shell import JobError, one_sentence, say
 from schemas import pipeline_runs
 from schemas.all_tables import ALL_TABLES
 from schemas.settings import CODE_VERSION, Settings
+from schemas.table import Table
 
 PUBLISHER = "publish_run"
 
@@ -53,9 +54,19 @@ def new_run_id(job: str, day: date) -> str:
 
 @contextmanager
 def recorded(
-    spark: SparkSession, warehouse: str, settings: Settings, job: str, run_id: str, first: date, last: date, status: str = "done"
+    spark: SparkSession,
+    warehouse: str,
+    settings: Settings,
+    job: str,
+    run_id: str,
+    first: date,
+    last: date,
+    status: str = "done",
+    any_schema: bool = False,
 ) -> Iterator[Run]:
     """Writes `started` before the body and `status` (or `failed`, with why) after it; commits inside carry the run's name."""
+    if not any_schema:
+        refuse_other_schema(spark, warehouse)
     run = Run(run_id, job, first, last, settings.config_hash())
     earlier = runs_table(spark, warehouse).where((F.col("run_id") == run_id) & (F.col("job") == job))
     run.attempt = 1 + earlier.where("status = 'started'").count()
@@ -76,6 +87,23 @@ def recorded(
     spent = (datetime.now(UTC) - run.started).total_seconds()
     told = ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in run.counts.items())
     say(f"{job} {_span(first, last)}: {told or status} ({spent:.1f} s)")
+
+
+def refuse_other_schema(spark: SparkSession, warehouse: str) -> None:
+    """Stops where a table was made by an older or a newer declaration than this code's."""
+    for table in ALL_TABLES:
+        found = delta.schema_version(spark, warehouse, table)
+        if found is not None and found < table.schema_version:
+            raise JobError(
+                f"{table.name} has schema version {found} and this code writes {table.schema_version}; "
+                "run upgrade_tables on this warehouse first"
+            )
+        if found is not None and found > table.schema_version:
+            raise JobError(newer_schema(table, found))
+
+
+def newer_schema(table: Table, found: int) -> str:
+    return f"{table.name} has schema version {found}, but this code knows only {table.schema_version}; use the newer code"
 
 
 def write_row(spark: SparkSession, warehouse: str, run: Run, status: str, message: str | None = None) -> None:
