@@ -37,8 +37,8 @@ setup: .venv/.jobs .venv/.jars .venv/.archive .venv-airflow/.airflow ## install 
 # What the demo writes: its logs and its warehouse, made anew each time.
 DEMO := demo
 DATA ?=
-# The demo on real purchases: ten days at once, then a night after a closed day.
-RETAIL := --start 2010-12-01 --end 2010-12-10
+# The demo on real purchases: eleven days at once, the last of them closed, then a night.
+RETAIL := --start 2010-12-01 --end 2010-12-11
 MAPPING ?= canonical
 LOGS ?=
 WAREHOUSE ?=
@@ -51,11 +51,11 @@ demo: setup ## a month of generated logs, from nothing to profiles (DATA=folder 
 ifeq ($(DATA),)
 	@$(PYTHON) -m jobs.make_demo_logs --logs $(DEMO)/logs --start 2025-03-03 --days 30
 	@$(PYTHON) -m jobs.backfill_profiles --logs $(DEMO)/logs --warehouse $(DEMO)/warehouse --start 2025-03-03 --end 2025-03-31
-	@$(PYTHON) -m jobs.run_night --logs $(DEMO)/logs --warehouse $(DEMO)/warehouse --date 2025-04-01
+	@LOGS=$(DEMO)/logs WAREHOUSE=$(DEMO)/warehouse docker/night_by_dag.sh 2025-04-01
 else
 	@$(PYTHON) -m jobs.import_dataset --mapping online_retail --source $(DATA) --logs $(DEMO)/logs
 	@$(PYTHON) -m jobs.backfill_profiles --logs $(DEMO)/logs --warehouse $(DEMO)/warehouse --mapping online_retail $(RETAIL)
-	@$(PYTHON) -m jobs.run_night --logs $(DEMO)/logs --warehouse $(DEMO)/warehouse --mapping online_retail --date 2010-12-12
+	@LOGS=$(DEMO)/logs WAREHOUSE=$(DEMO)/warehouse MAPPING=online_retail docker/night_by_dag.sh 2010-12-12
 endif
 	@$(PYTHON) -m jobs.show_demo --logs $(DEMO)/logs --warehouse $(DEMO)/warehouse
 

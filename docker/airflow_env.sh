@@ -34,5 +34,9 @@ export AIRFLOW_VAR_NIGHTFOLD_LOGS AIRFLOW_VAR_NIGHTFOLD_WAREHOUSE AIRFLOW_VAR_NI
 export AIRFLOW_VAR_NIGHTFOLD_MAPPING=${MAPPING:-canonical}
 # As a job that starts its own session sets them.
 export SPARK_LOCAL_IP=127.0.0.1
-export AIRFLOW_VAR_NIGHTFOLD_SPARK_CONF=${NIGHTFOLD_SPARK_CONF:-'{"spark.driver.memory": "2g", "spark.driver.host": "127.0.0.1",
-  "spark.driver.bindAddress": "127.0.0.1", "spark.log.level": "ERROR"}'}
+spark_conf() {
+  PYTHONPATH=$root "$root/.venv/bin/python" -c 'import json; from jobs.io.session import local_conf; from schemas.settings import SparkSettings
+print(json.dumps({k: v for k, v in local_conf(SparkSettings()).items() if k != "spark.master"}))'
+}
+AIRFLOW_VAR_NIGHTFOLD_SPARK_CONF=${NIGHTFOLD_SPARK_CONF:-$(spark_conf)}
+export AIRFLOW_VAR_NIGHTFOLD_SPARK_CONF

@@ -78,8 +78,9 @@ case "${1:-}" in
     rm -f .venv/spark.jsa
     printf 'engine: {kind: hash}\n' >"$work/hash.yaml"
     export PYTHONPATH=$PWD SPARK_LOCAL_IP=127.0.0.1
-    .venv/bin/python -m jobs.make_demo_logs --logs "$work/logs" --days 1 --users 4 --start 2025-03-03 >"$work/log" 2>&1 &&
-      SPARK_SUBMIT_OPTS="-XX:ArchiveClassesAtExit=$PWD/.venv/spark.jsa" .venv/bin/python -m jobs.run_night --logs "$work/logs" \
+    .venv/bin/python -m jobs.make_demo_logs --logs "$work/logs" --days 2 --users 4 --start 2025-03-03 >"$work/log" 2>&1 &&
+      PYSPARK_PYTHON=$PWD/.venv/bin/python .venv/bin/spark-submit --master "local[2]" --conf spark.ui.enabled=false \
+        --driver-java-options "-XX:+UseParallelGC -XX:ArchiveClassesAtExit=$PWD/.venv/spark.jsa" jobs/run_night.py --logs "$work/logs" \
         --warehouse "$work/warehouse" --config "$work/hash.yaml" --date 2025-03-03 --bootstrap >>"$work/log" 2>&1 ||
       { tail -n 5 "$work/log" >&2; die "a first small night did not run."; } ;;
   *) die "usage: docker/setup.sh java | jobs | airflow | jars | archive | s3-jars" ;;

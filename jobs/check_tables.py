@@ -14,17 +14,15 @@ from datetime import date, timedelta
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from jobs.embed_texts import model_key_of
 from jobs.io import delta
 from jobs.io.runs import Run, new_run_id, recorded
 from jobs.io.shell import JobError, Parser, iso_day, job_parser, run_main, say
-from schemas import check_results, profile_states, rejected_texts, text_embeddings, user_profiles
+from schemas import check_results, profile_states, user_profiles
 from schemas.all_tables import ALL_TABLES
 from schemas.settings import Settings
 from schemas.table import Rule, Table
 
 JOB = "check_tables"
-EMBEDDED = "embedded_texts"
 
 
 def arg_parser() -> Parser:
@@ -94,12 +92,6 @@ def show_tables(spark: SparkSession, warehouse: str, settings: Settings, first: 
     for table in ALL_TABLES:
         rows = delta.read_table(spark, warehouse, table)
         in_reach(rows, table, first, last, settings.fold.window_days).createOrReplaceTempView(table.name)
-    of_model = F.col("model_key") == model_key_of(settings.engine)
-    vectors, refusals = (delta.read_table(spark, warehouse, t).where(of_model) for t in (text_embeddings.TABLE, rejected_texts.TABLE))
-    tonight = spark.table("behavior_events").where(F.col("log_date").between(first, last)).select("text_key").distinct()
-    vectors = vectors.join(tonight, "text_key", "left_semi")
-    vectors.createOrReplaceTempView(text_embeddings.TABLE.name)
-    vectors.select("text_key").unionByName(refusals.select("text_key")).createOrReplaceTempView(EMBEDDED)
 
 
 def run(spark: SparkSession, args: argparse.Namespace) -> None:

@@ -225,6 +225,8 @@ def fold_days(spark: SparkSession, warehouse: str, settings: Settings, run: Run,
             # Days, not users: with their names in the filter the history is not read for a few repairs.
             days = [row[0] for row in back.select("as_of_date").distinct().collect()]
             priors = find_priors(dirty, profiles, states.where(F.col("as_of_date").isin(days)), back).persist()
+            if days:
+                refuse_thinned(back, priors)
             constants = FoldConstants(**fold.model_dump(include=set(FoldConstants.__dataclass_fields__)))
             partitions = max(spark.sparkContext.defaultParallelism, -(-to_fold.count() // TASK_EVENTS))
             output = fold_frame(to_fold, priors, embeddings, partitions, constants).persist()
@@ -263,6 +265,19 @@ def refuse_other_fold(profiles: DataFrame, fold_hash: str) -> None:
         )
 
 
+def refuse_thinned(back: DataFrame, priors: DataFrame) -> None:
+    """Stops where later states point back to one that is not there: folding on without it would fold from nothing.
+
+    A dirty day that was thinned out itself ends here too: the states after it point to it, or to one between.
+    """
+    lost = back.join(priors, KEY, "left_anti").agg(F.count("*"), F.min("as_of_date")).collect()[0]
+    if lost[0]:
+        raise JobError(
+            f"{lost[0]} profiles would have to be folded again from before {lost[1]}, a day whose states maintain_tables has thinned out; "
+            "fold a later day, or backfill into a new warehouse"
+        )
+
+
 def write_states(spark: SparkSession, warehouse: str, fresh: DataFrame, states: DataFrame, dirty: DataFrame, priors: DataFrame) -> None:
     """One commit for the states of every day that changes, then one for the users' latest ones."""
     replaced = states.join(dirty, KEY).where("as_of_date >= first_dirty")
@@ -283,8 +298,11 @@ def write_states(spark: SparkSession, warehouse: str, fresh: DataFrame, states: 
 
 
 def sound_profiles(spark: SparkSession, warehouse: str, states: DataFrame) -> DataFrame:
-    """user_profiles, written anew where a killed job left it behind profile_states: its last commit names their version."""
-    version = delta.table_version(spark, warehouse, profile_states.TABLE)
+    """user_profiles, written anew where a killed job left it behind profile_states: its last commit names their version.
+
+    Upkeep raises versions and changes no latest state, so it is the version since which the states say the same that counts.
+    """
+    version = delta.same_since(spark, warehouse, profile_states.TABLE)
     if version is not None and delta.commit_note(spark, warehouse, user_profiles.TABLE).get("profile_states") != version:
         names = user_profiles.TABLE.names
         latest = states.groupBy(*KEY).agg(F.max_by(F.struct(*names), "as_of_date").alias("s")).select("s.*")

@@ -10,6 +10,7 @@ delivered again adds nothing, while two equal purchases in one file both count.
 import argparse
 import sys
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import date, timedelta
 from functools import reduce
 
@@ -278,8 +279,12 @@ def ingest_days(
         stored = fated.where(F.col("fate") == STORED)
         with run.phase("write"):
             is_again = was_ingested(spark, warehouse, run, first, last)
+            # Beside the other two tables: a small commit is mostly waiting.
+            beside = ThreadPoolExecutor(1).submit(
+                replace_days, spark, warehouse, quarantined_events.TABLE, to_quarantine(fated), first, last, is_again
+            )
             versions = write_items(spark, warehouse, logs_root, mapping, stored, first, last, is_again)
-            replace_days(spark, warehouse, quarantined_events.TABLE, to_quarantine(fated), first, last, is_again)
+            beside.result()
             events = to_events(resolve_texts(stored, versions), settings.store.user_buckets)
             replace_days(spark, warehouse, behavior_events.TABLE, events, first, last, is_again)
     finally:

@@ -40,8 +40,6 @@ TABLE = Table(
     ),
     rules=(
         unique("event_id"),
-        Rule("texts_embedded", "(SELECT count(*) FROM behavior_events e LEFT ANTI JOIN embedded_texts v ON e.text_key = v.text_key "
-             "WHERE e.text_key IS NOT NULL AND e.log_date = :last)"),
         Rule("volume_in_band", "count_if(log_date = :last) / nullif(count_if(log_date < :last), 0) "
              "* nullif(count(DISTINCT if(log_date < :last, log_date, NULL)), 0)", level="warn", low=0.2, high=5),
     ),

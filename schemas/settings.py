@@ -99,6 +99,18 @@ class StoreSettings(_Section):
     user_buckets: int = Field(64, ge=1, description="number of user_bucket values; fixed once a warehouse has events")
 
 
+class MaintenanceSettings(_Section):
+    """What maintain_tables keeps, and what it thinks too small."""
+
+    thin_after_days: int = Field(
+        30, ge=0, description="states are kept for every day so long before the window, and before that for the end of each month, days"
+    )
+    vacuum_after_days: int = Field(30, ge=7, description="files that no table needs any more are kept so long, days")
+    keep_publications: int = Field(14, ge=1, description="the newest publications, whose files are kept for longer where that is needed")
+    small_file_mb: int = Field(32, ge=1, le=1024, description="files below this size are packed together, MiB")
+    small_files: int = Field(8, ge=2, description="so many of them in a table, or in a partition, are worth packing")
+
+
 class SparkSettings(_Section):
     """What a local session gets; on a cluster spark-submit's own settings win."""
 
@@ -112,6 +124,7 @@ class Settings(_Section):
     engine: EngineSettings = EngineSettings()
     fold: FoldSettings = FoldSettings()
     store: StoreSettings = StoreSettings()
+    maintenance: MaintenanceSettings = MaintenanceSettings()
     spark: SparkSettings = SparkSettings()
 
     def config_hash(self) -> str:
@@ -133,7 +146,7 @@ def parse_settings(text: str, source: str) -> Settings:
     if values is None:
         return Settings()
     if not isinstance(values, dict):
-        raise SettingsError(f"{source} must hold sections (engine, fold, store, spark), not a {type(values).__name__}")
+        raise SettingsError(f"{source} must hold sections ({', '.join(Settings.model_fields)}), not a {type(values).__name__}")
     try:
         return Settings.model_validate(values)
     except ValidationError as error:

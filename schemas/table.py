@@ -20,6 +20,12 @@ TEXT_MAP: Final = T.MapType(STRING, STRING)
 COUNTS: Final = T.MapType(STRING, LONG)
 VECTOR: Final = T.ArrayType(FLOAT)
 
+# The property that says after which declaration a table was made; one without it was made before there were any, and counts as 0.
+SCHEMA_VERSION: Final = "nightfold.schema_version"
+# How long a table remembers its old versions, and which files they were made of: nothing older can be promised to readers. Delta's
+# own week would let a reader of a version two weeks old be refused.
+HISTORY_DAYS: Final = 180
+
 # Types for which Delta keeps min and max; anything else in the list of statistics columns is an error there.
 _WITH_STATISTICS: Final = (T.IntegerType, T.LongType, T.FloatType, T.DoubleType, T.DateType, T.TimestampType, T.StringType)
 
@@ -70,6 +76,8 @@ class Table:
     checks: tuple[Check, ...] = field(default=())
     rules: tuple[Rule, ...] = field(default=())
     append_only: bool = False
+    # Raised with every change of the declaration, so that no code meets a table it does not know; upgrade_tables brings tables up to it.
+    schema_version: int = 1
 
     @property
     def names(self) -> list[str]:
@@ -82,11 +90,12 @@ class Table:
         return pa.schema([pa.field(c.name, arrow_type(c.type), c.nullable) for c in self.columns])
 
     def properties(self) -> dict[str, str]:
-        """Delta table properties: the checks, and statistics for public scalar columns only."""
+        """Delta table properties: the checks, how long history is kept, and statistics for public scalar columns only."""
         statistics = [
             c.name for c in self.columns if isinstance(c.type, _WITH_STATISTICS) and not c.private and c.name not in self.partition_by
         ]
-        properties = {"delta.dataSkippingStatsColumns": ",".join(statistics)}
+        properties = {"delta.dataSkippingStatsColumns": ",".join(statistics), SCHEMA_VERSION: str(self.schema_version)}
+        properties |= dict.fromkeys(("delta.logRetentionDuration", "delta.deletedFileRetentionDuration"), f"interval {HISTORY_DAYS} days")
         properties |= {f"delta.constraints.{check.name}": check.sql for check in self.checks}
         if self.append_only:
             properties["delta.appendOnly"] = "true"

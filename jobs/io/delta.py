@@ -11,7 +11,7 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from jobs.io import lease
-from schemas.table import Table
+from schemas.table import SCHEMA_VERSION, Table
 
 _COMMIT_NOTE = "spark.databricks.delta.commitInfo.userMetadata"
 
@@ -48,19 +48,66 @@ def open_table(spark: SparkSession, warehouse: str, table: Table) -> DeltaTable:
 
 def table_version(spark: SparkSession, warehouse: str, table: Table) -> int | None:
     """The version a reader gets now, None where there is no table."""
-    if not table_exists(spark, warehouse, table):
-        return None
-    # The public way, DeltaTable.history, runs a Spark job for each table; this reads the log's state.
-    log = spark._jvm.org.apache.spark.sql.delta.DeltaLog.forTable(spark._jsparkSession, table_path(warehouse, table))  # type: ignore[union-attr]
-    return int(log.update(False, _none(spark), _none(spark)).version())
+    return int(snapshot(spark, warehouse, table).version()) if table_exists(spark, warehouse, table) else None
+
+
+def snapshot(spark: SparkSession, warehouse: str, table: Table) -> Any:
+    """The log's state of a table that exists. The public ways, history and detail, run a Spark job for each table."""
+    return _log(spark, warehouse, table).update(False, _none(spark), _none(spark))
+
+
+def properties(spark: SparkSession, warehouse: str, table: Table) -> dict[str, str]:
+    """The properties of a table that exists."""
+    return dict(_jvm(spark).scala.jdk.javaapi.CollectionConverters.asJava(snapshot(spark, warehouse, table).metadata().configuration()))
+
+
+def schema_version(spark: SparkSession, warehouse: str, table: Table) -> int | None:
+    """The version of the declaration that the table was made by, 0 from before there were any; None where there is no table."""
+    return int(properties(spark, warehouse, table).get(SCHEMA_VERSION, 0)) if table_exists(spark, warehouse, table) else None
+
+
+def declare_again(spark: SparkSession, warehouse: str, table: Table, wanted: Mapping[str, str]) -> None:
+    """Gives a table the declared columns and comments and the wanted properties in one commit; rows stay as they are.
+
+    By the log itself: SQL needs a commit for each kind of change, and can't alter a check that has a lambda in it.
+    """
+    logged = _jvm(spark).org.apache.spark.sql.delta
+    transaction = _log(spark, warehouse, table).startTransaction(_none(spark), _none(spark))
+    old = transaction.metadata()
+    given = _jvm(spark).org.apache.spark.api.python.PythonUtils.toScalaMap(dict(wanted))
+    made = logged.actions.Metadata(
+        old.id(), old.name(), table.comment, old.format(), table.spark_schema().json(), old.partitionColumns(), given, old.createdTime()
+    )
+    transaction.updateMetadata(made, False)
+    nothing = _jvm(spark).org.apache.spark.api.python.PythonUtils.toSeq([])
+    transaction.commit(nothing, getattr(logged, "DeltaOperations$SetTableProperties")(given))
 
 
 def commit_note(spark: SparkSession, warehouse: str, table: Table) -> dict[str, Any]:
     """What the last commit of the table noted about itself; empty where there is none."""
-    if not table_exists(spark, warehouse, table):
+    version = table_version(spark, warehouse, table)
+    if version is None:
         return {}
-    note = DeltaTable.forPath(spark, table_path(warehouse, table)).history(1).select("userMetadata").first()
-    return dict(json.loads(note[0])) if note is not None and note[0] else {}
+    # From the commit's own file: DeltaTable.history, the public way, runs a Spark job.
+    path = _jvm(spark).org.apache.hadoop.fs.Path(f"{table_path(warehouse, table)}/_delta_log/{version:020}.json")
+    lines = _log(spark, warehouse, table).store().read(path, spark._jsparkSession.sessionState().newHadoopConf()).mkString("\n")
+    info = next(json.loads(line)["commitInfo"] for line in lines.splitlines() if line.startswith('{"commitInfo"'))
+    return dict(json.loads(info["userMetadata"])) if info.get("userMetadata") else {}
+
+
+def same_since(spark: SparkSession, warehouse: str, table: Table) -> int | None:
+    """The version since which the table says the same: not the current one where upkeep alone has committed after it."""
+    version = table_version(spark, warehouse, table)
+    return None if version is None else int(commit_note(spark, warehouse, table).get("same_since", version))
+
+
+@contextmanager
+def keeping_meaning(spark: SparkSession, warehouse: str, table: Table) -> Iterator[None]:
+    """For upkeep of a table that exists: a commit inside carries on what the last one noted of the rows, and since when they hold."""
+    note = commit_note(spark, warehouse, table)
+    since = note.get("same_since", table_version(spark, warehouse, table))
+    with noting(spark, {"same_since": since} | {key: note[key] for key in ("profile_states",) if key in note}):
+        yield
 
 
 def overwrite_where(spark: SparkSession, warehouse: str, table: Table, rows: DataFrame, predicate: str) -> None:
@@ -132,5 +179,13 @@ def noting(spark: SparkSession, note: Mapping[str, object]) -> Iterator[None]:
         spark.conf.set(_COMMIT_NOTE, outer)
 
 
+def _log(spark: SparkSession, warehouse: str, table: Table) -> Any:
+    return _jvm(spark).org.apache.spark.sql.delta.DeltaLog.forTable(spark._jsparkSession, table_path(warehouse, table))
+
+
+def _jvm(spark: SparkSession) -> Any:
+    return spark._jvm
+
+
 def _none(spark: SparkSession) -> Any:
-    return spark._jvm.scala.Option.empty()  # type: ignore[union-attr]
+    return _jvm(spark).scala.Option.empty()

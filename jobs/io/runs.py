@@ -3,6 +3,7 @@
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
@@ -16,6 +17,7 @@ from jobs.io.shell import JobError, one_sentence, say
 from schemas import behavior_events, pipeline_runs, text_embeddings, user_profiles
 from schemas.all_tables import ALL_TABLES
 from schemas.settings import CODE_VERSION, Settings
+from schemas.table import Table
 
 PUBLISHER = "publish_run"
 # Days before a night whose events it reads too, by default: the repair window and a day.
@@ -41,6 +43,9 @@ class Record:
 _known: dict[str, tuple[int, list[Record]]] = {}
 # The rows of an open composite job that are written with the next one: a commit each would be most of a small night's book-keeping.
 _waiting: dict[str, list[dict[str, Any]]] = {}
+# A row that says a job began is written beside the job's first reads: a session's first commit takes seconds. One at a time, in order.
+_writer = ThreadPoolExecutor(1, "run records")
+_unwritten: dict[str, Future[None]] = {}
 
 
 @dataclass
@@ -87,6 +92,7 @@ def recorded(
     status: str = DONE,
     has_steps: bool = False,
     reads: Sequence[str] = (),
+    any_schema: bool = False,
 ) -> Iterator[Run]:
     """Holds the warehouse, and writes `started` before the body and `status` (or `failed`, with why) after it.
 
@@ -94,6 +100,8 @@ def recorded(
     `reads` are the folders outside the warehouse that the job reads: the session is fitted to their size and the tables'.
     """
     with lease.held(spark, warehouse, f"{job} of {_span(first, last)}"):
+        if not any_schema:
+            refuse_other_schema(spark, warehouse)
         attempts = [r.attempt for r in records(spark, warehouse) if (r.run_id, r.job) == (run_id, job)]
         run = Run(run_id, job, first, last, settings.config_hash(), attempt=1 + max(attempts, default=0))
         before = versions(spark, warehouse)
@@ -124,6 +132,23 @@ def recorded(
         say(f"{job} {_span(first, last)}: {told or status} ({spent:.1f} s)")
 
 
+def refuse_other_schema(spark: SparkSession, warehouse: str) -> None:
+    """Stops where a table was made by an older or a newer declaration than this code's."""
+    for table in ALL_TABLES:
+        found = delta.schema_version(spark, warehouse, table)
+        if found is not None and found < table.schema_version:
+            raise JobError(
+                f"{table.name} has schema version {found} and this code writes {table.schema_version}; "
+                "run upgrade_tables on this warehouse first"
+            )
+        if found is not None and found > table.schema_version:
+            raise JobError(newer_schema(table, found))
+
+
+def newer_schema(table: Table, found: int) -> str:
+    return f"{table.name} has schema version {found}, but this code knows only {table.schema_version}; use the newer code"
+
+
 def write_row(spark: SparkSession, warehouse: str, run: Run, status: str, message: str | None = None, wait: bool = False) -> None:
     """Appends the run's row with what waits before it; with `wait` it waits itself for the next one."""
     row = {
@@ -149,19 +174,34 @@ def write_row(spark: SparkSession, warehouse: str, run: Run, status: str, messag
         waiting.append(row)
         return
     rows = [*waiting, row]
-    delta.append(spark, warehouse, pipeline_runs.TABLE, spark.createDataFrame(rows, pipeline_runs.TABLE.spark_schema()).coalesce(1))
     waiting.clear()
+    finish_writing(warehouse)
+    _unwritten[warehouse] = _writer.submit(_append, spark, warehouse, rows)
+    if status != STARTED:
+        finish_writing(warehouse)
+
+
+def finish_writing(warehouse: str) -> None:
+    """Waits until every row is in the table; raises what kept it out."""
+    if warehouse in _unwritten:
+        _unwritten.pop(warehouse).result()
+
+
+def _append(spark: SparkSession, warehouse: str, rows: list[dict[str, Any]]) -> None:
+    delta.append(spark, warehouse, pipeline_runs.TABLE, spark.createDataFrame(rows, pipeline_runs.TABLE.spark_schema()).coalesce(1))
     if warehouse in _known:
         version, known = _known.pop(warehouse)
         _known[warehouse] = (version + 1, [*known, *map(record_of, rows)])
 
 
 def runs_table(spark: SparkSession, warehouse: str) -> DataFrame:
+    finish_writing(warehouse)
     return delta.read_table(spark, warehouse, pipeline_runs.TABLE)
 
 
 def records(spark: SparkSession, warehouse: str) -> list[Record]:
     """All records, oldest first by their end, those of runs still open first. A few rows a night: small enough for the driver."""
+    finish_writing(warehouse)
     version = delta.table_version(spark, warehouse, pipeline_runs.TABLE)
     if version is None:
         _known[warehouse] = (-1, [])

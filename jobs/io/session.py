@@ -2,6 +2,7 @@
 
 import os
 import sys
+import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,6 +28,8 @@ _ALWAYS: Final = {
 _DEFAULTS: Final = {
     "spark.ui.enabled": "false",
     "spark.ui.showConsoleProgress": "false",
+    # No table goes into it, but Spark makes the folder, by default where the job was started.
+    "spark.sql.warehouse.dir": f"{tempfile.gettempdir()}/spark-warehouse",
     # Vectors make wide rows: a batch of 384 floats is then 30 MB at most.
     "spark.sql.execution.arrow.maxRecordsPerBatch": "20000",
     "spark.sql.execution.arrow.maxBytesPerBatch": str(64 << 20),
@@ -65,7 +68,7 @@ def open_session(name: str, settings: SparkSettings) -> Iterator[SparkSession]:
     wanted = dict(_DEFAULTS)
     if not submitted:
         os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
-        wanted |= _LOCAL | {"spark.driver.memory": settings.driver_memory, "spark.driver.extraJavaOptions": java_options()}
+        wanted |= local_conf(settings)
     conf = {key: value for key, value in wanted.items() if not given.contains(key)} | _ALWAYS
     builder = SparkSession.builder.appName(f"nightfold {name}")
     for key, value in conf.items():
@@ -81,13 +84,18 @@ def open_session(name: str, settings: SparkSettings) -> Iterator[SparkSession]:
         spark.stop()
 
 
+def local_conf(settings: SparkSettings) -> dict[str, str]:
+    """What a session on this machine alone begins with; a scheduler that submits to it gives the same."""
+    return _LOCAL | {"spark.driver.memory": settings.driver_memory, "spark.driver.extraJavaOptions": java_options()}
+
+
 def java_options() -> str:
     """Options of a local session's Java: one quiet log, and the classes that set-up archived, which start 5 s sooner."""
-    options = [f"-Dlog4j2.configurationFile={Path(__file__).with_name('log4j2.properties')}", "-XX:+UseParallelGC"]
+    options = [f'"-Dlog4j2.configurationFile={Path(__file__).with_name("log4j2.properties")}"', "-XX:+UseParallelGC"]
     archive = Path(sys.prefix) / "spark.jsa"
     if archive.is_file():
         # An archive of another Java is passed over; without the log option Java would say so on every start.
-        options += [f"-XX:SharedArchiveFile={archive}", "-Xlog:disable"]
+        options += [f'"-XX:SharedArchiveFile={archive}"', "-Xlog:disable"]
     return " ".join(options)
 
 

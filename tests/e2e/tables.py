@@ -15,8 +15,8 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 WEIGHTS = {"purchase": 1.0, "return": 1.0, "review": 1.0, "rating": 0.8, "cart": 0.6, "click": 0.3, "view": 0.2}
 
 
-def rows_of(warehouse: str, table: str) -> list[dict[str, Any]]:
-    found = QueryBuilder().register("t", DeltaTable(f"{warehouse}/{table}")).execute("SELECT * FROM t")
+def rows_of(warehouse: str, table: str, version: int | None = None) -> list[dict[str, Any]]:
+    found = QueryBuilder().register("t", DeltaTable(f"{warehouse}/{table}", version=version)).execute("SELECT * FROM t")
     return pa.table(found).to_pylist()
 
 

@@ -54,10 +54,6 @@ def test_every_rule_of_a_sound_night_holds(two_nights):
 # How each table is spoiled, and the rule that must see it.
 SPOILT = {
     "behavior_events.key_unique": ("behavior_events", lambda t: t.limit(1)),
-    "behavior_events.texts_embedded": (
-        "behavior_events",
-        lambda t: t.where("text_key IS NOT NULL").limit(1).withColumns({"event_id": F.lit("new"), "text_key": F.lit("f" * 64)}),
-    ),
     "items.key_unique": ("items", lambda t: t.limit(1)),
     "text_embeddings.key_unique": ("text_embeddings", lambda t: t),
     "profile_states.only_active_users": ("profile_states", lambda t: t.limit(1).withColumn("user_id", F.lit("nobody"))),

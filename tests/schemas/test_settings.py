@@ -8,6 +8,7 @@ import pytest
 from schemas.settings import (
     EngineSettings,
     FoldSettings,
+    MaintenanceSettings,
     Settings,
     SettingsError,
     SparkSettings,
@@ -53,6 +54,7 @@ OTHER: dict[str, dict[str, Any]] = {
         "first_day": "2025-03-03",
     },
     "store": {"user_buckets": 8},
+    "maintenance": {"thin_after_days": 60, "vacuum_after_days": 14, "keep_publications": 30, "small_file_mb": 16, "small_files": 4},
     "spark": {"shuffle_partitions": 4, "driver_memory": "4g"},
 }
 CHANGES = [(section, key) for section, values in OTHER.items() for key in values]
@@ -116,7 +118,7 @@ def test_the_documented_settings_are_the_defaults():
     assert parse_settings(text, "docs/settings.yaml") == Settings()
 
 
-@pytest.mark.parametrize("section", [EngineSettings, FoldSettings, StoreSettings, SparkSettings])
+@pytest.mark.parametrize("section", [EngineSettings, FoldSettings, StoreSettings, MaintenanceSettings, SparkSettings])
 def test_every_setting_says_what_it_is(section):
     assert [name for name, field in section.model_fields.items() if not field.description] == []
 
