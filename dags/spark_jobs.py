@@ -47,11 +47,11 @@ def setting(name: str) -> Any:
     return value
 
 
-def day(moment: datetime | None) -> str:
-    """The date of one end of the run's data interval."""
+def day(moment: datetime | None, back: int = 0) -> str:
+    """The date of one end of the run's data interval, or so many days before."""
     if not moment:
         raise AirflowFailException("a run without a logical date belongs to no day; start it with one")
-    return moment.strftime("%Y-%m-%d")
+    return (moment - timedelta(days=back)).strftime("%Y-%m-%d")
 
 
 MACROS = {"setting": setting, "day": day}

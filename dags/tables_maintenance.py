@@ -1,14 +1,14 @@
 """Every week: the upkeep of the Delta tables, at an hour when no night writes.
 
-Small files are put together, and files that no reader needs any more are removed. **D is the date on which the run's data
-interval ends**. A missed week is made up by the next one, so nothing is caught up. A failed run can be cleared as often as you
+Old states are thinned out, small files put together, and files that no reader needs any more removed. **D is the day before the
+run's data interval ends**: the last one that a night can have published by then. A missed week is made up by the next one, so nothing is caught up. A failed run can be cleared as often as you
 like.
 """
 
 from airflow.sdk import DAG, CronDataIntervalTimetable
 from spark_jobs import MACROS, POLICY, SparkJob
 
-DAY = "{{ day(dag_run.data_interval_end) }}"
+DAY = "{{ day(dag_run.data_interval_end, back=1) }}"
 
 with DAG(
     dag_id="tables_maintenance",
