@@ -139,10 +139,12 @@ def vacuum(spark: SparkSession, warehouse: str, table: Table, before: datetime, 
 
 
 def content(spark: SparkSession, warehouse: str, table: Table) -> tuple[int, int]:
-    """Number and bytes of all files in the table's folder."""
-    folder = spark._jvm.org.apache.hadoop.fs.Path(delta.table_path(warehouse, table))  # type: ignore[union-attr]
-    found = folder.getFileSystem(spark._jsparkSession.sessionState().newHadoopConf()).getContentSummary(folder)
-    return found.getFileCount(), found.getLength()
+    """Number and bytes of the table's data files; its log grows beside them."""
+    path = spark._jvm.org.apache.hadoop.fs.Path  # type: ignore[union-attr]
+    folder = path(delta.table_path(warehouse, table))
+    files = folder.getFileSystem(spark._jsparkSession.sessionState().newHadoopConf())
+    whole, log = files.getContentSummary(folder), files.getContentSummary(path(folder, "_delta_log"))
+    return whole.getFileCount() - log.getFileCount(), whole.getLength() - log.getLength()
 
 
 def oldest_kept(spark: SparkSession, warehouse: str, keep: int) -> datetime | None:
