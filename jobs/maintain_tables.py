@@ -20,7 +20,7 @@ from delta.tables import DeltaTable
 from pyspark.sql import DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 
-from jobs.io import delta
+from jobs.io import delta, lease
 from jobs.io.runs import PUBLISHER, first_hole, new_run_id, publications, recorded, runs_table
 from jobs.io.shell import JobError, Parser, iso_day, job_parser, run_main, say
 from schemas import profile_states
@@ -133,6 +133,7 @@ def vacuum(spark: SparkSession, warehouse: str, table: Table, before: datetime, 
             path = delta.table_path(warehouse, table).replace("`", "``")
             return spark.sql(f"VACUUM delta.`{path}` RETAIN {hours} HOURS DRY RUN").count(), 0
         files, size = content(spark, warehouse, table)
+        lease.confirm(warehouse)
         DeltaTable.forPath(spark, delta.table_path(warehouse, table)).vacuum(hours)
         files_left, size_left = content(spark, warehouse, table)
     return files - files_left, size - size_left

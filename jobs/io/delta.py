@@ -79,6 +79,7 @@ def declare_again(spark: SparkSession, warehouse: str, table: Table, wanted: Map
         old.id(), old.name(), table.comment, old.format(), table.spark_schema().json(), old.partitionColumns(), given, old.createdTime()
     )
     transaction.updateMetadata(made, False)
+    lease.confirm(warehouse)
     nothing = _jvm(spark).org.apache.spark.api.python.PythonUtils.toSeq([])
     transaction.commit(nothing, getattr(logged, "DeltaOperations$SetTableProperties")(given))
 
@@ -106,6 +107,7 @@ def keeping_meaning(spark: SparkSession, warehouse: str, table: Table) -> Iterat
     """For upkeep of a table that exists: a commit inside carries on what the last one noted of the rows, and since when they hold."""
     note = commit_note(spark, warehouse, table)
     since = note.get("same_since", table_version(spark, warehouse, table))
+    lease.confirm(warehouse)
     with noting(spark, {"same_since": since} | {key: note[key] for key in ("profile_states",) if key in note}):
         yield
 
