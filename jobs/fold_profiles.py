@@ -196,10 +196,8 @@ def fold_days(spark: SparkSession, warehouse: str, settings: Settings, run: Run,
     run.fold_hash = settings.fold_hash(model_key)
     states = delta.read_table(spark, warehouse, profile_states.TABLE)
     profiles = sound_profiles(spark, warehouse, states)
-    refuse_other_fold(profiles, run.fold_hash)
     # Days after `last` are there when an older day is repaired: its users are replayed to the end.
-    newest = profiles.agg(F.max("as_of_date")).collect()[0][0]
-    horizon = max(last, newest or last)
+    horizon = max(last, newest_of_fold(profiles, run.fold_hash) or last)
     of_model = F.col("model_key") == model_key
     embeddings = delta.read_table(spark, warehouse, text_embeddings.TABLE).where(of_model)
     rejected = delta.read_table(spark, warehouse, rejected_texts.TABLE).where(of_model)
@@ -216,8 +214,8 @@ def fold_days(spark: SparkSession, warehouse: str, settings: Settings, run: Run,
         compared = F.col("event_date") <= F.lit(last)
         stored = states.where(F.col("as_of_date").between(first - window, last))
         dirty = find_dirty(folded.where(compared), stored).persist()
-        run.counts["profiles_changed"] = changed = dirty.count()
-        run.counts["profiles_repaired"] = dirty.where(F.col("first_dirty") < F.lit(first)).count()
+        changed, repaired = dirty.agg(F.count("*"), F.count_if(F.col("first_dirty") < F.lit(first))).collect()[0]
+        run.counts |= {"profiles_changed": changed, "profiles_repaired": repaired}
     if changed:
         with run.phase("fold"):
             to_fold = folded.join(dirty, KEY).where("event_date >= first_dirty").persist()
@@ -256,13 +254,16 @@ def count_fates(marked: DataFrame, first: date, last: date) -> dict[str, int]:
     return {"stored": sum(counts.values()), **counts}
 
 
-def refuse_other_fold(profiles: DataFrame, fold_hash: str) -> None:
-    other = profiles.where(F.col("fold_hash") != fold_hash).select("fold_hash").first()
+def newest_of_fold(profiles: DataFrame, fold_hash: str) -> date | None:
+    """The newest day of the profiles, None without any; stops where some were folded under another hash."""
+    others = F.max(F.when(F.col("fold_hash") != fold_hash, F.col("fold_hash")))
+    newest, other = profiles.agg(F.max("as_of_date"), others).collect()[0]
     if other is not None:
         raise JobError(
-            f"the profiles here were folded under other settings or another model (fold {other[0]}, now {fold_hash}); "
+            f"the profiles here were folded under other settings or another model (fold {other}, now {fold_hash}); "
             "put the settings back, or backfill into a new warehouse"
         )
+    return date.fromisoformat(str(newest)) if newest is not None else None
 
 
 def refuse_thinned(back: DataFrame, priors: DataFrame) -> None:

@@ -42,7 +42,7 @@ TABLE = Table(
     rules=(
         unique("user_id", "facet", "as_of_date"),
         Rule("one_fold", "greatest(count(DISTINCT fold_hash) - 1, 0)"),
-        Rule("vectors_finite", "count_if(exists(vector, x -> x IS NULL OR isnan(x) OR abs(x) > CAST(3.0e38 AS FLOAT)))"),
+        Rule("vectors_finite", "count_if(NOT coalesce(array_max(vector) < 3.0e38 AND array_min(vector) > -3.0e38, FALSE))"),
         Rule("vectors_of_one_size", "greatest(count(DISTINCT size(vector)) - 1, 0)"),
         Rule("only_active_users", "(SELECT count(*) FROM profile_states s LEFT ANTI JOIN behavior_events e "
              "ON s.user_id = e.user_id AND s.as_of_date = e.event_date)"),

@@ -137,10 +137,15 @@ def unique(*key: str) -> Rule:
 
 
 def finite_vector(column: str = "vector") -> tuple[Check, ...]:
-    """No NaN, infinite, missing or all-zero vector gets into a table."""
+    """No NaN, infinite, missing or all-zero number gets into a table's vectors.
+
+    Without lambdas, which cost a small night seconds: NaN is the greatest of all, and a search that meets a NULL and finds nothing
+    is NULL, which is no pass.
+    """
+    nan = f"array_contains({column}, CAST('NaN' AS FLOAT))"
     return (
-        Check(f"{column}_finite", f"forall({column}, x -> x IS NOT NULL AND NOT isnan(x) AND abs(x) < CAST(3.0e38 AS FLOAT))"),
-        Check(f"{column}_not_zero", f"exists({column}, x -> x <> CAST(0 AS FLOAT))"),
+        Check(f"{column}_finite", f"NOT {nan} AND array_max({column}) < 3.0e38 AND array_min({column}) > -3.0e38"),
+        Check(f"{column}_not_zero", f"array_max({column}) <> 0 OR array_min({column}) <> 0"),
     )
 
 

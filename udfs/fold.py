@@ -4,15 +4,14 @@ A partition arrives as one stream of Arrow batches: first every distinct vector 
 user and facet, the prior state (if any) and the events in order. Nothing but the state is carried from event to
 event, so cutting a history into days, batches or partitions changes no bit.
 
-The gate has its source in the incremental profile update p' = k p + (1 - k) v with k = alpha r + (1 - alpha) m;
-here the memory term m is bounded through the effective sample size (sum k)^2 / sum k^2 (Kish, Survey Sampling, 1965).
+The update itself is compiled: udfs/fold_kernel.py.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Final
+from types import ModuleType
+from typing import Final
 
-import numba
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -98,235 +97,14 @@ class FoldConstants:
         return GATES[self.gate], self.relevance == "resist", self.alpha, self.k_min, self.k_max, self.max_day_share
 
 
-@numba.njit(cache=True, error_model="numpy")
-def dot(a: Any, b: Any) -> float:
-    """Inner product of two float32[d] in 8 float64 accumulators, j % 8 each, summed in a fixed tree."""
-    a0 = a1 = a2 = a3 = a4 = a5 = a6 = a7 = 0.0
-    whole = a.shape[0] - a.shape[0] % 8
-    for j in range(0, whole, 8):
-        a0 += np.float64(a[j]) * np.float64(b[j])
-        a1 += np.float64(a[j + 1]) * np.float64(b[j + 1])
-        a2 += np.float64(a[j + 2]) * np.float64(b[j + 2])
-        a3 += np.float64(a[j + 3]) * np.float64(b[j + 3])
-        a4 += np.float64(a[j + 4]) * np.float64(b[j + 4])
-        a5 += np.float64(a[j + 5]) * np.float64(b[j + 5])
-        a6 += np.float64(a[j + 6]) * np.float64(b[j + 6])
-        a7 += np.float64(a[j + 7]) * np.float64(b[j + 7])
-    rest = a.shape[0] - whole
-    if rest > 0:
-        a0 += np.float64(a[whole]) * np.float64(b[whole])
-    if rest > 1:
-        a1 += np.float64(a[whole + 1]) * np.float64(b[whole + 1])
-    if rest > 2:
-        a2 += np.float64(a[whole + 2]) * np.float64(b[whole + 2])
-    if rest > 3:
-        a3 += np.float64(a[whole + 3]) * np.float64(b[whole + 3])
-    if rest > 4:
-        a4 += np.float64(a[whole + 4]) * np.float64(b[whole + 4])
-    if rest > 5:
-        a5 += np.float64(a[whole + 5]) * np.float64(b[whole + 5])
-    if rest > 6:
-        a6 += np.float64(a[whole + 6]) * np.float64(b[whole + 6])
-    return ((a0 + a1) + (a2 + a3)) + ((a4 + a5) + (a6 + a7))
-
-
-@numba.njit(cache=True, error_model="numpy")
-def cosine(ab: float, aa: float, bb: float) -> float:
-    """Cosine from three inner products, clipped to [-1, 1]; 0 where a squared norm is below TINY_SQUARE."""
-    if aa < TINY_SQUARE or bb < TINY_SQUARE:
-        return 0.0
-    return float(min(max(ab / (np.sqrt(aa) * np.sqrt(bb)), -1.0), 1.0))
-
-
-@numba.njit(cache=True)
-def squared_norms(vectors: Any) -> Any:
-    """Squared norms float64[n] of float32[n, d]."""
-    norms = np.empty(vectors.shape[0], np.float64)
-    for i in range(vectors.shape[0]):
-        norms[i] = dot(vectors[i], vectors[i])
-    return norms
-
-
-# One open (user, facet): what the kernel carries from row to row and from batch to batch.
-_CARRY: Final = np.dtype(
-    [
-        ("open", np.bool_),  # events of `day` are folded in and not yet emitted
-        ("n", np.int64), ("w", np.float64), ("s1", np.float64), ("s2", np.float64), ("pp", np.float64),
-        ("day", np.int32), ("n_at_day_start", np.int64), ("q", np.float64),
-        ("high", np.int64), ("low", np.int64), ("acted", np.int64), ("cancelled", np.int64),
-        ("last_row", np.int64), ("previous_day", np.int32), ("ledger_count", np.int64),
-    ]
-)  # fmt: skip
-
-_STATES: Final = np.dtype(
-    [
-        ("row", np.int64), ("day", np.int32), ("previous_day", np.int32),
-        ("n", np.int64), ("w", np.float64), ("s1", np.float64), ("s2", np.float64),
-        ("high", np.int64), ("low", np.int64), ("drift", np.float32), ("acted", np.int64), ("cancelled", np.int64),
-        ("ledger_count", np.int64),
-    ]
-)  # fmt: skip
-
-
-@numba.njit(cache=True, error_model="numpy")
-def _emit(
-    c: Any, p: Any, previous: Any, ledger_ids: Any, ledger_shares: Any, out: Any, out_vectors: Any, out_ids: Any, out_shares: Any
-) -> None:
-    """Writes the open day's state into the first row of the outputs and makes it the previous state."""
-    out["row"], out["day"], out["previous_day"] = c["last_row"], c["day"], c["previous_day"]
-    out["n"], out["w"], out["s1"], out["s2"] = c["n"], c["w"], c["s1"], c["s2"]
-    out["high"], out["low"], out["acted"], out["cancelled"] = c["high"], c["low"], c["acted"], c["cancelled"]
-    out["drift"] = np.float32(0)
-    if c["previous_day"] != NO_DATE:
-        out["drift"] = np.float32(1.0 - cosine(dot(p, previous), c["pp"], dot(previous, previous)))
-    out_vectors[:] = p
-    previous[:] = p
-    out["ledger_count"] = c["ledger_count"]
-    out_ids[:] = ledger_ids
-    out_shares[:] = ledger_shares
-    c["previous_day"] = c["day"]
-    c["open"] = False
-
-
-@numba.njit(cache=True, error_model="numpy")
-def _remember(c: Any, ledger_ids: Any, ledger_shares: Any, g: Any, share: Any, event: int) -> None:
-    """Shrinks every kept share by g and enters the event's own, largest first, the earlier first among equals."""
-    count = c["ledger_count"]
-    for i in range(count):
-        ledger_shares[i] = g * ledger_shares[i]
-    # Shrinking may round unequal shares to equal ones but never swaps them, so only the new entry moves.
-    place = count
-    while place > 0 and ledger_shares[place - 1] < share:
-        place -= 1
-    if place >= LEDGER_SIZE:
-        return
-    if count < LEDGER_SIZE:
-        count += 1
-    for i in range(count - 1, place, -1):
-        ledger_ids[i] = ledger_ids[i - 1]
-        ledger_shares[i] = ledger_shares[i - 1]
-    ledger_ids[place] = event
-    ledger_shares[place] = share
-    c["ledger_count"] = count
-
-
-@numba.njit(cache=True, error_model="numpy")
-def fold_rows(
-    carry: Any, p: Any, previous: Any, ledger_ids: Any, ledger_shares: Any,
-    starts: Any, kinds: Any, days: Any, weights: Any, highs: Any, lows: Any, vector_of: Any, first_event_id: int,
-    vectors: Any, norms: Any,
-    prior_of: Any, prior_counts: Any, prior_sums: Any, prior_vectors: Any, prior_offsets: Any, prior_shares: Any, first_prior_id: int,
-    gate: int, resist: bool, alpha: float, k_min: float, k_max: float, max_day_share: float,
-    out: Any, out_vectors: Any, out_ids: Any, out_shares: Any,
-) -> int:  # fmt: skip
-    """Folds rows [n] in order into the carried state; returns how many states were written to the outputs.
-
-    starts bool[n]: a new (user, facet) begins; kinds int32[n]; days int32[n] (days since the epoch); weights float64[n];
-    vector_of int64[n]: row of `vectors` float32[m, d] for events; prior_of int64[n]: row of the prior_* arrays for
-    prior states. Ids of the ledger are numbers: first_prior_id + k and first_event_id + row.
-    """
-    c = carry[0]
-    emitted = 0
-    for i in range(kinds.shape[0]):
-        if c["open"] and (starts[i] or days[i] != c["day"]):
-            _emit(c, p, previous, ledger_ids, ledger_shares, out[emitted], out_vectors[emitted], out_ids[emitted], out_shares[emitted])
-            emitted += 1
-        if starts[i]:
-            c["n"] = 0
-            c["previous_day"] = NO_DATE
-            c["day"] = NO_DATE
-            c["ledger_count"] = 0
-        if kinds[i] == PRIOR_ROW:
-            k = prior_of[i]
-            c["n"] = prior_counts[k]
-            c["w"], c["s1"], c["s2"] = prior_sums[k, 0], prior_sums[k, 1], prior_sums[k, 2]
-            c["previous_day"] = days[i]
-            p[:] = prior_vectors[k]
-            previous[:] = p
-            c["pp"] = dot(p, p)
-            c["ledger_count"] = prior_offsets[k + 1] - prior_offsets[k]
-            for j in range(c["ledger_count"]):
-                ledger_ids[j] = first_prior_id + prior_offsets[k] + j
-                ledger_shares[j] = prior_shares[prior_offsets[k] + j]
-            continue
-        if not c["open"]:
-            c["open"] = True
-            c["day"] = days[i]
-            c["n_at_day_start"] = c["n"]
-            c["q"] = 1.0
-            c["high"] = 0
-            c["low"] = 0
-            c["acted"] = 0
-            c["cancelled"] = 0
-        c["high"] ^= highs[i]
-        c["low"] ^= lows[i]
-        c["last_row"] = i + 1  # row 0 of the row table is the last one of the batch before
-        v = vectors[vector_of[i]]
-        w = weights[i]
-        if c["n"] == 0:
-            p[:] = v
-            c["pp"] = norms[vector_of[i]]
-            c["n"], c["w"], c["s1"], c["s2"] = 1, w, 0.0, 0.0
-            ledger_ids[0] = first_event_id + i
-            ledger_shares[0] = np.float32(1.0)
-            c["ledger_count"] = 1
-            continue
-        fair = c["w"] / (c["w"] + w)
-        acted = False
-        if gate == 2:
-            g = fair
-        else:
-            s1, s2 = c["s1"], c["s2"]
-            if gate == 3 or (gate == 1 and s2 == 0.0):
-                k = k_max
-            else:
-                r = (1.0 + cosine(dot(p, v), c["pp"], norms[vector_of[i]])) / 2.0
-                if resist:
-                    r = 1.0 - r
-                if gate == 1:
-                    m = s1 / s2
-                else:
-                    e = 1.0 if s2 == 0.0 else 1.0 + s1 * s1 / s2
-                    m = e / (e + 1.0)
-                k = alpha * r + (1.0 - alpha) * m
-                acted = k_min < k < k_max
-                k = min(max(k, k_min), k_max)
-            c["s1"] = s1 + k
-            c["s2"] = s2 + k * k
-            kept = 1.0 - w * (1.0 - k)
-            acted = acted and kept <= fair
-            g = min(kept, fair)
-        if c["n_at_day_start"] >= BOUND_FROM_COUNT:
-            bound = (1.0 - max_day_share) / c["q"]
-            if bound > g:
-                g = bound
-                acted = False
-        c["w"] += w
-        c["n"] += 1
-        gf = np.float32(g)
-        hf = np.float32(1.0 - g)
-        # The new profile is built beside the old one: an update that cancels it out leaves the old one standing.
-        moved = out_vectors[out_vectors.shape[0] - 1]
-        for j in range(p.shape[0]):
-            moved[j] = gf * p[j] + hf * v[j]
-        pp = dot(moved, moved)
-        c["acted"] += acted
-        if np.sqrt(pp) < 1e-12:
-            c["cancelled"] += 1
-            continue
-        p[:] = moved
-        c["pp"] = pp
-        c["q"] *= g
-        _remember(c, ledger_ids, ledger_shares, gf, hf, first_event_id + i)
-    return emitted
-
-
 def fold_stream(batches: Iterator[pa.RecordBatch], constants: FoldConstants) -> Iterator[pa.RecordBatch]:
     """Folds one partition's stream (INPUT_SCHEMA) into states (OUTPUT_SCHEMA), a batch out for each batch in.
 
     Memory: the partition's distinct vectors and one batch. Raises FoldError where an event's vector is not in the
     stream, or a vector is zero or of another size.
     """
+    from udfs import fold_kernel  # here: a driver imports this module for its schemas, and the compiler takes it 0.7 s
+
     keys: list[pa.Array] = []
     parts: list[np.ndarray] = []
     folder: _Folder | None = None
@@ -337,7 +115,7 @@ def fold_stream(batches: Iterator[pa.RecordBatch], constants: FoldConstants) -> 
             parts.append(_matrix(batch["vector"].slice(0, first_row)))
         rows = batch.slice(first_row)
         if rows.num_rows:
-            folder = folder or _Folder(keys, parts, rows, constants)
+            folder = folder or _Folder(fold_kernel, keys, parts, rows, constants)
             yield from folder.fold(rows)
     if folder:
         yield from folder.close()
@@ -346,19 +124,22 @@ def fold_stream(batches: Iterator[pa.RecordBatch], constants: FoldConstants) -> 
 class _Folder:
     """The open state of one partition between batches."""
 
-    def __init__(self, keys: list[pa.Array], parts: list[np.ndarray], rows: pa.RecordBatch, constants: FoldConstants) -> None:
+    def __init__(
+        self, kernel: ModuleType, keys: list[pa.Array], parts: list[np.ndarray], rows: pa.RecordBatch, constants: FoldConstants
+    ) -> None:
+        self.kernel = kernel
         if len({part.shape[1] for part in parts}) > 1:
             raise FoldError("the vectors of the stored texts differ in size; two models were mixed under one model_key")
         self.keys = pa.concat_arrays(keys) if keys else pa.array([], pa.string())
         dim = parts[0].shape[1] if parts else len(rows["vector"][0])
         self.vectors = np.concatenate(parts) if parts else np.empty((0, dim), np.float32)
         parts.clear()
-        self.norms = squared_norms(self.vectors)
+        self.norms = kernel.squared_norms(self.vectors)
         if (self.norms < TINY_SQUARE).any():
             raise FoldError("a stored text vector has no length; vectors of norm below 1e-12 are refused")
         self.dim = dim
         self.constants = constants.numbers()
-        self.carry = np.zeros(1, _CARRY)
+        self.carry = np.zeros(1, kernel.CARRY)
         self.p, self.previous = np.zeros(dim, np.float32), np.zeros(dim, np.float32)
         self.ledger_ids, self.ledger_shares = np.zeros(LEDGER_SIZE, np.int64), np.zeros(LEDGER_SIZE, np.float32)
         self.ledger_names = pa.array([""] * LEDGER_SIZE, pa.string())
@@ -386,7 +167,7 @@ class _Folder:
         offsets = np.concatenate([[0], np.cumsum(_numpy(pc.list_value_length(prior_ledgers)))]).astype(np.int64)
         room = int((starts | (np.diff(days, prepend=days[:1]) != 0)).sum()) + 2  # one is the kernel's scratch row
         out, out_vectors, out_ids, out_shares = self._outputs(room)
-        emitted = fold_rows(
+        emitted = self.kernel.fold_rows(
             self.carry, self.p, self.previous, self.ledger_ids, self.ledger_shares,
             starts, kinds, days, _numpy(rows["weight"]), _numpy(rows["digest_high"]), _numpy(rows["digest_low"]),
             vector_of, LEDGER_SIZE + int(offsets[-1]), self.vectors, self.norms,
@@ -408,13 +189,14 @@ class _Folder:
         if not self.carry["open"][0]:
             return
         out, out_vectors, out_ids, out_shares = self._outputs(1)
-        _emit(self.carry[0], self.p, self.previous, self.ledger_ids, self.ledger_shares, out[0], out_vectors[0], out_ids[0], out_shares[0])
+        carried = self.carry[0], self.p, self.previous, self.ledger_ids, self.ledger_shares
+        self.kernel.emit(*carried, out[0], out_vectors[0], out_ids[0], out_shares[0])
         assert self.last is not None
         yield self._states(pa.Table.from_batches([self.last]), self.ledger_names, out, out_vectors, out_ids, out_shares)
 
     def _outputs(self, rows: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         return (
-            np.zeros(rows, _STATES),
+            np.zeros(rows, self.kernel.STATES),
             np.empty((rows, self.dim), np.float32),
             np.zeros((rows, LEDGER_SIZE), np.int64),
             np.zeros((rows, LEDGER_SIZE), np.float32),

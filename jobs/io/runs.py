@@ -100,14 +100,14 @@ def recorded(
     `reads` are the folders outside the warehouse that the job reads: the session is fitted to their size and the tables'.
     """
     with lease.held(spark, warehouse, f"{job} of {_span(first, last)}"):
-        if not any_schema:
-            refuse_other_schema(spark, warehouse)
         attempts = [r.attempt for r in records(spark, warehouse) if (r.run_id, r.job) == (run_id, job)]
         run = Run(run_id, job, first, last, settings.config_hash(), attempt=1 + max(attempts, default=0))
         before = versions(spark, warehouse)
         run.input_versions = {name: version for name, version in before.items() if name != pipeline_runs.TABLE.name}
         is_step = warehouse in _waiting
         if not is_step:
+            if not any_schema:
+                refuse_other_schema(spark, warehouse)
             fit_to_size(spark, [*reads, *_tables_read(warehouse, first, last)])
         if has_steps:
             _waiting[warehouse] = []
