@@ -115,7 +115,8 @@ def predicate(events: DataFrame, name: str, text: str) -> Column:
         analyzed = events.where(text)._jdf.queryExecution().analyzed()
     except AnalysisException as error:
         raise JobError(f"{name}: {one_sentence(error)}") from error
-    if not analyzed.deterministic():
+    by_clock = events.sparkSession._jvm.org.apache.spark.sql.catalyst.trees.TreePattern.CURRENT_LIKE()  # type: ignore[union-attr]
+    if not analyzed.deterministic() or analyzed.containsPattern(by_clock):
         raise JobError(f"{name}: '{text}' does not give the same answer every time")
     return F.coalesce(F.expr(text), F.lit(False))
 

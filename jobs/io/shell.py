@@ -1,6 +1,7 @@
 """What the command lines of all jobs share: arguments, one sentence for a mistake, and the exit code."""
 
 import argparse
+import re
 import sys
 from collections.abc import Callable, Sequence
 from datetime import date
@@ -101,6 +102,12 @@ def run_main(
         except JobError as error:
             print(f"{parser.prog}: {error}", file=sys.stderr)
             return EXIT_FAILED
+        except PySparkException as error:
+            told = worker_sentence(error)
+            if told is None:
+                raise
+            print(f"{parser.prog}: {told}", file=sys.stderr)
+            return EXIT_FAILED
     return 0
 
 
@@ -109,8 +116,16 @@ def range_problem(args: argparse.Namespace) -> str | None:
     return f"--start {args.start} is after --end {args.end}" if args.start and args.end and args.start > args.end else None
 
 
+def worker_sentence(error: PySparkException) -> str | None:
+    """What the code of udfs/ said as it stopped a worker, out of Spark's account of it; None where it was something else."""
+    found = re.findall(r"^udfs\.\w+\.\w+Error: (.+)$", error.getMessage() or str(error), re.MULTILINE)
+    return str(found[-1])[:500] if found else None
+
+
 def one_sentence(error: BaseException) -> str:
     """What went wrong in one line without the stack, fit for a run record."""
+    if isinstance(error, PySparkException) and (told := worker_sentence(error)):
+        return told
     text = (error.getMessage() if isinstance(error, PySparkException) else None) or str(error)
     first = next((line.strip() for line in text.splitlines() if line.strip()), "")
     return f"{type(error).__name__}: {first}"[:500] if not isinstance(error, JobError) else first

@@ -149,6 +149,7 @@ def test_a_second_run_makes_no_commit(spark, thinned, config):
     assert done(thinned) | {"files_compacted": 0} == dict.fromkeys(done(thinned), 0)
 
 
+@pytest.mark.slow
 def test_the_next_nights_repairs_find_their_restart_state(spark, logs, thinned, config, whole):
     merged = version_of(thinned, "user_profiles")
     call(spark, run_night, thinned, config, "--logs", logs, "--date", NEXT)
@@ -170,6 +171,7 @@ def test_a_fold_that_would_restart_from_a_thinned_day_is_refused_by_name(spark, 
     assert data_versions(thinned) == before
 
 
+@pytest.mark.slow
 def test_a_killed_fold_is_recognised_after_maintenance(spark, logs, fresh, config, whole, monkeypatch):
     def killed(*args):
         raise KeyboardInterrupt
@@ -197,6 +199,7 @@ def aged(warehouse: str, folder: Path, days: int) -> str:
     return str(copy)
 
 
+@pytest.mark.slow
 def test_vacuum_spares_the_publications_that_are_kept(spark, logs, fresh, config, tmp_path, monkeypatch):
     call(spark, run_night, fresh, config, "--logs", logs, "--date", NEXT)
     made = [maintain_tables.oldest_kept(spark, fresh, keep) for keep in (1, 2, 9)]

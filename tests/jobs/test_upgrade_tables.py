@@ -46,6 +46,7 @@ def told(rows):
     return sorted(map(str, rows))
 
 
+@pytest.mark.slow
 def test_an_older_warehouse_is_upgraded_and_goes_on(spark, config, tmp_path, capsys):
     warehouse = str(shutil.copytree(GOLDEN / "warehouse_0", tmp_path / "w"))
     before = {name: rows_of(warehouse, name) for name in THERE}
