@@ -1,7 +1,7 @@
 # Sourced, not run: the settings of an Airflow on this machine alone, for `make airflow`, nights by the DAG, and the tests.
 # What is set already wins: AIRFLOW_HOME, AIRFLOW_PORT, LOGS, WAREHOUSE, MAPPING, CONFIG, NIGHTFOLD_SPARK_CONF.
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-absolute() { [ -z "$1" ] || realpath -ms -- "$1"; }
+absolute() { case $1 in '' | *://*) printf '%s' "$1" ;; *) realpath -ms -- "$1" ;; esac; }
 
 unset PYTHONPATH PYSPARK_PYTHON # of the job environment; a task sets its own
 export PATH=$root/.venv-airflow/bin:$PATH
@@ -35,8 +35,15 @@ export AIRFLOW_VAR_NIGHTFOLD_MAPPING=${MAPPING:-canonical}
 # As a job that starts its own session sets them.
 export SPARK_LOCAL_IP=127.0.0.1
 spark_conf() {
-  PYTHONPATH=$root "$root/.venv/bin/python" -c 'import json; from jobs.io.session import local_conf; from schemas.settings import SparkSettings
-print(json.dumps({k: v for k, v in local_conf(SparkSettings()).items() if k != "spark.master"}))'
+  PYTHONPATH=$root "$root/.venv/bin/python" - "$AIRFLOW_VAR_NIGHTFOLD_CONFIG" <<'END'
+import json, sys
+from jobs.io.session import local_conf
+from jobs.io.shell import settings_file
+from schemas.settings import Settings
+
+settings = settings_file(sys.argv[1]) if sys.argv[1] else Settings()
+print(json.dumps({key: value for key, value in local_conf(settings.spark).items() if key != "spark.master"}))
+END
 }
 AIRFLOW_VAR_NIGHTFOLD_SPARK_CONF=${NIGHTFOLD_SPARK_CONF:-$(spark_conf)}
 export AIRFLOW_VAR_NIGHTFOLD_SPARK_CONF

@@ -13,9 +13,9 @@ from collections.abc import Sequence
 
 from pyspark.sql import SparkSession
 
-from jobs import ingest_events
+from jobs import check_tables, ingest_events
 from jobs.io import logs
-from jobs.io.runs import DONE, publications, recorded, records_of, refuse_holes
+from jobs.io.runs import DONE, FAILED, PUBLISHED, UNDONE, Record, publications, recorded, records, refuse_holes
 from jobs.io.shell import Parser, iso_day, job_parser, range_problem, run_main, say
 from jobs.run_night import chunks, finish_days, ingest_chunk
 
@@ -30,14 +30,20 @@ def arg_parser() -> Parser:
     return parser
 
 
+def done_chunks(ordered: Sequence[Record], run_id: str) -> list[Record]:
+    """What a killed run has ingested. A run that was published, taken back or found wanting begins anew: its logs may be others now."""
+    own = [r for r in ordered if r.run_id == run_id]
+    judged = [i for i, r in enumerate(own) if r.status in (PUBLISHED, UNDONE) or (r.job == check_tables.JOB and r.status == FAILED)]
+    return [r for r in own[max(judged, default=-1) + 1 :] if r.job == ingest_events.JOB and r.status == DONE]
+
+
 def run(spark: SparkSession, args: argparse.Namespace) -> None:
     published = publications(spark, args.warehouse)
     refuse_holes(published, args.start, args.end, bootstrap=True, first_day=None)
     logs.require_closed(spark, args.logs, logs.days_between(args.start, args.end))
     # The same range under the same settings is the same run: that is how a killed one is found again.
-    run_id = args.run_id or f"{JOB}-{args.start}-{args.end}-{args.config.config_hash()}"
-    is_resumed = all(record.run_id != run_id for record in published)
-    done = [record for record in records_of(spark, args.warehouse, ingest_events.JOB, DONE) if is_resumed and record.run_id == run_id]
+    run_id = args.run_id or f"{JOB}-{args.start}-{args.end}-{args.config.config_hash()}-{args.mapping.mapping_hash()}"
+    done = done_chunks(records(spark, args.warehouse), run_id)
     with recorded(spark, args.warehouse, args.config, JOB, run_id, args.start, args.end, has_steps=True, reads=[args.logs]):
         parts = chunks(args.start, args.end, args.config)
         for number, days in enumerate(parts, 1):

@@ -16,7 +16,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from jobs.io import delta
-from jobs.io.runs import Run, new_run_id, recorded
+from jobs.io.runs import Run, finish_writing, new_run_id, recorded
 from jobs.io.shell import JobError, Parser, iso_day, job_parser, run_main, say
 from schemas import check_results, profile_states, user_profiles
 from schemas.all_tables import ALL_TABLES
@@ -35,16 +35,16 @@ def arg_parser() -> Parser:
 def in_reach(rows: DataFrame, table: Table, first: date, last: date, window_days: int) -> DataFrame:
     """The table's rows that a night of first..last can have touched, so that a check does not grow with history.
 
-    Events as far back as doubles are looked for; states and profiles of the repair window and later; the night's quarantine and records.
+    Events as far back as doubles are looked for; states and profiles of the repair window and later; quarantine and records like events.
     """
     near, window = first - timedelta(days=window_days + 1), first - timedelta(days=window_days)
     bounds = {
         "behavior_events": F.col("log_date") >= F.lit(near),
-        "quarantined_events": F.col("log_date").between(first, last),
+        "quarantined_events": F.col("log_date") >= F.lit(near),
         "items": F.col("valid_from") >= F.lit(window),
         profile_states.TABLE.name: F.col("as_of_date") >= F.lit(window),
         user_profiles.TABLE.name: F.col("as_of_date") >= F.lit(window),
-        "pipeline_runs": F.col("date").between(first, last),
+        "pipeline_runs": F.col("from_date") >= F.lit(near),
     }
     return rows.where(bounds[table.name]) if table.name in bounds else rows
 
@@ -65,6 +65,7 @@ def holds(rule: Rule, value: float | None) -> bool:
 
 def check_days(spark: SparkSession, warehouse: str, settings: Settings, run: Run, first: date, last: date) -> None:
     """Measures every rule over the night first..last and writes the outcomes; raises JobError where one of level fail does not hold."""
+    finish_writing(warehouse)  # the rules read the records of this very night
     tables = [table for table in ALL_TABLES if table.rules and delta.table_exists(spark, warehouse, table)]
     with run.phase("measure"):
         show_tables(spark, warehouse, settings, first, last)

@@ -20,7 +20,7 @@ from pyspark.sql import functions as F
 from pyspark.sql.pandas.types import from_arrow_schema
 
 from jobs.embed_texts import model_key_of
-from jobs.io import delta
+from jobs.io import delta, lease
 from jobs.io.runs import Run, new_run_id, publications, recorded, refuse_holes
 from jobs.io.shell import JobError, Parser, iso_day, job_parser, one_sentence, run_main
 from schemas import behavior_events, profile_states, rejected_texts, text_embeddings, text_sentiments, user_profiles
@@ -112,6 +112,8 @@ def facets_of(events: DataFrame, fold: FoldSettings) -> Column:
 def predicate(events: DataFrame, name: str, text: str) -> Column:
     """A setting's predicate, checked against the columns it may use; NULL is false."""
     try:
+        # A filter would find hidden columns in the frame beneath; a selection does not.
+        events.select(F.expr(text))
         analyzed = events.where(text)._jdf.queryExecution().analyzed()
     except AnalysisException as error:
         raise JobError(f"{name}: {one_sentence(error)}") from error
@@ -212,8 +214,10 @@ def fold_days(spark: SparkSession, warehouse: str, settings: Settings, run: Run,
     with run.phase("compare"):
         run.counts |= count_fates(marked, first, last)
         folded = by_facet(marked)
-        compared = F.col("event_date") <= F.lit(last)
-        stored = states.where(F.col("as_of_date").between(first - window, last))
+        # One day ahead is accepted: a day that is run again may have events of the next one, which is folded already.
+        until = min(horizon, last + timedelta(days=1))
+        compared = F.col("event_date") <= F.lit(until)
+        stored = states.where(F.col("as_of_date").between(first - window, until))
         dirty = find_dirty(folded.where(compared), stored).persist()
         changed, repaired = dirty.agg(F.count("*"), F.count_if(F.col("first_dirty") < F.lit(first))).collect()[0]
         run.counts |= {"profiles_changed": changed, "profiles_repaired": repaired}
@@ -295,6 +299,7 @@ def write_states(spark: SparkSession, warehouse: str, fresh: DataFrame, states: 
     table = delta.open_table(spark, warehouse, user_profiles.TABLE)
     merge = table.alias("t").merge(changes.alias("c"), same)
     merge = merge.whenMatchedDelete("c.s IS NULL").whenMatchedUpdate(set=columns).whenNotMatchedInsert("c.s IS NOT NULL", columns)
+    lease.confirm(warehouse)
     with delta.noting(spark, {"profile_states": delta.table_version(spark, warehouse, profile_states.TABLE)}):
         merge.execute()
 

@@ -279,12 +279,11 @@ def ingest_days(
         stored = fated.where(F.col("fate") == STORED)
         with run.phase("write"):
             is_again = was_ingested(spark, warehouse, run, first, last)
-            # Beside the other two tables: a small commit is mostly waiting.
-            beside = ThreadPoolExecutor(1).submit(
-                replace_days, spark, warehouse, quarantined_events.TABLE, to_quarantine(fated), first, last, is_again
-            )
-            versions = write_items(spark, warehouse, logs_root, mapping, stored, first, last, is_again)
-            beside.result()
+            # Beside the items: a small commit is mostly waiting.
+            with ThreadPoolExecutor(1) as pool:
+                beside = pool.submit(replace_days, spark, warehouse, quarantined_events.TABLE, to_quarantine(fated), first, last, is_again)
+                versions = write_items(spark, warehouse, logs_root, mapping, stored, first, last, is_again)
+                beside.result()
             events = to_events(resolve_texts(stored, versions), settings.store.user_buckets)
             replace_days(spark, warehouse, behavior_events.TABLE, events, first, last, is_again)
     finally:

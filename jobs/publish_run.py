@@ -8,7 +8,7 @@ the night again, from corrected logs where they were wrong, and it is published 
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date
 
 from pyspark.sql import SparkSession
@@ -17,6 +17,7 @@ from jobs.io import lease
 from jobs.io.runs import (
     DONE,
     FAILED,
+    PUBLISHED,
     PUBLISHER,
     UNDONE,
     Record,
@@ -27,6 +28,8 @@ from jobs.io.runs import (
     recorded,
     records,
     refuse_holes,
+    standing,
+    versions,
     write_row,
 )
 from jobs.io.shell import JobError, Parser, iso_day, job_parser, run_main, say
@@ -34,8 +37,8 @@ from schemas.settings import Settings
 
 JOB = PUBLISHER
 CHAIN = ("ingest_events", "embed_texts", "fold_profiles", "check_tables")
-# These look at what the one before them wrote, and must have ended after it.
-ORDERED = ("fold_profiles", "check_tables")
+# What the check itself writes to, and what is written beside it.
+NOT_CHECKED = ("check_results", "pipeline_runs")
 
 
 def arg_parser() -> Parser:
@@ -47,8 +50,11 @@ def arg_parser() -> Parser:
     return parser
 
 
-def require_chain(ordered: Sequence[Record], first: date, last: date) -> None:
-    """Stops, with names, where a job has not done one of the days, failed on the last one, or the tables changed after their check."""
+def require_chain(ordered: Sequence[Record], now: Mapping[str, int], first: date, last: date) -> None:
+    """Stops, with names, where a job has not done one of the days or failed on the last one, or tables changed since their check.
+
+    `now` are the versions of all tables.
+    """
     newest = {}
     for job in CHAIN:
         ended = [r for r in ordered if r.job == job and r.status in (DONE, FAILED)]
@@ -58,15 +64,34 @@ def require_chain(ordered: Sequence[Record], first: date, last: date) -> None:
         newest[job] = next(r for r in reversed(ended) if r.first <= last <= r.last)
         if newest[job].status == FAILED:
             raise JobError(f"{job} failed on {last} the last time; run it again first")
-    fold, check = (newest[job] for job in ORDERED)
-    if fold.ended and check.ended and fold.ended > check.ended:
-        raise JobError(f"the tables of {last} were folded again after they were checked; run check_tables first")
+    checked = newest[CHAIN[-1]].input_versions
+    changed = sorted(name for name in now if name not in NOT_CHECKED and checked.get(name) != now[name])
+    if changed:
+        raise JobError(f"{', '.join(changed)} changed after the tables were checked for {last}; run check_tables first")
+
+
+def refuse_unfinished(ordered: Sequence[Record], first: date, last: date) -> None:
+    """Stops where the publication of first..last would show readers other days that were folded, or taken back, and not published since.
+
+    A fold begins only where history has no hole, so the day that is named can always be run.
+    """
+    own = Record("", JOB, 1, PUBLISHED, first, last, None, {}, {})
+    shown = [*standing(ordered), own]
+    for r in ordered:
+        if r.job == "fold_profiles" and r.last > last and (hole := first_hole(shown, r.first, r.last)) is not None:
+            raise JobError(f"{hole} was folded and is not published, and its states would show; run that day, which publishes both")
+        if r.status == UNDONE:
+            later = [p for p in shown if p is own or (p.ended and r.ended and p.ended > r.ended)]
+            if (hole := first_hole(later, r.first, r.last)) is not None:
+                raise JobError(f"{hole} was taken back and not run since, and its rows would show; run that day first")
 
 
 def publish_days(spark: SparkSession, warehouse: str, settings: Settings, run_id: str, first: date, last: date) -> None:
     """Makes the tables as they are now the published ones, for the days first..last."""
-    require_chain(records(spark, warehouse), first, last)
-    with recorded(spark, warehouse, settings, JOB, run_id, first, last, status="published") as record:
+    ordered = records(spark, warehouse)
+    require_chain(ordered, versions(spark, warehouse), first, last)
+    refuse_unfinished(ordered, first, last)
+    with recorded(spark, warehouse, settings, JOB, run_id, first, last, status=PUBLISHED) as record:
         record.output_versions = record.input_versions
 
 

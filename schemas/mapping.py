@@ -1,5 +1,6 @@
 """The model of a log mapping: a YAML file that says how a source's columns become Nightfold's fields."""
 
+import hashlib
 from datetime import tzinfo
 from importlib import resources
 from typing import Any, Final, Literal
@@ -85,6 +86,10 @@ class LogMapping(_Part):
     rating_min: float = Field(0.0, description="rating that becomes 0")
     rating_max: float = Field(1.0, description="rating that becomes 1")
     items: ItemSource | None = None
+
+    def mapping_hash(self) -> str:
+        """Hash over the whole mapping, 8 hexadecimal digits."""
+        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:8]
 
     @model_validator(mode="after")
     def _consistent(self) -> "LogMapping":

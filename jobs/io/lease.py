@@ -2,7 +2,8 @@
 
 In a local folder the operating system's lock says who holds it, and lets go of it when its process dies. Elsewhere the lease is
 a log of numbered files, written the way Delta writes its own: a number can be taken once, the highest one holds, and a holder
-whose heartbeat stopped is followed by the next number. Beneath the lease Delta still lets only one of two commits through.
+whose heartbeat stopped is followed by the next number. On plain S3, where Delta itself needs a log store of its own to keep two
+drivers apart, a token in the file tells whose write came last. Beneath the lease Delta still lets only one of two commits through.
 """
 
 import fcntl
@@ -10,8 +11,10 @@ import json
 import os
 import socket
 import threading
+import time
+import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,6 +29,8 @@ FOLDER: Final = "_lease"
 BEAT_SECONDS: Final = 20.0
 # A holder that was silent for so long is taken for dead; far above what a paused machine or a skewed clock explains.
 DEAD_AFTER_SECONDS: Final = 300.0
+# Where a file can be written over by another machine's late write, it has been by then.
+SETTLE_SECONDS: Final = 2.0
 # Old numbers are kept for a while, for a person who asks who wrote when.
 KEPT_NUMBERS: Final = 100
 
@@ -138,31 +143,44 @@ class NumberedLease:
     owner: str
     number: int
     is_lost: bool = False
+    token: str = field(default_factory=lambda: uuid.uuid4().hex)
     _ended: threading.Event = field(default_factory=threading.Event)
+    _beating: threading.Thread | None = None
 
     def confirm(self) -> None:
-        self.is_lost = self.is_lost or _highest(self.spark, self.warehouse) != self.number
-        if self.is_lost:
+        if not self._is_own():
             card = _card_of(self.spark, self.warehouse, _highest(self.spark, self.warehouse))
-            raise JobError(f"{self.owner} was taken for dead, and {_refusal(self.warehouse, card)}")
+            raise JobError(f"{self.owner} has lost its lease, and {_refusal(self.warehouse, card)}")
 
     def release(self) -> None:
         self._ended.set()
-        if not self.is_lost and _highest(self.spark, self.warehouse) == self.number:
+        if self._beating is not None:
+            self._beating.join()
+        if self._is_own():
             self._write(released=True)
 
-    def beat(self) -> None:
+    def start_beating(self) -> None:
+        self._beating = threading.Thread(target=self._beat, name="lease", daemon=True)
+        self._beating.start()
+
+    def _beat(self) -> None:
         """Says from time to time that the holder lives, until it lets go or finds itself replaced."""
-        while not self._ended.wait(BEAT_SECONDS):
-            if _highest(self.spark, self.warehouse) != self.number:
-                self.is_lost = True
-                return
-            self._write(released=False)
+        while not self._ended.wait(BEAT_SECONDS) and not self.is_lost:
+            # A storage that fails once is asked again: silence for long enough ends the lease by itself.
+            with suppress(Exception):
+                if self._is_own():
+                    self._write(released=False)
+
+    def _is_own(self) -> bool:
+        number = _highest(self.spark, self.warehouse)
+        if number != self.number or _card_of(self.spark, self.warehouse, number).get("token", self.token) != self.token:
+            self.is_lost = True
+        return not self.is_lost
 
     def _write(self, released: bool) -> None:
         _store(self.spark, self.warehouse).write(
             _path(self.spark, self.warehouse, self.number),
-            _lines(self.spark, _card(self.owner, released=released)),
+            _lines(self.spark, _card(self.owner, released=released, token=self.token)),
             True,
             _conf(self.spark),
         )
@@ -177,16 +195,17 @@ def take_numbered(spark: SparkSession, warehouse: str, owner: str) -> NumberedLe
         raise _refusal(warehouse, card)
     lease = NumberedLease(spark, warehouse, owner, number + 1)
     try:
-        text = _lines(spark, _card(owner, released=False))
+        text = _lines(spark, _card(owner, released=False, token=lease.token))
         _store(spark, warehouse).write(_path(spark, warehouse, lease.number), text, False, _conf(spark))
     except Py4JJavaError as error:
         if "FileAlreadyExistsException" not in str(error.java_exception):
             raise
         raise _refusal(warehouse, _card_of(spark, warehouse, lease.number)) from None
+    time.sleep(SETTLE_SECONDS)
     lease.confirm()
     old = _path(spark, warehouse, lease.number - KEPT_NUMBERS)
     old.getFileSystem(_conf(spark)).delete(old, False)
-    threading.Thread(target=lease.beat, name="lease", daemon=True).start()
+    lease.start_beating()
     return lease
 
 

@@ -36,6 +36,7 @@ class Record:
     first: date
     last: date
     ended: datetime | None
+    input_versions: dict[str, int]
     output_versions: dict[str, int]
 
 
@@ -117,13 +118,16 @@ def recorded(
             with delta.noting(spark, note):
                 yield run
         except BaseException as error:
-            write_row(spark, warehouse, run, FAILED, one_sentence(error))
+            try:
+                write_row(spark, warehouse, run, FAILED, one_sentence(error))
+            except Exception as unwritten:  # the body's own error is the one to tell
+                say(f"{job}: its failure could not be recorded: {one_sentence(unwritten)}")
             raise
         else:
             if not run.output_versions:
                 after = versions(spark, warehouse)
                 run.output_versions = {n: v for n, v in after.items() if v != before.get(n) and n != pipeline_runs.TABLE.name}
-            write_row(spark, warehouse, run, status, wait=is_step)
+            write_row(spark, warehouse, run, status, wait=is_step and status == DONE)
         finally:
             if has_steps:
                 _waiting.pop(warehouse, None)
@@ -173,9 +177,9 @@ def write_row(spark: SparkSession, warehouse: str, run: Run, status: str, messag
     if wait:
         waiting.append(row)
         return
+    finish_writing(warehouse)
     rows = [*waiting, row]
     waiting.clear()
-    finish_writing(warehouse)
     _unwritten[warehouse] = _writer.submit(_append, spark, warehouse, rows)
     if status != STARTED:
         finish_writing(warehouse)
@@ -206,7 +210,7 @@ def records(spark: SparkSession, warehouse: str) -> list[Record]:
     if version is None:
         _known[warehouse] = (-1, [])
     elif warehouse not in _known or _known[warehouse][0] != version:
-        columns = ["run_id", "job", "attempt", "status", "from_date", "date", "ended", "output_versions"]
+        columns = ["run_id", "job", "attempt", "status", "from_date", "date", "ended", "input_versions", "output_versions"]
         rows = delta.read_version(spark, warehouse, pipeline_runs.TABLE, version).select(*columns).collect()
         _known[warehouse] = (version, [record_of(row.asDict()) for row in rows])
     waiting = map(record_of, _waiting.get(warehouse, []))
@@ -219,7 +223,15 @@ def record_of(row: Mapping[str, Any]) -> Record:
     # Spark gives times of this machine's zone without saying so, other readers say UTC.
     ended = ended.astimezone(UTC) if ended is not None else None
     return Record(
-        row["run_id"], row["job"], row["attempt"], row["status"], row["from_date"], row["date"], ended, dict(row["output_versions"])
+        run_id=row["run_id"],
+        job=row["job"],
+        attempt=row["attempt"],
+        status=row["status"],
+        first=row["from_date"],
+        last=row["date"],
+        ended=ended,
+        input_versions=dict(row["input_versions"]),
+        output_versions=dict(row["output_versions"]),
     )
 
 

@@ -52,6 +52,7 @@ def _no_day(text: str) -> NoReturn:
 
 def folder_uri(text: str) -> str:
     """A folder that may not exist yet, absolute so that executors mean the same one."""
+    text = text.removeprefix("file://")
     if "://" in text:
         return text.rstrip("/")
     path = Path(text).expanduser().resolve()

@@ -60,6 +60,14 @@ SPOILT = {
     "profile_states.one_fold": ("profile_states", lambda t: t.limit(1).withColumn("fold_hash", F.lit("other"))),
     "profile_states.vectors_of_one_size": ("profile_states", lambda t: t.limit(1).withColumn("vector", F.slice("vector", 1, 3))),
     "user_profiles.latest_states": ("user_profiles", lambda t: t.limit(1).withColumn("facet", F.lit("other"))),
+    "pipeline_runs.quarantined_are_there": (
+        "quarantined_events",
+        lambda t: t.limit(1).withColumns({"log_date": F.lit(LAST), "record_hash": F.lit("new")}),
+    ),
+    "pipeline_runs.events_have_one_fate": (
+        "behavior_events",
+        lambda t: t.where(F.col("event_date") == F.lit(LAST)).limit(1).withColumn("event_id", F.lit("newer")),
+    ),
     "pipeline_runs.stored_events_are_there": ("behavior_events", lambda t: t.limit(1).withColumn("event_id", F.lit("new"))),
 }
 

@@ -70,7 +70,8 @@ def test_a_job_inside_a_job_shares_its_lease(warehouse):
 
 
 @pytest.fixture
-def storage(tmp_path):
+def storage(tmp_path, monkeypatch):
+    monkeypatch.setattr(lease, "SETTLE_SECONDS", 0.0)
     return f"file://{tmp_path}/warehouse"
 
 
@@ -100,7 +101,7 @@ def test_a_silent_holder_is_taken_over_and_stops(spark, storage):
     first = lease.take_numbered(spark, storage, "first")
     age(storage, first.number, lease.DEAD_AFTER_SECONDS + 1)
     second = lease.take_numbered(spark, storage, "second")
-    with pytest.raises(JobError, match=r"first was taken for dead, and .* is being written by second"):
+    with pytest.raises(JobError, match=r"first has lost its lease, and .* is being written by second"):
         first.confirm()
     first.release()
     second.confirm()
@@ -118,6 +119,16 @@ def test_of_two_that_take_over_one_gets_it(spark, storage, monkeypatch):
         with pytest.raises(JobError, match="is being written by second"):
             lease.take_numbered(spark, storage, "third")
     second.release()
+
+
+def test_of_two_whose_writes_met_the_last_one_holds(spark, storage):
+    first = lease.take_numbered(spark, storage, "first")
+    second = lease.NumberedLease(spark, storage, "second", first.number)
+    second._write(released=False)  # as on a storage that can't refuse to write over a file
+    with pytest.raises(JobError, match="first has lost its lease"):
+        first.confirm()
+    first.release()
+    second.confirm()
 
 
 def test_a_living_holder_keeps_its_lease_fresh(spark, storage, monkeypatch):

@@ -5,18 +5,20 @@ from datetime import UTC, date, datetime, timedelta
 
 import pytest
 
+from jobs.backfill_profiles import done_chunks
 from jobs.io.runs import Record, refuse_holes, standing
 from jobs.io.shell import JobError
-from jobs.publish_run import CHAIN, require_chain
+from jobs.publish_run import CHAIN, refuse_unfinished, require_chain
 from jobs.show_runs import next_step
 
 DAY = date(2025, 3, 3)
 NEXT = DAY + timedelta(days=1)
+VERSIONS = {"profile_states": 3, "user_profiles": 2}
 
 
 def record(job, status="done", first=DAY, last=DAY, minute=0, run_id="r", attempt=1):
     ended = None if status == "started" else datetime(2025, 3, 9, 1, minute, tzinfo=UTC)
-    return Record(run_id, job, attempt, status, first, last, ended, {"profile_states": minute})
+    return Record(run_id, job, attempt, status, first, last, ended, VERSIONS, {"profile_states": minute})
 
 
 def published(minute, **more):
@@ -42,26 +44,56 @@ def chain(*statuses):
 
 
 def test_a_whole_chain_may_be_published():
-    require_chain(chain("done", "done", "done", "done"), DAY, DAY)
+    require_chain(chain("done", "done", "done", "done"), VERSIONS, DAY, DAY)
 
 
 @pytest.mark.parametrize("missing", CHAIN)
 def test_a_job_that_was_not_done_is_named(missing):
     done = [r for r in chain("done", "done", "done", "done") if r.job != missing]
     with pytest.raises(JobError, match=f"{missing} has not done {DAY}"):
-        require_chain(done, DAY, DAY)
+        require_chain(done, VERSIONS, DAY, DAY)
 
 
 def test_a_failed_check_is_not_outlived_by_an_older_one():
     later = record("check_tables", "failed", minute=9)
     with pytest.raises(JobError, match="check_tables failed on 2025-03-03 the last time"):
-        require_chain([*chain("done", "done", "done", "done"), later], DAY, DAY)
+        require_chain([*chain("done", "done", "done", "done"), later], VERSIONS, DAY, DAY)
 
 
-def test_what_was_folded_again_must_be_checked_again():
-    later = record("fold_profiles", minute=9)
-    with pytest.raises(JobError, match="run check_tables first"):
-        require_chain([*chain("done", "done", "done", "done"), later], DAY, DAY)
+def test_what_changed_since_its_check_must_be_checked_again():
+    now = VERSIONS | {"user_profiles": 3, "check_results": 9, "pipeline_runs": 9}
+    with pytest.raises(JobError, match="user_profiles changed after the tables were checked for 2025-03-03"):
+        require_chain(chain("done", "done", "done", "done"), now, DAY, DAY)
+
+
+@pytest.mark.parametrize("status", ["started", "failed", "done"])
+def test_a_later_day_that_was_begun_does_not_slip_out_with_an_older_one(status):
+    ordered = [published(1), record("fold_profiles", status, first=NEXT, last=NEXT, minute=2)]
+    with pytest.raises(JobError, match=f"{NEXT} was folded and is not published"):
+        refuse_unfinished(ordered, DAY, DAY)
+    refuse_unfinished(ordered, NEXT, NEXT)
+
+
+def test_what_was_taken_back_does_not_slip_out_with_another_day():
+    first, second = published(1), published(2, first=NEXT, last=NEXT, run_id="s")
+    again = published(3, attempt=2)
+    undone = replace(again, status="undone", ended=datetime(2025, 3, 9, 1, 4, tzinfo=UTC))
+    third = NEXT + timedelta(days=1)
+    with pytest.raises(JobError, match=f"{DAY} was taken back"):
+        refuse_unfinished([first, second, again, undone], third, third)
+    refuse_unfinished([first, second, again, undone], DAY, DAY)
+    refuse_unfinished([first, second, again, undone, published(5, attempt=3)], third, third)
+
+
+@pytest.mark.parametrize(
+    ("after", "kept"),
+    [([], 2), ([("publish_run", "published")], 0), ([("publish_run", "undone")], 0), ([("check_tables", "failed")], 0),
+     ([("fold_profiles", "failed")], 2)],
+)  # fmt: skip
+def test_a_backfill_goes_on_where_it_was_killed_and_begins_anew_where_it_was_judged(after, kept):
+    chunks = [record("ingest_events", minute=0), record("ingest_events", first=NEXT, last=NEXT, minute=1)]
+    ordered = chunks + [record(job, status, last=NEXT, minute=2 + i) for i, (job, status) in enumerate(after)]
+    assert len(done_chunks([*ordered, record("ingest_events", run_id="other", minute=9)], "r")) == kept
 
 
 def row(job, status, **more):
