@@ -46,11 +46,11 @@ CONFIG ?=
 # Recipes read them from the environment: a value is never a piece of a command.
 export LOGS WAREHOUSE MAPPING CONFIG DATE START END SQL
 
-demo: setup ## a month of generated logs, from nothing to profiles (DATA=folder of Online Retail: on real purchases)
+demo: setup ## four weeks of generated logs, from nothing to profiles (DATA=folder of Online Retail: on real purchases)
 	@rm -rf $(DEMO)
 ifeq ($(DATA),)
-	@$(PYTHON) -m jobs.make_demo_logs --logs $(DEMO)/logs --start 2025-03-03 --days 30
-	@$(PYTHON) -m jobs.backfill_profiles --logs $(DEMO)/logs --warehouse $(DEMO)/warehouse --start 2025-03-03 --end 2025-03-31
+	@$(PYTHON) -m jobs.make_demo_logs --logs $(DEMO)/logs --start 2025-03-05 --days 28
+	@$(PYTHON) -m jobs.backfill_profiles --logs $(DEMO)/logs --warehouse $(DEMO)/warehouse --start 2025-03-05 --end 2025-03-31
 	@LOGS=$(DEMO)/logs WAREHOUSE=$(DEMO)/warehouse docker/night_by_dag.sh 2025-04-01
 else
 	@$(PYTHON) -m jobs.import_dataset --mapping online_retail --source $(DATA) --logs $(DEMO)/logs

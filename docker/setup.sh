@@ -65,7 +65,15 @@ case "${1:-}" in
       die "Spark needs Java 17 or 21, and 'java' here is version $major."
     fi ;;
   jobs) environment .venv $locks/jobs.lock ;;
-  airflow) environment .venv-airflow $locks/airflow.lock ;;
+  airflow)
+    environment .venv-airflow $locks/airflow.lock
+    # Airflow's empty tables, made once: a night by the DAG begins with a copy.
+    home=$(mktemp -d)
+    trap 'rm -rf "$home"' EXIT
+    rm -f .venv-airflow/empty.db
+    (AIRFLOW_HOME=$home && source docker/airflow_env.sh && airflow db migrate) >"$home/log" 2>&1 ||
+      { tail -n 3 "$home/log" >&2; die "Airflow's database could not be made."; }
+    cp "$home/airflow.db" .venv-airflow/empty.db ;;
   # What Delta's list names beyond its own group ships with Spark already, partly in newer versions, and must not come twice.
   jars) jars $locks/jars.sha256 io.delta:delta-spark_4.2_2.13:4.4.0 ;;
   # What reads and writes s3a://; the Hadoop version is that of Spark's own jars.
