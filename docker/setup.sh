@@ -71,7 +71,8 @@ case "${1:-}" in
     home=$(mktemp -d)
     trap 'rm -rf "$home"' EXIT
     rm -f .venv-airflow/empty.db
-    (AIRFLOW_HOME=$home && source docker/airflow_env.sh && airflow db migrate) >"$home/log" 2>&1 ||
+    AIRFLOW_HOME=$home AIRFLOW__CORE__LOAD_EXAMPLES=False AIRFLOW__DATABASE__SQL_ALCHEMY_CONN=sqlite:///$home/airflow.db \
+      .venv-airflow/bin/airflow db migrate >"$home/log" 2>&1 ||
       { tail -n 3 "$home/log" >&2; die "Airflow's database could not be made."; }
     cp "$home/airflow.db" .venv-airflow/empty.db ;;
   # What Delta's list names beyond its own group ships with Spark already, partly in newer versions, and must not come twice.
