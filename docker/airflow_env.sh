@@ -36,12 +36,15 @@ export AIRFLOW_VAR_NIGHTFOLD_MAPPING=${MAPPING:-canonical}
 export SPARK_LOCAL_IP=127.0.0.1
 spark_conf() {
   PYTHONPATH=$root "$root/.venv/bin/python" - "$AIRFLOW_VAR_NIGHTFOLD_CONFIG" <<'END'
-import json, sys
+import argparse, json, sys
 from jobs.io.session import local_conf
 from jobs.io.shell import settings_file
 from schemas.settings import Settings
 
-settings = settings_file(sys.argv[1]) if sys.argv[1] else Settings()
+try:
+    settings = settings_file(sys.argv[1]) if sys.argv[1] else Settings()
+except argparse.ArgumentTypeError:
+    settings = Settings()  # the job says what is wrong with the file
 conf = {key: value for key, value in local_conf(settings.spark).items() if key != "spark.master"}
 # A night is five short lives of Java here: its quick compiler alone saves 18 of 129 seconds.
 conf["spark.driver.extraJavaOptions"] += " -XX:TieredStopAtLevel=1"

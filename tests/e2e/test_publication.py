@@ -62,7 +62,7 @@ SPOILT = {
     "user_profiles.latest_states": ("user_profiles", lambda t: t.limit(1).withColumn("facet", F.lit("other"))),
     "pipeline_runs.quarantined_are_there": (
         "quarantined_events",
-        lambda t: t.limit(1).withColumns({"log_date": F.lit(LAST), "record_hash": F.lit("new")}),
+        lambda t: t.sparkSession.createDataFrame([(LAST, "file", "new", 0, "raw", None, "bad_time", "why")], t.schema),
     ),
     "pipeline_runs.events_have_one_fate": (
         "behavior_events",
