@@ -18,7 +18,7 @@ from pyspark.sql import functions as F
 from jobs.io import delta
 from jobs.io.runs import Run, finish_writing, new_run_id, recorded
 from jobs.io.shell import JobError, Parser, iso_day, job_parser, run_main, say
-from schemas import check_results, profile_states, user_profiles
+from schemas import check_results
 from schemas.all_tables import ALL_TABLES
 from schemas.settings import Settings
 from schemas.table import Rule, Table
@@ -42,8 +42,8 @@ def in_reach(rows: DataFrame, table: Table, first: date, last: date, window_days
         "behavior_events": F.col("log_date") >= F.lit(near),
         "quarantined_events": F.col("log_date") >= F.lit(near),
         "items": F.col("valid_from") >= F.lit(window),
-        profile_states.TABLE.name: F.col("as_of_date") >= F.lit(window),
-        user_profiles.TABLE.name: F.col("as_of_date") >= F.lit(window),
+        "profile_states": F.col("as_of_date") >= F.lit(window),
+        "user_profiles": F.col("as_of_date") >= F.lit(window),
         "pipeline_runs": F.col("from_date") >= F.lit(near),
     }
     return rows.where(bounds[table.name]) if table.name in bounds else rows

@@ -4,6 +4,17 @@ from pyspark.sql.types import MapType
 
 from schemas.table import COUNTS, DATE, DOUBLE, INT, STRING, TIMESTAMP, Check, Column, Rule, Table
 
+FATES = "counts['folded'] + counts['zero_weight'] + counts['retract'] + counts['retracted'] + counts['without_vector']"
+
+
+def _surplus(rows: str, day: str, job: str, counted: str) -> str:
+    """How many more rows lie on the days of the job's newest record that is done than it counted; declared text alone goes in."""
+    done = f"job = '{job}' AND status = 'done'"
+    days = f"(SELECT max_by(from_date, ended) AS first, max_by(date, ended) AS last FROM pipeline_runs WHERE {done}) r"  # noqa: S608
+    there = f"(SELECT count(*) FROM {rows} JOIN {days} ON {day} BETWEEN r.first AND r.last)"  # noqa: S608
+    return f"{there} - (max_by({counted}, ended) FILTER (WHERE {done}))"
+
+
 TABLE = Table(
     name="pipeline_runs",
     comment="Every job's story, append only. A published row names the version of every table of that night.",
@@ -30,17 +41,8 @@ TABLE = Table(
     checks=(Check("status_known", "status IN ('started', 'done', 'failed', 'published', 'undone')"),),
     # Nothing is lost or doubled: what the newest ingest and fold counted is in the tables, and every stored event has one fate.
     rules=(
-        Rule("stored_events_are_there", "(SELECT count(*) FROM behavior_events e JOIN (SELECT max_by(from_date, ended) AS first, "
-             "max_by(date, ended) AS last FROM pipeline_runs WHERE job = 'ingest_events' AND status = 'done') r "
-             "ON e.log_date BETWEEN r.first AND r.last) - "
-             "(max_by(counts['stored'], ended) FILTER (WHERE job = 'ingest_events' AND status = 'done'))"),
-        Rule("quarantined_are_there", "(SELECT count(*) FROM quarantined_events q JOIN (SELECT max_by(from_date, ended) AS first, "
-             "max_by(date, ended) AS last FROM pipeline_runs WHERE job = 'ingest_events' AND status = 'done') r "
-             "ON q.log_date BETWEEN r.first AND r.last) - "
-             "(max_by(counts['quarantined'], ended) FILTER (WHERE job = 'ingest_events' AND status = 'done'))"),
-        Rule("events_have_one_fate", "(SELECT count(*) FROM behavior_events e JOIN (SELECT max_by(from_date, ended) AS first, "
-             "max_by(date, ended) AS last FROM pipeline_runs WHERE job = 'fold_profiles' AND status = 'done') r "
-             "ON e.event_date BETWEEN r.first AND r.last) - (max_by(counts['folded'] + counts['zero_weight'] + counts['retract'] "
-             "+ counts['retracted'] + counts['without_vector'], ended) FILTER (WHERE job = 'fold_profiles' AND status = 'done'))"),
+        Rule("stored_events_are_there", _surplus("behavior_events e", "e.log_date", "ingest_events", "counts['stored']")),
+        Rule("quarantined_are_there", _surplus("quarantined_events q", "q.log_date", "ingest_events", "counts['quarantined']")),
+        Rule("events_have_one_fate", _surplus("behavior_events e", "e.event_date", "fold_profiles", FATES)),
     ),
 )

@@ -63,13 +63,17 @@ def properties(spark: SparkSession, warehouse: str, table: Table) -> dict[str, s
 
 def schema_version(spark: SparkSession, warehouse: str, table: Table) -> int | None:
     """The version of the declaration that the table was made by, 0 from before there were any; None where there is no table."""
-    return int(properties(spark, warehouse, table).get(SCHEMA_VERSION, 0)) if table_exists(spark, warehouse, table) else None
+    if not table_exists(spark, warehouse, table):
+        return None
+    # One property and not all of them: each is a call to Java, and every job asks this of every table.
+    found = snapshot(spark, warehouse, table).metadata().configuration().get(SCHEMA_VERSION)
+    return int(found.get()) if found.isDefined() else 0
 
 
 def declare_again(spark: SparkSession, warehouse: str, table: Table, wanted: Mapping[str, str]) -> None:
     """Gives a table the declared columns and comments and the wanted properties in one commit; rows stay as they are.
 
-    By the log itself: SQL needs a commit for each kind of change, and can't alter a check that has a lambda in it.
+    By the log itself: SQL needs a commit for each kind of change, and takes no check as the property it is.
     """
     logged = _jvm(spark).org.apache.spark.sql.delta
     transaction = _log(spark, warehouse, table).startTransaction(_none(spark), _none(spark))

@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from datetime import date, timedelta
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import Any
 
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
+from jobs.io.session import located
 from jobs.io.shell import JobError, Parser, existing_folder
 from schemas.mapping import LogMapping, MappingError, Source, parse_mapping, shipped_mapping, shipped_names
 
@@ -104,7 +104,7 @@ def read_files(spark: SparkSession, source: Source, files: Sequence[str]) -> Dat
 
 def data_files(spark: SparkSession, folder: str) -> list[str]:
     """The folder's files but for those that begin with _ or a dot, which are marks; sorted."""
-    path, fs = _hadoop(spark, folder)
+    path, fs = located(spark, folder)
     if not fs.exists(path):
         return []
     found = [status.getPath() for status in fs.listStatus(path) if status.isFile()]
@@ -118,15 +118,15 @@ def matching_files(spark: SparkSession, folder: str, pattern: str) -> list[str]:
 
 def folder_content(spark: SparkSession, folder: str) -> list[str]:
     """Names of all that lies in a folder; empty where it is not there."""
-    path, fs = _hadoop(spark, folder)
+    path, fs = located(spark, folder)
     return [str(status.getPath().getName()) for status in fs.listStatus(path)] if fs.exists(path) else []
 
 
 def copy_files(spark: SparkSession, files: Sequence[str], folder: str) -> None:
-    target, target_fs = _hadoop(spark, folder)
+    target, target_fs = located(spark, folder)
     target_fs.mkdirs(target)
     for file in files:
-        path, fs = _hadoop(spark, file)
+        path, fs = located(spark, file)
         spark._jvm.org.apache.hadoop.fs.FileUtil.copy(fs, path, target_fs, target, False, spark.sparkContext._jsc.hadoopConfiguration())  # type: ignore[union-attr]
 
 
@@ -136,32 +136,26 @@ def day_folders(spark: SparkSession, folder: str) -> list[date]:
 
 
 def path_exists(spark: SparkSession, path: str) -> bool:
-    hadoop_path, fs = _hadoop(spark, path)
+    hadoop_path, fs = located(spark, path)
     return bool(fs.exists(hadoop_path))
 
 
 def touch(spark: SparkSession, path: str) -> None:
     """An empty file, with its folder."""
-    hadoop_path, fs = _hadoop(spark, path)
+    hadoop_path, fs = located(spark, path)
     fs.create(hadoop_path, True).close()
 
 
 def move(spark: SparkSession, source: str, target: str) -> None:
-    source_path, fs = _hadoop(spark, source)
-    target_path, _ = _hadoop(spark, target)
+    source_path, fs = located(spark, source)
+    target_path, _ = located(spark, target)
     if not fs.rename(source_path, target_path):
         raise JobError(f"{source} could not be moved to {target}")
 
 
 def remove_folder(spark: SparkSession, path: str) -> None:
-    hadoop_path, fs = _hadoop(spark, path)
+    hadoop_path, fs = located(spark, path)
     fs.delete(hadoop_path, True)
-
-
-def _hadoop(spark: SparkSession, path: str) -> tuple[Any, Any]:
-    """A Hadoop path and its file system, so that folders, HDFS and object stores are one."""
-    hadoop_path = spark._jvm.org.apache.hadoop.fs.Path(path)  # type: ignore[union-attr]
-    return hadoop_path, hadoop_path.getFileSystem(spark.sparkContext._jsc.hadoopConfiguration())
 
 
 def _ddl(source: Source) -> str:

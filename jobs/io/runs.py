@@ -241,10 +241,6 @@ def versions(spark: SparkSession, warehouse: str) -> dict[str, int]:
     return {name: version for name, version in found.items() if version is not None}
 
 
-def records_of(spark: SparkSession, warehouse: str, job: str, status: str) -> list[Record]:
-    return [r for r in records(spark, warehouse) if r.job == job and r.status == status]
-
-
 def publications(spark: SparkSession, warehouse: str) -> list[Record]:
     """What is published, oldest publication first."""
     return standing(records(spark, warehouse))

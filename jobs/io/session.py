@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from pyspark import SparkConf
 from pyspark.sql import SparkSession
@@ -115,7 +115,12 @@ def fit_to_size(spark: SparkSession, folders: Sequence[str]) -> None:
             spark.conf.set(key, value)
 
 
+def located(spark: SparkSession, path: str) -> tuple[Any, Any]:
+    """A Hadoop path and its file system, so that folders, HDFS and object stores are one."""
+    hadoop_path = spark._jvm.org.apache.hadoop.fs.Path(path)  # type: ignore[union-attr]
+    return hadoop_path, hadoop_path.getFileSystem(spark.sparkContext._jsc.hadoopConfiguration())
+
+
 def _bytes_in(spark: SparkSession, folder: str) -> int:
-    path = spark._jvm.org.apache.hadoop.fs.Path(folder)  # type: ignore[union-attr]
-    fs = path.getFileSystem(spark.sparkContext._jsc.hadoopConfiguration())
+    path, fs = located(spark, folder)
     return int(fs.getContentSummary(path).getLength()) if fs.exists(path) else 0

@@ -1,4 +1,4 @@
-"""How the end-to-end tests read a warehouse, with the deltalake package alone, and fold it anew in plain Python."""
+"""How tests run a job on a warehouse, read it with the deltalake package alone, and fold it anew in plain Python."""
 
 from collections import defaultdict
 from datetime import UTC, date, datetime, timedelta
@@ -13,6 +13,11 @@ from tests.oracle import Event, Gate, State, fold_user
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 # The default settings' weights over the largest, written here from the documentation.
 WEIGHTS = {"purchase": 1.0, "return": 1.0, "review": 1.0, "rating": 0.8, "cart": 0.6, "click": 0.3, "view": 0.2}
+
+
+def call(spark, job, warehouse, config, *more):
+    """Runs the job's body in the test's session, as its command line would."""
+    job.run(spark, job.arg_parser().parse_args(["--warehouse", str(warehouse), "--config", config, *map(str, more)]))
 
 
 def rows_of(warehouse: str, table: str, version: int | None = None) -> list[dict[str, Any]]:

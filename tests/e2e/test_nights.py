@@ -8,7 +8,7 @@ import pytest
 
 from jobs import backfill_profiles, embed_texts, fold_profiles, ingest_events, make_demo_logs, publish_run, run_night
 from jobs.io.shell import JobError
-from tests.e2e.tables import STATE_COLUMNS, differences, rows_of, version_of
+from tests.e2e.tables import STATE_COLUMNS, call, differences, rows_of, version_of
 from tests.oracle import canonical_hash
 
 FIRST, LAST = date(2025, 3, 3), date(2025, 3, 6)
@@ -28,10 +28,6 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> str:
     file = tmp_path_factory.mktemp("config") / "hash.yaml"
     file.write_text("engine: {kind: hash, tile_texts: 40}\n", encoding="utf-8")
     return str(file)
-
-
-def call(spark, job, warehouse, config, *more):
-    job.run(spark, job.arg_parser().parse_args(["--warehouse", str(warehouse), "--config", config, *map(str, more)]))
 
 
 def profiles(warehouse, table="profile_states"):

@@ -9,13 +9,9 @@ from pyspark.sql import functions as F
 
 from jobs import check_tables, make_demo_logs, publish_run, query_tables, run_night, show_runs
 from jobs.io.shell import JobError
-from tests.e2e.tables import rows_of
+from tests.e2e.tables import call, rows_of
 
 FIRST, LAST = date(2025, 3, 3), date(2025, 3, 4)
-
-
-def call(spark, job, warehouse, config, *more):
-    job.run(spark, job.arg_parser().parse_args(["--warehouse", str(warehouse), "--config", config, *map(str, more)]))
 
 
 @pytest.fixture(scope="module")

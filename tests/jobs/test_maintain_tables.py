@@ -15,7 +15,7 @@ from jobs.io import delta
 from jobs.io.shell import JobError
 from schemas import profile_states, text_embeddings
 from schemas.settings import MaintenanceSettings, Settings
-from tests.e2e.tables import STATE_COLUMNS, rows_of, version_of
+from tests.e2e.tables import STATE_COLUMNS, call, rows_of, version_of
 from tests.oracle import canonical_hash
 
 FIRST, LAST, NEXT = date(2025, 2, 22), date(2025, 3, 7), date(2025, 3, 8)
@@ -50,10 +50,6 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> str:
     sections = "engine: {kind: hash, hash_dimensions: 8}", "fold: {window_days: 2}", "maintenance: {thin_after_days: 3, small_files: 2}"
     file.write_text("\n".join(sections), encoding="utf-8")
     return str(file)
-
-
-def call(spark, job, warehouse, config, *more):
-    job.run(spark, job.arg_parser().parse_args(["--warehouse", str(warehouse), "--config", config, *map(str, more)]))
 
 
 def data_versions(warehouse):

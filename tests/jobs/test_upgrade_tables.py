@@ -18,7 +18,7 @@ from jobs.io.shell import JobError
 from schemas import text_embeddings
 from schemas.all_tables import ALL_TABLES
 from schemas.table import DOUBLE, INT, LONG, SCHEMA_VERSION, STRING, VECTOR, Check, Column, Table, finite_vector
-from tests.e2e.tables import STATE_COLUMNS, rows_of, version_of
+from tests.e2e.tables import STATE_COLUMNS, call, rows_of, version_of
 from tests.oracle import canonical_hash
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"
@@ -32,10 +32,6 @@ def config(tmp_path: Path) -> str:
     file = tmp_path / "hash.yaml"
     file.write_text("engine: {kind: hash, hash_dimensions: 8}\n", encoding="utf-8")
     return str(file)
-
-
-def call(spark, job, warehouse, config, *more):
-    job.run(spark, job.arg_parser().parse_args(["--warehouse", str(warehouse), "--config", config, *map(str, more)]))
 
 
 def upgrade(spark, warehouse, *more):
