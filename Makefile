@@ -10,7 +10,7 @@ export SPARK_LOCAL_IP ?= 127.0.0.1
 export PYSPARK_PYTHON := $(CURDIR)/.venv/bin/python
 export PYTHONPATH := $(CURDIR)
 
-.PHONY: help setup demo test test-slow check nightly night-by-dag backfill airflow query docs locks clean
+.PHONY: help setup demo test test-slow bench check nightly night-by-dag backfill airflow query docs locks clean
 
 help: ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r name text; do printf '  make %-12s %s\n' "$$name" "$$text"; done
@@ -43,8 +43,9 @@ MAPPING ?= canonical
 LOGS ?=
 WAREHOUSE ?=
 CONFIG ?=
+BENCH ?=
 # Recipes read them from the environment: a value is never a piece of a command.
-export LOGS WAREHOUSE MAPPING CONFIG DATE START END SQL
+export LOGS WAREHOUSE MAPPING CONFIG DATE START END SQL BENCH
 
 demo: setup ## four weeks of generated logs, from nothing to profiles (DATA=folder of Online Retail: on real purchases)
 	@rm -rf $(DEMO)
@@ -65,6 +66,9 @@ test: setup ## the whole suite but for what is marked slow
 
 test-slow: setup ## the tests left out of `make test`
 	@$(PYTHON) -m pytest -m "slow and not gpu"
+
+bench: setup ## speed, as ratios measured in one run, as JSON; fails below a recorded bound: [BENCH=name ...]
+	@$(PYTHON) -m tests.perf $$BENCH
 
 check: setup ## ruff, mypy and the import rule
 	@.venv/bin/ruff check
