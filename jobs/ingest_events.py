@@ -37,10 +37,13 @@ JOB = "ingest_events"
 RAW_LIMIT = 2000
 # What two records of one event id must agree in. The text is compared apart: a stored one may come from the item.
 PAYLOAD = [name for name in EVENT_FIELDS if name not in ("event_id", "title", "text", "attributes")]
+COMPARED = ["payload", "payload_too", "text_key"]
 IDS = ["event_id", "user_id", "event_type", "item_id", "retracts_event_id", "session_id"]
 STORED, QUARANTINED, DUPLICATE, FILTERED, ERASED = FATES = "stored", "quarantined", "duplicate", "filtered", "erased"
 # What an id begins with that the log did not give, so that no log can give it too.
 DERIVED = "~"
+# Something that is left of a text in its normal form.
+SOME_TEXT = r"(?U)\S"
 # The property of behavior_events that names the key of its user ids; without it they are as they came.
 USER_KEY, PLAIN = "nightfold.user_key", "plain"
 KEY_VARIABLE = "NIGHTFOLD_KEY"
@@ -54,6 +57,18 @@ def arg_parser() -> Parser:
 
 
 # ---- pure: records to fates
+
+
+def fates_of(
+    records: DataFrame, known: DataFrame, erased: DataFrame, mapping: LogMapping, settings: Settings, key: bytes | None
+) -> DataFrame:
+    """Every record as an event with its fate: rows of behavior_events but for their item's text, and of quarantined_events.
+
+    records: as jobs.io.logs.read_days gives them; known: as known_events gives them; erased: rows of erased_users.
+    """
+    mapped = map_records(records, mapping)
+    reasoned = find_reasons(mapped, settings.fold.window_days, settings.ingest, list(settings.fold.type_weights))
+    return decide_fates(identify(hide(reasoned, settings.privacy, key, erased)), known, compares_texts=not mapping.texts)
 
 
 def map_records(records: DataFrame, mapping: LogMapping) -> DataFrame:
@@ -94,12 +109,14 @@ def find_reasons(mapped: DataFrame, window_days: int, ingest: IngestSettings, kn
     late = F.date_diff("log_date", "event_date")
     is_retraction = F.col("event_type") == "retract"
     # What is JSON and was not read has a field of another type; what is not JSON can't be read at all.
-    is_json = F.json_object_keys("unreadable").isNotNull()
+    is_text = ~F.contains("unreadable", F.lit("\ufffd"))
+    is_json = F.try_parse_json("unreadable").isNotNull() & F.json_object_keys("unreadable").isNotNull() & is_text
     size = sum((F.coalesce(F.octet_length(name), F.lit(0)) for name in ("title", "text", "place", "device", *IDS)), F.lit(0))
     longest = F.greatest(*[F.char_length(name) for name in IDS])
     # Tabs and line ends are white space in a text, and nothing in an id.
     control = F.concat_ws(" ", *IDS).rlike(r"[\x00-\x1f\x7f-\x9f]") | F.concat_ws(" ", "text", "title").rlike(r"[\x00-\x08\x0e-\x1b\x7f]")
     strange = F.lit(ingest.unknown_types == "quarantine") & ~F.col("event_type").isin("retract", *known_types)
+    says_nothing = F.col("item_id").isNull() & ~F.coalesce(F.col("text").rlike(SOME_TEXT), F.lit(False))
     numbers = [F.isnan(name) | (F.abs(name) == float("inf")) for name in ("value", "lat", "lon")]
     rules: list[tuple[Column, str, str]] = [
         (F.col("unreadable").isNotNull() & ~is_json, "unreadable", "the record can't be parsed"),
@@ -115,7 +132,7 @@ def find_reasons(mapped: DataFrame, window_days: int, ingest: IngestSettings, kn
         (F.col("event_type").isNull(), "missing_type", "it has no event type"),
         (strange, "unknown_type", "its event type is not one of fold.type_weights"),
         (is_retraction & F.col("retracts_event_id").isNull(), "no_target", "it is a retraction without retracts_event_id"),
-        (~is_retraction & F.col("text").isNull() & F.col("item_id").isNull(), "no_text_no_item", "it has neither text nor item"),
+        (~is_retraction & says_nothing, "no_text_no_item", "it has neither text nor item"),
         (F.isnan("rating") | ~F.col("rating").between(0, 1), "bad_rating", "its rating is outside rating_min..rating_max"),
         (reduce(Column.__or__, numbers), "bad_number", "its value, lat or lon is not a finite number"),
     ]
@@ -179,7 +196,8 @@ def of_distinct(function: Callable[[str], str | None]) -> Callable[[Column], Col
 def identify(hidden: DataFrame) -> DataFrame:
     """Adds the event id where the log gives none, text_key, the payload's hashes, and ordinal: the place among equal records of the file.
 
-    Every record stands in the partition of `same`, so that one shuffle serves all that compares records.
+    One shuffle and one sort serve all that compares records: by `same`, and within it by file, whose path begins with its log day. The
+    hash before `same` is for the sort, which else would compare ids that begin alike letter by letter.
     """
     content = F.sha2(F.to_json(F.struct(*[_ordered(name) for name in EVENT_FIELDS if name != "event_id"])), 256)
     same = (
@@ -189,8 +207,9 @@ def identify(hidden: DataFrame) -> DataFrame:
         .otherwise(F.concat(F.lit(DERIVED), content))
     )
     keyed = hidden.withColumns({"same": same, "text_key": F.sha2("text", 256), **payload_hashes()})
-    in_file = Window.partitionBy("same", "source_file").orderBy("payload", "payload_too", "text_key")
-    numbered = keyed.withColumn("ordinal", F.row_number().over(in_file) - 1)
+    in_file = Window.partitionBy("same_hash", "same", "source_file").orderBy(*COMPARED)
+    hashed = keyed.withColumn("same_hash", F.xxhash64("same")).repartition("same_hash")
+    numbered = hashed.withColumn("ordinal", F.row_number().over(in_file) - 1)
     derived = F.concat(F.lit(DERIVED), F.sha2(F.concat_ws("#", "same", "ordinal"), 256))
     return numbered.withColumns({"has_id": F.col("event_id").isNotNull(), "event_id": F.coalesce("event_id", derived)})
 
@@ -203,10 +222,10 @@ def payload_hashes() -> dict[str, Column]:
 
 
 def _ordered(name: str) -> Column:
-    """A field in a form that says the same whatever the order of a map's entries."""
+    """A field in a form that says the same whatever the order of a map's entries, and all of a time: as JSON it has milliseconds."""
     if isinstance(EVENT_FIELDS[name], T.MapType):
         return F.array_sort(F.map_entries(name)).alias(name)
-    return F.col(name)
+    return F.unix_micros(name).alias(name) if isinstance(EVENT_FIELDS[name], T.TimestampType) else F.col(name)
 
 
 def decide_fates(identified: DataFrame, known: DataFrame, compares_texts: bool) -> DataFrame:
@@ -215,26 +234,26 @@ def decide_fates(identified: DataFrame, known: DataFrame, compares_texts: bool) 
     `known` holds event_id, text_key and the payload's hashes of the events stored on other days near by. Texts of theirs that a
     mapping made of several fields are not compared.
     """
-    # Without ids, equal records of one file are events of their own.
-    own = F.when(~F.col("has_id"), F.col("ordinal"))
-    order = Window.partitionBy("same", own).orderBy("log_date", "source_file", "ordinal")
-    compared = ["payload", "payload_too", "text_key"]
-    placed = identified.withColumns({"nth": F.row_number().over(order), "first": F.first(F.struct(*compared)).over(order)})
-    joined = placed.join(known.select("event_id", F.struct(*compared).alias("known")), "event_id", "left")
+    order = Window.partitionBy("same_hash", "same").orderBy("source_file", *COMPARED)
+    earlier = F.max("ordinal").over(order.rowsBetween(Window.unboundedPreceding, -1))
+    # Without ids, equal records of one file are events of their own, and those of a second file repeat them one by one.
+    repeats = F.when(F.col("has_id"), F.row_number().over(order) > 1).otherwise(F.coalesce(earlier >= F.col("ordinal"), F.lit(False)))
+    placed = identified.withColumns({"repeats": repeats, **{f"first_{name}": F.first(name).over(order) for name in COMPARED}})
+    joined = placed.join(known.select("event_id", F.struct(*COMPARED).alias("known")), "event_id", "left")
     is_known = F.col("known").isNotNull()
-    other = F.coalesce("known", "first")
+    other = F.coalesce("known", F.struct(*[F.col(f"first_{name}").alias(name) for name in COMPARED]))
     # A record without text of its own can't contradict one: a stored text may be the item's.
     other_text = F.col("text_key").isNotNull() & ~F.col("text_key").eqNullSafe(other["text_key"])
     if not compares_texts:
         other_text = other_text & ~is_known
     differs = (F.col("payload") != other["payload"]) | (F.col("payload_too") != other["payload_too"]) | other_text
     usable = F.col("passed") & ~F.col("is_erased") & F.col("reason").isNull()
-    conflict = usable & (is_known | (F.col("nth") > 1)) & differs
+    conflict = usable & (is_known | F.col("repeats")) & differs
     fate = (
         F.when(~F.col("passed"), FILTERED)
         .when(F.col("is_erased"), ERASED)
         .when(F.col("reason").isNotNull() | conflict, QUARANTINED)
-        .when(is_known | (F.col("nth") > 1), DUPLICATE)
+        .when(is_known | F.col("repeats"), DUPLICATE)
         .otherwise(STORED)
     )
     fields = F.to_json(F.struct(*EVENT_FIELDS))
@@ -246,7 +265,7 @@ def decide_fates(identified: DataFrame, known: DataFrame, compares_texts: bool) 
             "record_hash": F.when(conflict, F.sha2(fields, 256)).otherwise(F.col("record_hash")),
             "raw": F.when(conflict, F.substring(fields, 1, RAW_LIMIT)).otherwise(F.col("raw")),
         }
-    ).drop("nth", "first", "known", "passed", "is_erased", "has_id", "same", *compared[:2])
+    ).drop("repeats", "known", "passed", "is_erased", "has_id", "same_hash", "same", *[f"first_{name}" for name in COMPARED], *COMPARED[:2])
 
 
 def to_quarantine(fated: DataFrame) -> DataFrame:
@@ -261,7 +280,7 @@ def ingest_days(
     spark: SparkSession, warehouse: str, settings: Settings, run: Run, logs_root: str, mapping: LogMapping, days: Sequence[date]
 ) -> None:
     """Reads the closed log days, at most `most_days` in a row, and writes each of the three tables in one commit."""
-    window, privacy = settings.fold.window_days, settings.privacy
+    privacy = settings.privacy
     if len(days) > most_days(settings):
         raise ValueError(f"{len(days)} days are more than the look-back for doubles covers at a time")
     logs.require_closed(spark, logs_root, days)
@@ -273,37 +292,34 @@ def ingest_days(
     require_same_key(spark, warehouse, keys_name)
     with run.phase("look"):
         promised = damage.require_whole(spark, mapping.source.format, folders, settings.ingest.max_expansion)
+    known = known_events(spark, warehouse, first, last, settings.fold.window_days)
     try:
-        mapped = map_records(logs.read_days(spark, mapping.source, folders, logs_root), mapping)
+        fated = fates_of(logs.read_days(spark, mapping.source, folders, logs_root), known, erased, mapping, settings, key)
     except AnalysisException as error:
         raise JobError(f"the mapping does not fit the logs: {one_sentence(error)}") from error
-    reasoned = find_reasons(mapped, window, settings.ingest, list(settings.fold.type_weights))
-    identified = identify(hide(reasoned, privacy, key, erased))
-    fated = decide_fates(identified, known_events(spark, warehouse, first, last, window), not mapping.texts).persist()
-    try:
-        with run.phase("read"), damage.named():
-            found = fated.groupBy("log_date", "fate", "reason").count().collect()
-            damage.require_promised(fated, promised, logs_root)
-        run.counts |= count_fates(found)
-        is_again = was_ingested(spark, warehouse, run, first, last)
-        refused = bad_day(found, settings.ingest.max_bad_share)
-        stored = fated.where(F.col("fate") == STORED)
-        with run.phase("write"):
-            # Beside the items: a small commit is mostly waiting.
-            with ThreadPoolExecutor(1) as pool:
-                beside = pool.submit(replace_days, spark, warehouse, quarantined_events.TABLE, to_quarantine(fated), first, last, is_again)
-                versions = None
-                if refused is None:
-                    versions = write_items(spark, warehouse, logs_root, mapping, privacy, stored, first, last, is_again)
-                beside.result()
-            if versions is None:
-                raise JobError(f"{refused}; only quarantined_events was written")
-            resolved = with_texts(with_item(stored, versions), mapping, privacy)
-            name_key(spark, warehouse, keys_name)
-            events = to_events(resolved, settings.store.user_buckets)
-            replace_days(spark, warehouse, behavior_events.TABLE, events, first, last, is_again)
-    finally:
-        fated.unpersist()
+    with run.phase("read"), damage.named():
+        # Rows as they are, where persist would turn them into columns and back: a third of the whole ingest.
+        fated = fated.localCheckpoint()
+        found = fated.groupBy("log_date", "fate", "reason").count().collect()
+        damage.require_promised(fated, promised, logs_root)
+    run.counts |= count_fates(found)
+    refused = bad_day(found, settings.ingest.max_bad_share)
+    is_again = was_ingested(spark, warehouse, run, first, last)
+    stored = fated.where(F.col("fate") == STORED)
+    with run.phase("write"):
+        # Beside the items: a small commit is mostly waiting.
+        with ThreadPoolExecutor(1) as pool:
+            beside = pool.submit(replace_days, spark, warehouse, quarantined_events.TABLE, to_quarantine(fated), first, last, is_again)
+            versions = None
+            if refused is None:
+                versions = write_items(spark, warehouse, logs_root, mapping, privacy, stored, first, last, is_again)
+            beside.result()
+        if versions is None:
+            raise JobError(f"{refused}; only quarantined_events was written")
+        resolved = with_texts(with_item(stored, versions), mapping, privacy)
+        name_key(spark, warehouse, keys_name)
+        events = to_events(resolved, settings.store.user_buckets)
+        replace_days(spark, warehouse, behavior_events.TABLE, events, first, last, is_again)
 
 
 def with_texts(of_item: DataFrame, mapping: LogMapping, privacy: PrivacySettings) -> DataFrame:

@@ -76,15 +76,19 @@ def read_days(spark: SparkSession, source: Source, folders: Sequence[str], root:
         return empty.select("*", F.lit(None).cast("date").alias(LOG_DATE), *[F.lit("").alias(name) for name in ADDED[1:]])
     # Folders and not files: a list of thousands would be looked up one by one.
     read = read_files(spark, source, filled, recursiveFileLookup="true")
-    present = set(read.columns)
-    columns = {name: F.col(_quoted(name)) if name in present else F.lit(None).cast("string") for name in source.columns}
+    kinds = dict(read.dtypes)
+    columns = {name: F.col(_quoted(name)) if name in kinds else F.lit(None).cast("string") for name in source.columns}
+    if source.format == "parquet":
+        # Its texts are bytes that nobody has looked at; those of the other formats were decoded.
+        columns = {name: F.make_valid_utf8(column) if kinds.get(name) == "string" else column for name, column in columns.items()}
     typed = {name: columns[name].cast(ddl) for name, ddl in source.columns.items()}
     path = plain_path(F.col("_metadata.file_path"))
     return read.select(
         *[column.alias(name) for name, column in typed.items()],
         F.to_date(F.regexp_extract(path, r"/dt=(\d{4}-\d{2}-\d{2})/", 1)).alias(LOG_DATE),
         F.substring(path, F.lit(len(_plain(root)) + 2), F.lit(100_000)).alias(SOURCE_FILE),
-        (F.col(_quoted(UNREADABLE)) if UNREADABLE in present else F.lit(None).cast("string")).alias(UNREADABLE),
+        # As read, and that may be no text at all.
+        (F.make_valid_utf8(_quoted(UNREADABLE)) if UNREADABLE in kinds else F.lit(None).cast("string")).alias(UNREADABLE),
         _first_of_wrong_type(read, columns, typed).alias(WRONG_TYPE),
     )
 
