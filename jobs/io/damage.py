@@ -54,8 +54,7 @@ def _promised(spark: SparkSession, folder: str) -> dict[str, int]:
         stream.close()
     if not isinstance(counts, dict) or not all(type(n) is int and n >= 0 for n in counts.values()):
         raise JobError(f"{folder}/{MANIFEST} must be one JSON object with the number of records of each file")
-    root = path.getParent().toString()
-    there = {file[len(root) + 1 :]: file for file in logs.data_files(spark, folder)}
+    there = {logs.below(file, folder): file for file in logs.data_files(spark, folder)}
     if lost := sorted(counts.keys() - there.keys()):
         raise JobError(f"{folder}/{lost[0]} is promised by {MANIFEST} and not there; nothing of its day was stored")
     if strange := sorted(there.keys() - counts.keys()):
