@@ -14,7 +14,7 @@ FOLDERS = {"schemas", "udfs", "jobs", "dags", "tests", "docker", "docs"}
 # What a room may import beside the standard library. A name covers what is below it.
 MAY_IMPORT = {
     "schemas": {"schemas", "pyspark.sql.types", "pyarrow", "pydantic", "yaml"},
-    "udfs": {"udfs", "numpy", "pyarrow", "numba"},
+    "udfs": {"udfs", "numpy", "pyarrow", "numba", "llvmlite"},
     "jobs": {"jobs", "schemas", "udfs", "pyspark", "delta", "deltalake", "pyarrow", "numpy"},
     "jobs/io": {"jobs.io", "schemas", "pyspark", "py4j", "delta"},
     "dags": {"airflow", "spark_jobs"},  # its own folder is all that Airflow puts on the path

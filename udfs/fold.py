@@ -17,6 +17,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 LEDGER_SIZE: Final = 8
+# Numbers that are summed side by side; the kernel wants vectors of whole lanes, and zeros at the end change no bit of a sum.
+LANES: Final = 8
 GATES: Final = {"effective": 0, "literal": 1, "mean": 2, "fixed": 3}
 NO_DATE: Final = -(2**31)
 # Squared norms below this count as zero: a cosine with them is 0, and no profile or vector may have one.
@@ -31,7 +33,7 @@ EVENT_ROW: Final = 2
 CONTRIBUTIONS: Final = pa.list_(pa.struct([pa.field("event_id", pa.string()), pa.field("weight", pa.float32())]))
 VECTOR: Final = pa.list_(pa.float32())
 
-# What the stream holds; rows sorted by (kind = VECTOR_ROW first), user_id, facet, kind, event_ts, event_id.
+# What the stream holds: vectors first, then user by user and facet by facet the prior and the events in their order.
 INPUT_SCHEMA: Final = pa.schema(
     [
         pa.field("kind", pa.int32()),
@@ -74,6 +76,8 @@ OUTPUT_SCHEMA: Final = pa.schema(
         pa.field("vector", VECTOR),
         pa.field("relevance_acted", pa.int64()),
         pa.field("cancelled", pa.int64()),
+        pa.field("day_count", pa.int64()),  # events of the day
+        pa.field("is_last", pa.bool_()),  # the latest state of its user and facet
     ]
 )
 
@@ -132,15 +136,16 @@ class _Folder:
             raise FoldError("the vectors of the stored texts differ in size; two models were mixed under one model_key")
         self.keys = pa.concat_arrays(keys) if keys else pa.array([], pa.string())
         dim = parts[0].shape[1] if parts else len(rows["vector"][0])
-        self.vectors = np.concatenate(parts) if parts else np.empty((0, dim), np.float32)
+        self.vectors = _whole_lanes(np.concatenate(parts) if parts else np.empty((0, dim), np.float32))
         parts.clear()
         self.norms = kernel.squared_norms(self.vectors)
         if (self.norms < TINY_SQUARE).any():
             raise FoldError("a stored text vector has no length; vectors of norm below 1e-12 are refused")
         self.dim = dim
+        width = self.vectors.shape[1]
         self.constants = constants.numbers()
         self.carry = np.zeros(1, kernel.CARRY)
-        self.p, self.previous = np.zeros(dim, np.float32), np.zeros(dim, np.float32)
+        self.sides, self.previous = np.zeros((2, width), np.float32), np.zeros(width, np.float32)
         self.ledger_ids, self.ledger_shares = np.zeros(LEDGER_SIZE, np.int64), np.zeros(LEDGER_SIZE, np.float32)
         self.ledger_names = pa.array([""] * LEDGER_SIZE, pa.string())
         self.last: pa.RecordBatch | None = None
@@ -165,15 +170,15 @@ class _Folder:
         prior_ledgers = priors["contributions"]
         names = pa.concat_arrays([self.ledger_names, prior_ledgers.flatten().field("event_id"), rows["event_id"]])
         offsets = np.concatenate([[0], np.cumsum(_numpy(pc.list_value_length(prior_ledgers)))]).astype(np.int64)
-        room = int((starts | (np.diff(days, prepend=days[:1]) != 0)).sum()) + 2  # one is the kernel's scratch row
+        room = int((starts | (np.diff(days, prepend=days[:1]) != 0)).sum()) + 1  # the day that is open from the batch before
         out, out_vectors, out_ids, out_shares = self._outputs(room)
         emitted = self.kernel.fold_rows(
-            self.carry, self.p, self.previous, self.ledger_ids, self.ledger_shares,
+            self.carry, self.sides, self.previous, self.ledger_ids, self.ledger_shares,
             starts, kinds, days, _numpy(rows["weight"]), _numpy(rows["digest_high"]), _numpy(rows["digest_low"]),
             vector_of, LEDGER_SIZE + int(offsets[-1]), self.vectors, self.norms,
             np.cumsum(is_prior) - 1, _numpy(priors["event_count"]),
             np.column_stack([_numpy(priors[name]) for name in ("weight_sum", "gain_sum", "gain_sq_sum")]),
-            _matrix(priors["vector"]) if priors.num_rows else np.empty((0, self.dim), np.float32),
+            _whole_lanes(_matrix(priors["vector"]) if priors.num_rows else np.empty((0, self.dim), np.float32)),
             offsets, _numpy(prior_ledgers.flatten().field("weight")), LEDGER_SIZE,
             *self.constants, out, out_vectors, out_ids, out_shares,
         )  # fmt: skip
@@ -189,15 +194,15 @@ class _Folder:
         if not self.carry["open"][0]:
             return
         out, out_vectors, out_ids, out_shares = self._outputs(1)
-        carried = self.carry[0], self.p, self.previous, self.ledger_ids, self.ledger_shares
-        self.kernel.emit(*carried, out[0], out_vectors[0], out_ids[0], out_shares[0])
+        carried = self.carry[0], self.sides, self.previous, self.ledger_ids, self.ledger_shares
+        self.kernel.emit(*carried, True, out[0], out_vectors[0], out_ids[0], out_shares[0])
         assert self.last is not None
         yield self._states(pa.Table.from_batches([self.last]), self.ledger_names, out, out_vectors, out_ids, out_shares)
 
     def _outputs(self, rows: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         return (
             np.zeros(rows, self.kernel.STATES),
-            np.empty((rows, self.dim), np.float32),
+            np.empty((rows, self.vectors.shape[1]), np.float32),
             np.zeros((rows, LEDGER_SIZE), np.int64),
             np.zeros((rows, LEDGER_SIZE), np.float32),
         )
@@ -229,9 +234,11 @@ class _Folder:
                     [names.take(pa.array(ids[kept])), pa.array(shares[kept])], fields=list(CONTRIBUTIONS.value_type)
                 ),
             ),
-            "vector": _lists(np.full(len(out), self.dim), pa.array(vectors.ravel())),
+            "vector": _lists(np.full(len(out), self.dim), pa.array(vectors[:, : self.dim].ravel())),
             "relevance_acted": pa.array(out["acted"]),
             "cancelled": pa.array(out["cancelled"]),
+            "day_count": pa.array(out["day_count"]),
+            "is_last": pa.array(out["is_last"]),
         }
         return pa.Table.from_pydict(columns, OUTPUT_SCHEMA).combine_chunks().to_batches()[0]
 
@@ -248,6 +255,12 @@ def _matrix(column: pa.Array) -> np.ndarray:
     if len(lengths) != 1 or lengths[0] == 0:
         raise FoldError("the vectors of the stream differ in size or are missing")
     return np.asarray(column.flatten().to_numpy(zero_copy_only=False), np.float32).reshape(len(column), int(lengths[0]))
+
+
+def _whole_lanes(vectors: np.ndarray) -> np.ndarray:
+    """float32[n, d] with zeros behind it up to a multiple of LANES."""
+    missing = -vectors.shape[1] % LANES
+    return np.ascontiguousarray(np.pad(vectors, ((0, 0), (0, missing))) if missing else vectors)
 
 
 def _changes(*columns: pa.ChunkedArray) -> np.ndarray:

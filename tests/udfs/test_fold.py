@@ -1,5 +1,8 @@
 """The compiled fold against the plain-Python oracle, bit for bit, over random histories and every way of cutting them."""
 
+import os
+import subprocess
+import sys
 from dataclasses import asdict
 from datetime import UTC, date, datetime, timedelta
 
@@ -9,7 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.conftest import ROOT
 from tests.oracle import Event, Gate, State, fold_user
+from udfs import fold_kernel
 from udfs.fold import EVENT_ROW, INPUT_SCHEMA, PRIOR_ROW, VECTOR_ROW, FoldConstants, FoldError, fold_stream
 
 DAY = date(2025, 3, 3)
@@ -71,6 +76,8 @@ def run(users, vectors, gate, priors=None, rows_a_batch=10_000) -> dict[str, lis
     for batch in fold_stream(stream(users, vectors, priors or {}, rows_a_batch), constants(gate)):
         for row in batch.to_pylist():
             states[row["user_id"]].append(row)
+    for rows in states.values():
+        assert [row.pop("is_last") for row in rows] == [False] * (len(rows) - 1) + [True] * bool(rows)
     return states
 
 
@@ -167,3 +174,32 @@ def test_zero_vector_is_refused() -> None:
     with pytest.raises(FoldError, match="no length"):
         micros = int(datetime(2025, 3, 3, tzinfo=UTC).timestamp()) * 1_000_000
         run({"u": [(Event(DAY, micros, "a", 1.0, np.zeros(2, np.float32)), 0)]}, np.zeros((1, 2), np.float32), Gate())
+
+
+def test_no_product_is_fused_with_a_sum() -> None:
+    """A fused multiply-add rounds once where the design rounds twice, and only some machines have it."""
+    run({"u": random_events("u", 2, 5, vectors_of(16, 3, 1), 1)}, vectors_of(16, 3, 1), Gate())
+    code = "".join(fold_kernel.fold_rows.inspect_asm().values())
+    assert "mulps" in code and "fmadd" not in code
+
+
+HASH_OF_A_FOLD = """
+import hashlib
+from tests.udfs import test_fold as t
+vectors = t.vectors_of(44, 9, 7)
+users = {f"u{i}": t.random_events(f"u{i}", 9, 15, vectors, i) for i in range(5)}
+states = [t.run(users, vectors, gate) for gate in t.GATES]
+bits = [(row["vector"], row["gain_sum"], row["drift"], row["contributions"]) for found in states for rows in found.values() for row in rows]
+print(hashlib.sha256(repr(bits).encode()).hexdigest())
+"""
+
+
+@pytest.mark.slow
+def test_machines_with_narrow_and_wide_registers_give_the_same_bits(tmp_path) -> None:
+    """Compiled for a processor of each kind; the wide ones have fused multiply-adds too."""
+    told = set()
+    for kind in ("nehalem", "haswell", None):
+        chosen = {"NUMBA_CPU_NAME": kind, "NUMBA_CPU_FEATURES": "", "NUMBA_CACHE_DIR": str(tmp_path / kind)} if kind else {}
+        command = [sys.executable, "-c", HASH_OF_A_FOLD]
+        told.add(subprocess.run(command, cwd=ROOT, env=os.environ | chosen, capture_output=True, text=True, check=True).stdout)
+    assert len(told) == 1
