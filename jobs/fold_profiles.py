@@ -10,8 +10,11 @@ nothing special, and a day that is already folded costs a comparison and writes 
 
 import argparse
 import sys
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import date, timedelta
+from functools import reduce
+from typing import Any
 
 import pyarrow as pa
 from pyspark.errors import AnalysisException
@@ -20,22 +23,29 @@ from pyspark.sql import functions as F
 from pyspark.sql.pandas.types import from_arrow_schema
 
 from jobs.embed_texts import model_key_of
-from jobs.io import delta, lease
+from jobs.io import delta, logs
 from jobs.io.runs import Run, new_run_id, publications, recorded, refuse_holes
-from jobs.io.shell import JobError, Parser, iso_day, job_parser, one_sentence, run_main
+from jobs.io.session import configured
+from jobs.io.shell import JobError, Parser, iso_day, job_parser, one_sentence, progress, run_main, say
 from schemas import behavior_events, profile_states, rejected_texts, text_embeddings, text_sentiments, user_profiles
 from schemas.settings import FoldSettings, Settings
 from udfs.fold import EVENT_ROW, INPUT_SCHEMA, OUTPUT_SCHEMA, PRIOR_ROW, VECTOR_ROW, FoldConstants, fold_stream
 
 JOB = "fold_profiles"
 KEY = ["user_id", "facet"]
-# Events of one fold task at most, so that its memory is bounded by their distinct texts.
-TASK_EVENTS = 250_000
+# Events of one fold task, and where there are more distinct texts than the second number, events again: a task holds the vectors
+# of its distinct texts, 400 MB of them at most.
+TASK_EVENTS, TASK_TEXTS = 1_000_000, 250_000
+# Events of a chunk of a range: what a stopped backfill may have to fold again.
+CHUNK_EVENTS = 20_000_000
+# A bound in bytes is asked for after every row, over all columns, which took most of the fold's time; here every row is bounded, and so
+# rows are bound enough: a batch of nothing but vectors of 384 numbers has 30 MB.
+BATCHES = {"spark.sql.execution.arrow.maxBytesPerBatch": str(2**31 - 1)}
+# Folder of a rebuild, beside the tables.
+SHADOW = "_rebuild"
 # What a facet's predicate may not see: how a record came here says nothing of what the user did.
-HIDDEN = ("log_date", "source_file", "event_id", "ordinal", "is_retracted", "has_vector", "is_rejected")
-FOLDED, ZERO_WEIGHT, RETRACT, RETRACTED, WITHOUT_VECTOR, UNEMBEDDED = (
-    "folded", "zero_weight", "retract", "retracted", "without_vector", "unembedded",
-)  # fmt: skip
+HIDDEN = ("log_date", "source_file", "event_id", "ordinal", "retractions", "is_refused")
+FOLDED, ZERO_WEIGHT, RETRACT, RETRACTED, WITHOUT_VECTOR = FATES = ("folded", "zero_weight", "retract", "retracted", "without_vector")
 
 
 def arg_parser() -> Parser:
@@ -54,31 +64,29 @@ def mark_events(events: DataFrame, embedded: DataFrame, rejected: DataFrame, sen
     embedded, rejected: text_key of the model's vectors and refusals; sentiments: text_key, polarity. A pure function of all
     stored events of each (user, event_date) and of the retractions aimed at them.
     """
-    # A retraction counts while its target can still be repaired, in a night as in a backfill.
-    retractions = events.where(F.col("event_type") == RETRACT).select(
-        F.col("user_id").alias("by"), F.col("retracts_event_id").alias("target"), F.col("log_date").alias("arrived")
-    )
-    hit = (F.col("by") == F.col("user_id")) & (F.col("target") == F.col("event_id"))
-    in_time = F.date_diff("arrived", "event_date").between(-1, fold.window_days)
-    taken_out = events.join(retractions, hit & in_time).select("event_id").distinct().withColumn("is_retracted", F.lit(True))
-    known = embedded.select("text_key").withColumn("has_vector", F.lit(True))
-    refused = rejected.select("text_key").withColumn("is_rejected", F.lit(True))
-    joined = (
-        events.join(taken_out, "event_id", "left")
-        .join(known, "text_key", "left")
-        .join(refused, "text_key", "left")
-        .join(sentiments.select("text_key", "polarity"), "text_key", "left")
-    )
+    # A retraction counts while its target can still be repaired, in a night as in a backfill. A user has few of them.
+    aimed = F.collect_list(F.struct("retracts_event_id", "log_date")).alias("retractions")
+    retractions = events.where(F.col("event_type") == RETRACT).groupBy("user_id").agg(aimed)
+
+    def hits(aim: Column) -> Column:
+        in_time = F.date_diff(aim["log_date"], "event_date").between(-1, fold.window_days)
+        return (aim["retracts_event_id"] == F.col("event_id")) & in_time
+
+    refused = rejected.join(embedded, "text_key", "left_anti").select("text_key", F.lit(True).alias("is_refused"))
+    with_texts = events.join(refused, "text_key", "left").join(sentiments.select("text_key", "polarity"), "text_key", "left")
+    # Users are brought together once; the number keeps adaptive execution from moving them again. What follows is by user.
+    partitions = int(events.sparkSession.conf.get("spark.sql.shuffle.partitions") or 1)
+    joined = with_texts.repartition(partitions, "user_id").join(retractions.hint("shuffle_hash"), "user_id", "left")
     weight = type_weight(fold) * opinion_factor(fold)
     fate = (
         F.when(F.col("event_type") == RETRACT, RETRACT)
-        .when(F.col("is_retracted"), RETRACTED)
-        .when(F.col("text_key").isNull() | (F.col("is_rejected") & F.col("has_vector").isNull()), WITHOUT_VECTOR)
-        .when(F.col("has_vector").isNull(), UNEMBEDDED)
+        .when(F.exists("retractions", hits), RETRACTED)
+        .when(F.col("text_key").isNull() | F.col("is_refused"), WITHOUT_VECTOR)
         .when(weight <= 0, ZERO_WEIGHT)
         .otherwise(FOLDED)
     )
-    of_day = Window.partitionBy("user_id", "event_date", "fate").orderBy("event_ts", "event_id")
+    # A hash before the id: ids begin alike, and numbers that differ at once are sorted in half the time.
+    of_day = Window.partitionBy(F.xxhash64("user_id"), "user_id", "event_date", "fate").orderBy("event_ts", "event_id")
     over_cap = (F.col("fate") == FOLDED) & (F.row_number().over(of_day) > fold.daily_cap)
     marked = joined.withColumns({"weight": weight, "facets": facets_of(joined, fold)}).withColumn("fate", fate)
     return marked.withColumn("fate", F.when(over_cap, ZERO_WEIGHT).otherwise(F.col("fate"))).select(
@@ -123,12 +131,12 @@ def predicate(events: DataFrame, name: str, text: str) -> Column:
     return F.coalesce(F.expr(text), F.lit(False))
 
 
-def by_facet(marked: DataFrame) -> DataFrame:
-    """A row for each folded event and facet, with two independent 64-bit hashes of what it brings to the fold."""
+def by_facet(marked: DataFrame, facets: Collection[str]) -> DataFrame:
+    """A row for each folded event and each of the facets it enters, with two independent 64-bit hashes of what it brings to the fold."""
     brought = ["event_id", "event_ts", "weight", "text_key"]
-    return marked.where(F.col("fate") == FOLDED).withColumns(
-        {"digest_high": F.xxhash64(*brought), "digest_low": F.xxhash64(F.lit("low"), *brought), "facet": F.explode("facets")}
-    )
+    hashes = {"digest_high": F.xxhash64(*brought), "digest_low": F.xxhash64(F.lit("low"), *brought)}
+    folded = marked.where(F.col("fate") == FOLDED).withColumns(hashes)
+    return folded.withColumn("facet", F.explode("facets")).where(F.col("facet").isin(*facets))
 
 
 def digest_of(high: Column, low: Column) -> Column:
@@ -137,11 +145,15 @@ def digest_of(high: Column, low: Column) -> Column:
 
 
 def find_dirty(folded: DataFrame, states: DataFrame) -> DataFrame:
-    """(user_id, facet, first_dirty): the first day whose stored state is not what its events give; clean facets have no row."""
+    """(user_id, facet, first_dirty, events): the first day whose stored state is not what its events give, and the events of such days.
+
+    Clean facets have no row.
+    """
     digest = digest_of(F.bit_xor("digest_high"), F.bit_xor("digest_low"))
-    wanted = folded.groupBy(*KEY, F.col("event_date").alias("as_of_date")).agg(digest.alias("wanted"))
+    wanted = folded.groupBy(*KEY, F.col("event_date").alias("as_of_date")).agg(digest.alias("wanted"), F.count("*").alias("events"))
     both = wanted.join(states.select(*KEY, "as_of_date", "events_digest"), [*KEY, "as_of_date"], "full")
-    return both.where(~F.col("wanted").eqNullSafe(F.col("events_digest"))).groupBy(*KEY).agg(F.min("as_of_date").alias("first_dirty"))
+    differ = both.where(~F.col("wanted").eqNullSafe(F.col("events_digest")))
+    return differ.groupBy(*KEY).agg(F.min("as_of_date").alias("first_dirty"), F.sum("events").alias("events"))
 
 
 def point_back(dirty: DataFrame, states: DataFrame) -> DataFrame:
@@ -153,8 +165,15 @@ def point_back(dirty: DataFrame, states: DataFrame) -> DataFrame:
 
 def find_priors(dirty: DataFrame, profiles: DataFrame, states: DataFrame, back: DataFrame) -> DataFrame:
     """The state before first_dirty of every dirty facet that has one: its latest, or the one its later states point back to."""
-    latest = profiles.join(dirty, KEY).where("as_of_date < first_dirty").select(*profiles.columns)
-    return latest.unionByName(states.join(back, [*KEY, "as_of_date"]).select(*profiles.columns))
+    latest = profiles.join(dirty, KEY).where("as_of_date < first_dirty").select(*states.columns)
+    return latest.unionByName(states.join(back, [*KEY, "as_of_date"]).select(*states.columns))
+
+
+def latest_states(fresh: DataFrame, priors: DataFrame) -> DataFrame:
+    """Rows of user_profiles for the dirty facets: the last fresh state, or the prior where no event of theirs is left."""
+    last = fresh.where("is_last").drop("is_last")
+    alone = priors.join(last.select(*KEY), KEY, "left_anti").select(*last.columns)
+    return last.unionByName(alone)
 
 
 # ---- pure: the kernel's stream
@@ -162,13 +181,15 @@ def find_priors(dirty: DataFrame, profiles: DataFrame, states: DataFrame, back: 
 
 def fold_frame(folded: DataFrame, priors: DataFrame, embeddings: DataFrame, partitions: int, constants: FoldConstants) -> DataFrame:
     """States (udfs/fold.py OUTPUT_SCHEMA) of events on their priors; each partition gets each vector it needs once."""
-    part = F.pmod(F.hash("user_id"), F.lit(partitions)).alias("part")
-    events = folded.withColumns({"kind": F.lit(EVENT_ROW), "day": F.col("event_date")}).select("*", part)
-    old = priors.withColumns({"kind": F.lit(PRIOR_ROW), "day": F.col("as_of_date")}).select("*", part)
+    # In the order of a hash, then of the id: ids begin alike, and numbers that differ at once are sorted in half the time.
+    place = {"place": F.xxhash64("user_id"), "part": F.pmod(F.hash("user_id"), F.lit(partitions))}
+    events = folded.withColumns({"kind": F.lit(EVENT_ROW), "day": F.col("event_date")} | place)
+    old = priors.withColumns({"kind": F.lit(PRIOR_ROW), "day": F.col("as_of_date")} | place)
     wanted = events.select("part", "text_key").distinct()
     vectors = wanted.join(embeddings, "text_key").select("part", "text_key", "vector", F.lit(VECTOR_ROW).alias("kind"))
-    stream = _streamed(vectors).unionByName(_streamed(old)).unionByName(_streamed(events))
-    ordered = stream.repartitionById(partitions, "part").sortWithinPartitions(*KEY, "kind", "event_ts", "event_id").drop("part")
+    stream = _streamed(vectors).unionByName(_streamed(old)).unionByName(_streamed(events)).repartitionById(partitions, "part")
+    order: list[Column | str] = [F.col("place").asc_nulls_first(), *KEY, "kind", "event_ts", "event_id"]
+    ordered = stream.sortWithinPartitions(*order).drop("part", "place")
 
     def fold(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         return fold_stream(batches, constants)
@@ -180,27 +201,44 @@ def _streamed(rows: DataFrame) -> DataFrame:
     """The stream's columns of one kind of row; those it does not have are NULL."""
     schema = from_arrow_schema(INPUT_SCHEMA)
     present = set(rows.columns)
-    return rows.select("part", *[(F.col(f.name) if f.name in present else F.lit(None)).cast(f.dataType).alias(f.name) for f in schema])
+    place = F.col("place") if "place" in present else F.lit(None).cast("long").alias("place")
+    columns = [(F.col(f.name) if f.name in present else F.lit(None)).cast(f.dataType).alias(f.name) for f in schema]
+    return rows.select("part", place, *columns)
 
 
-def to_states(output: DataFrame, model_key: str, fold_hash: str) -> DataFrame:
+def to_states(output: DataFrame, model_key: str, facet_hashes: Mapping[str, str]) -> DataFrame:
+    """Columns of profile_states, and is_last."""
     digest = digest_of(F.col("digest_high"), F.col("digest_low"))
-    named = {"events_digest": digest, "model_key": F.lit(model_key), "fold_hash": F.lit(fold_hash)}
-    return output.withColumns(named).select(*profile_states.TABLE.names)
+    fold_hash = reduce(lambda rest, facet: F.when(F.col("facet") == facet, facet_hashes[facet]).otherwise(rest), facet_hashes, F.lit(None))
+    named = {"events_digest": digest, "model_key": F.lit(model_key), "fold_hash": fold_hash}
+    return output.withColumns(named).select(*profile_states.TABLE.names, "is_last")
 
 
 # ---- the edges
 
 
-def fold_days(spark: SparkSession, warehouse: str, settings: Settings, run: Run, first: date, last: date) -> None:
-    """Folds the days and what is stale in the window before them; two commits, or none where all is folded already."""
-    fold, window = settings.fold, timedelta(days=settings.fold.window_days)
+def fold_days(
+    spark: SparkSession,
+    warehouse: str,
+    settings: Settings,
+    run: Run,
+    first: date,
+    last: date,
+    into: str | None = None,
+    facets: Collection[str] | None = None,
+) -> None:
+    """Folds the days and what is stale in the window before them; two commits, or none where all is folded already.
+
+    `into` is the folder of the states and profiles, by default the warehouse; `facets` are those to fold, by default all.
+    """
+    fold, window, into = settings.fold, timedelta(days=settings.fold.window_days), into or warehouse
     model_key = model_key_of(settings.engine)
+    hashes = settings.facet_hashes(model_key)
     run.fold_hash = settings.fold_hash(model_key)
-    states = delta.read_table(spark, warehouse, profile_states.TABLE)
-    profiles = sound_profiles(spark, warehouse, states)
+    states = delta.read_table(spark, into, profile_states.TABLE)
+    profiles = sound_profiles(spark, into, states)
     # Days after `last` are there when an older day is repaired: its users are replayed to the end.
-    horizon = max(last, newest_of_fold(profiles, run.fold_hash) or last)
+    horizon = max(last, newest_of_fold(spark, into, profiles, hashes) or last)
     of_model = F.col("model_key") == model_key
     embeddings = delta.read_table(spark, warehouse, text_embeddings.TABLE).where(of_model)
     rejected = delta.read_table(spark, warehouse, rejected_texts.TABLE).where(of_model)
@@ -210,65 +248,169 @@ def fold_days(spark: SparkSession, warehouse: str, settings: Settings, run: Run,
     arrived = F.col("log_date").between(first - window - timedelta(days=1), horizon + window)
     events = delta.read_table(spark, warehouse, behavior_events.TABLE).where(arrived)
     in_reach = F.col("event_date").between(first - window, horizon)
-    marked = mark_events(events, embeddings, rejected, sentiments, fold).where(in_reach).persist()
+    marked = mark_events(events, embeddings, rejected, sentiments, fold).where(in_reach)
     with run.phase("compare"):
-        run.counts |= count_fates(marked, first, last)
-        folded = by_facet(marked)
+        # Rows as they are: persist would turn them into columns and back.
+        marked = marked.localCheckpoint()
+        add_counts(run, count_fates(marked, first, last))
+        folded = by_facet(marked, hashes if facets is None else facets)
         # One day ahead is accepted: a day that is run again may have events of the next one, which is folded already.
         until = min(horizon, last + timedelta(days=1))
         compared = F.col("event_date") <= F.lit(until)
         stored = states.where(F.col("as_of_date").between(first - window, until))
         dirty = find_dirty(folded.where(compared), stored).persist()
-        changed, repaired = dirty.agg(F.count("*"), F.count_if(F.col("first_dirty") < F.lit(first))).collect()[0]
-        run.counts |= {"profiles_changed": changed, "profiles_repaired": repaired}
+        is_early = F.col("first_dirty") < F.lit(first)
+        changed, repaired, counted = dirty.agg(F.count("*"), F.count_if(is_early), F.coalesce(F.sum("events"), F.lit(0))).collect()[0]
+        add_counts(run, {"profiles_changed": changed, "profiles_repaired": repaired})
     if changed:
         with run.phase("fold"):
-            to_fold = folded.join(dirty, KEY).where("event_date >= first_dirty").persist()
+            to_fold = folded.join(dirty.drop("events").hint("shuffle_hash"), KEY).where("event_date >= first_dirty")
+            # Clean days after a dirty one are folded again too; where there are any, only a count can tell how many.
+            known = counted if not repaired and until == horizon else None
             back = point_back(dirty, states.where(F.col("as_of_date") >= first - window)).persist()
-            # Days, not users: with their names in the filter the history is not read for a few repairs.
-            days = [row[0] for row in back.select("as_of_date").distinct().collect()]
-            priors = find_priors(dirty, profiles, states.where(F.col("as_of_date").isin(days)), back).persist()
+            # Days, not users: with their names in the filter neither history nor sleepers are read for a few priors.
+            days, left = days_of(back), days_of(profiles.join(dirty, KEY))
+            priors = find_priors(dirty, profiles.where(in_days(left)), states.where(in_days(days)), back).persist()
             if days:
                 refuse_thinned(back, priors)
             constants = FoldConstants(**fold.model_dump(include=set(FoldConstants.__dataclass_fields__)))
-            partitions = max(spark.sparkContext.defaultParallelism, -(-to_fold.count() // TASK_EVENTS))
-            output = fold_frame(to_fold, priors, embeddings, partitions, constants).persist()
-            run.counts |= output.agg(
-                F.count("*").alias("states"),
-                F.coalesce(F.sum("relevance_acted"), F.lit(0)).alias("relevance_acted"),
-                F.coalesce(F.sum("cancelled"), F.lit(0)).alias("cancelled"),
-            ).collect()[0].asDict()  # fmt: skip
+            output = fold_frame(to_fold, priors, embeddings, tasks_of(to_fold, known), constants)
+            with configured(spark, BATCHES):
+                output = output.localCheckpoint()
+            add_counts(run, moves_of(output))
         with run.phase("write"):
-            write_states(spark, warehouse, to_states(output, model_key, run.fold_hash), states, dirty, priors)
-        for frame in (to_fold, back, priors, output):
+            note: dict[str, object] = {"facet_hashes": hashes}
+            fresh = to_states(output, model_key, hashes)
+            write_states(spark, into, fresh.drop("is_last"), states, dirty, note)
+            write_profiles(spark, into, latest_states(fresh, priors), profiles, dirty, left, note)
+        for frame in (back, priors):
             frame.unpersist()
     dirty.unpersist()
-    marked.unpersist()
+
+
+def fold_range(spark: SparkSession, warehouse: str, settings: Settings, run: Run, first: date, last: date, **where: Any) -> None:
+    """Folds a range of days in chunks that each commit: stopped and begun again it compares the finished ones and goes on.
+
+    All at once where days after the range are there: its users are replayed to the end, and must not be once for each chunk.
+    """
+    into = where.get("into") or warehouse
+    newest = delta.read_table(spark, into, user_profiles.TABLE).agg(F.max("as_of_date")).collect()[0][0]
+    events = delta.read_table(spark, warehouse, behavior_events.TABLE).where(F.col("event_date").between(first, last))
+    counts = {row[0]: row[1] for row in events.groupBy("event_date").count().collect()}
+    began, parts = time.monotonic(), day_chunks(first, last, counts if newest is None or newest <= last else {})
+    for days in parts:
+        fold_days(spark, warehouse, settings, run, days[0], days[-1], **where)
+        if len(parts) > 1:
+            done, whole = (days[-1] - first).days + 1, (last - first).days + 1
+            folded = sum(count for day, count in counts.items() if day <= days[-1])
+            say(f"{JOB}: {progress(done, whole, folded, time.monotonic() - began)}")
+
+
+def day_chunks(first: date, last: date, counts: Mapping[date, int]) -> list[tuple[date, date]]:
+    """The days first..last in spans with at most CHUNK_EVENTS events, or of one day."""
+    spans, day, held = [(first, first)], first, counts.get(first, 0)
+    while (day := day + timedelta(days=1)) <= last:
+        held += counts.get(day, 0)
+        if held > CHUNK_EVENTS:
+            spans.append((day, day))
+            held = counts.get(day, 0)
+        spans[-1] = (spans[-1][0], day)
+    return spans
+
+
+def rebuild_days(spark: SparkSession, warehouse: str, settings: Settings, run: Run, first: date, last: date) -> None:
+    """Folds the facets whose meaning changed beside the tables and then puts them in their place, in one commit for each table.
+
+    Stopped and begun again it goes on with what lies in the shadow. Once profile_states has it, the rest is as after a killed fold.
+    """
+    profiles = sound_profiles(spark, warehouse, delta.read_table(spark, warehouse, profile_states.TABLE))
+    wanted, dropped = stale_facets(spark, warehouse, settings, profiles)
+    if wanted or dropped:
+        run.fold_hash = settings.fold_hash(model_key_of(settings.engine))
+        shadow = f"{warehouse}/{SHADOW}/{run.fold_hash}"
+        fold_range(spark, warehouse, settings, run, first, last, into=shadow, facets=wanted)
+        with run.phase("swap"):
+            note: dict[str, object] = {"facet_hashes": settings.facet_hashes(model_key_of(settings.engine))}
+            swap_facets(spark, warehouse, shadow, [*wanted, *dropped], note)
+    else:
+        fold_days(spark, warehouse, settings, run, first, last)
+    logs.remove_folder(spark, f"{warehouse}/{SHADOW}")
+
+
+def swap_facets(spark: SparkSession, warehouse: str, shadow: str, facets: Sequence[str], note: dict[str, object]) -> None:
+    """Puts the shadow's rows in the place of the facets' rows."""
+    replaced = f"facet IN ({', '.join(repr(facet) for facet in facets)})"
+    for table in (profile_states.TABLE, user_profiles.TABLE):
+        with delta.noting(spark, note):
+            delta.overwrite_where(spark, warehouse, table, delta.read_table(spark, shadow, table), replaced)
+        note = note | {"profile_states": delta.table_version(spark, warehouse, profile_states.TABLE)}
+    if delta.commit_note(spark, warehouse, user_profiles.TABLE).get("facet_hashes") != note["facet_hashes"]:
+        # Nothing was replaced by nothing, which is no commit; what is known of the facets is noted all the same.
+        with delta.noting(spark, note):
+            delta.declare_again(spark, warehouse, user_profiles.TABLE, delta.properties(spark, warehouse, user_profiles.TABLE))
+
+
+def stale_facets(spark: SparkSession, warehouse: str, settings: Settings, profiles: DataFrame) -> tuple[list[str], list[str]]:
+    """Facets that must be folded for these settings, and those that were folded and are not in the settings any more."""
+    hashes = settings.facet_hashes(model_key_of(settings.engine))
+    there = {(row[0], row[1]) for row in profiles.select("facet", "fold_hash").distinct().collect()}
+    # A facet without a row may be new, or one that no event ever entered: then the last commit knew it.
+    known = delta.commit_note(spark, warehouse, user_profiles.TABLE).get("facet_hashes", {})
+    names = {facet for facet, _ in there} | set(known)
+    found = {facet: {h for f, h in there if f == facet} or {known.get(facet)} for facet in hashes}
+    sound = {facet for facet, own in hashes.items() if found[facet] == {own}}
+    return sorted(hashes.keys() - sound), sorted(names - hashes.keys())
+
+
+def add_counts(run: Run, counts: Mapping[str, int]) -> None:
+    """Adds to what the run has counted: a range may be folded in several parts."""
+    run.counts |= {name: run.counts.get(name, 0) + count for name, count in counts.items()}
+
+
+def tasks_of(to_fold: DataFrame, known: int | None) -> int:
+    """In how many tasks events are folded, so that each one's memory is bounded; at least one for each core. `known`: how many events."""
+    cores = int(to_fold.sparkSession.sparkContext.defaultParallelism)
+    if known is not None and known <= cores * TASK_TEXTS:
+        return cores
+    events, texts = to_fold.agg(F.count("*"), F.approx_count_distinct("text_key")).collect()[0]
+    share = TASK_EVENTS if texts <= TASK_TEXTS else TASK_TEXTS
+    return max(cores, int(-(-events // share)))
+
+
+def moves_of(output: DataFrame) -> dict[str, int]:
+    """What the fold did: states written, events behind them, how many profiles moved and how far, on how many events relevance acted.
+
+    Run records count in whole numbers, so drift is told in millionths, summed over the states that have one before them.
+    """
+    measures = {
+        "states": F.count("*"),
+        "events_folded": F.sum(F.col("day_count")),
+        "relevance_acted": F.sum("relevance_acted"),
+        "cancelled": F.sum("cancelled"),
+        "states_moved": F.count_if(F.col("drift") > 0),
+        "drift_millionths": F.sum(F.round(F.col("drift") * 1e6).cast("long")),
+    }
+    found = output.agg(*[F.coalesce(column.cast("long"), F.lit(0)).alias(name) for name, column in measures.items()])
+    return dict(found.collect()[0].asDict())
 
 
 def count_fates(marked: DataFrame, first: date, last: date) -> dict[str, int]:
-    """Events of the days by fate: stored = the sum of the others (law 2). Stops where a text was never embedded."""
+    """Events of the days by fate: stored = the sum of the others (law 2)."""
     in_days = F.col("event_date").between(first, last)
-    found = {
-        r["fate"]: (r["n"], r["reached"])
-        for r in marked.groupBy("fate").agg(F.count_if(in_days).alias("n"), F.count("*").alias("reached")).collect()
-    }
-    if UNEMBEDDED in found:
-        raise JobError(f"{found[UNEMBEDDED][1]} events have a text that was never embedded; run embed_texts over their log days first")
-    counts = {fate: found.get(fate, (0, 0))[0] for fate in (FOLDED, ZERO_WEIGHT, RETRACT, RETRACTED, WITHOUT_VECTOR)}
+    found = {row[0]: row[1] for row in marked.groupBy("fate").agg(F.count_if(in_days)).collect()}
+    counts = {fate: found.get(fate, 0) for fate in FATES}
     return {"stored": sum(counts.values()), **counts}
 
 
-def newest_of_fold(profiles: DataFrame, fold_hash: str) -> date | None:
-    """The newest day of the profiles, None without any; stops where some were folded under another hash."""
-    others = F.max(F.when(F.col("fold_hash") != fold_hash, F.col("fold_hash")))
-    newest, other = profiles.agg(F.max("as_of_date"), others).collect()[0]
-    if other is not None:
+def newest_of_fold(spark: SparkSession, warehouse: str, profiles: DataFrame, hashes: Mapping[str, str]) -> date | None:
+    """The newest day of the profiles, None without any; stops where some were folded under other settings."""
+    found = profiles.groupBy("facet", "fold_hash").agg(F.max("as_of_date")).collect()
+    noted = delta.commit_note(spark, warehouse, user_profiles.TABLE).get("facet_hashes", hashes) if found else hashes
+    if noted != hashes or any(hashes.get(facet) != other for facet, other, _ in found):
         raise JobError(
-            f"the profiles here were folded under other settings or another model (fold {other}, now {fold_hash}); "
-            "put the settings back, or backfill into a new warehouse"
+            "the profiles here were folded under other settings or another model; put the settings back, or run backfill_profiles --rebuild"
         )
-    return date.fromisoformat(str(newest)) if newest is not None else None
+    return max((newest for *_, newest in found), default=None)
 
 
 def refuse_thinned(back: DataFrame, priors: DataFrame) -> None:
@@ -284,24 +426,36 @@ def refuse_thinned(back: DataFrame, priors: DataFrame) -> None:
         )
 
 
-def write_states(spark: SparkSession, warehouse: str, fresh: DataFrame, states: DataFrame, dirty: DataFrame, priors: DataFrame) -> None:
-    """One commit for the states of every day that changes, then one for the users' latest ones."""
+def write_states(
+    spark: SparkSession, warehouse: str, fresh: DataFrame, states: DataFrame, dirty: DataFrame, note: dict[str, object]
+) -> None:
+    """One commit for the states of every day that changes."""
     replaced = states.join(dirty, KEY).where("as_of_date >= first_dirty")
-    days = sorted(row[0] for row in fresh.select("as_of_date").union(replaced.select("as_of_date")).distinct().collect())
-    literals = ", ".join(f"DATE'{day}'" for day in days)
-    predicate = f"as_of_date IN ({literals})"
-    kept = states.where(predicate).join(dirty, KEY, "left").where("first_dirty IS NULL OR as_of_date < first_dirty")
-    delta.overwrite_where(spark, warehouse, profile_states.TABLE, fresh.unionByName(kept.select(*fresh.columns)), predicate)
-    latest = priors.select(*fresh.columns).unionByName(fresh).groupBy(*KEY).agg(F.max_by(F.struct(*fresh.columns), "as_of_date").alias("s"))
-    changes = dirty.select(*KEY).join(latest, KEY, "left")
-    same = (F.col("t.user_id") == F.col("c.user_id")) & (F.col("t.facet") == F.col("c.facet"))
-    columns: dict[str, str | Column] = {name: F.col(f"c.s.{name}") for name in user_profiles.TABLE.names}
-    table = delta.open_table(spark, warehouse, user_profiles.TABLE)
-    merge = table.alias("t").merge(changes.alias("c"), same)
-    merge = merge.whenMatchedDelete("c.s IS NULL").whenMatchedUpdate(set=columns).whenNotMatchedInsert("c.s IS NOT NULL", columns)
-    lease.confirm(warehouse)
-    with delta.noting(spark, {"profile_states": delta.table_version(spark, warehouse, profile_states.TABLE)}):
-        merge.execute()
+    touched = in_days(days_of(fresh.select("as_of_date").union(replaced.select("as_of_date"))))
+    kept = states.where(touched).join(dirty, KEY, "left").where("first_dirty IS NULL OR as_of_date < first_dirty")
+    with delta.noting(spark, note):
+        delta.overwrite_where(spark, warehouse, profile_states.TABLE, fresh.unionByName(kept.select(*fresh.columns)), touched)
+
+
+def write_profiles(
+    spark: SparkSession, warehouse: str, latest: DataFrame, profiles: DataFrame, dirty: DataFrame, left: set[date], note: dict[str, object]
+) -> None:
+    """One commit for the latest states: the days that dirty facets leave or enter are written anew, all others stay as they are."""
+    touched = in_days(left | days_of(latest))
+    kept = profiles.where(touched).join(dirty, KEY, "left_anti")
+    rows = latest.unionByName(kept.select(*latest.columns).repartition("as_of_date"))
+    with delta.noting(spark, note | {"profile_states": delta.table_version(spark, warehouse, profile_states.TABLE)}):
+        delta.overwrite_where(spark, warehouse, user_profiles.TABLE, rows, touched)
+
+
+def days_of(rows: DataFrame) -> set[date]:
+    return {row[0] for row in rows.select("as_of_date").distinct().collect()}
+
+
+def in_days(days: Collection[date]) -> str:
+    """A literal predicate on the day of a state, by which both tables are partitioned."""
+    literals = ", ".join(f"DATE'{day}'" for day in sorted(days))
+    return f"as_of_date IN ({literals or 'NULL'})"
 
 
 def sound_profiles(spark: SparkSession, warehouse: str, states: DataFrame) -> DataFrame:
@@ -311,10 +465,10 @@ def sound_profiles(spark: SparkSession, warehouse: str, states: DataFrame) -> Da
     """
     version = delta.same_since(spark, warehouse, profile_states.TABLE)
     if version is not None and delta.commit_note(spark, warehouse, user_profiles.TABLE).get("profile_states") != version:
-        names = user_profiles.TABLE.names
-        latest = states.groupBy(*KEY).agg(F.max_by(F.struct(*names), "as_of_date").alias("s")).select("s.*")
-        with delta.noting(spark, {"profile_states": version}):
-            delta.overwrite(spark, warehouse, user_profiles.TABLE, latest)
+        latest = states.groupBy(*KEY).agg(F.max_by(F.struct(*states.columns), "as_of_date").alias("s")).select("s.*")
+        noted = delta.commit_note(spark, warehouse, profile_states.TABLE)
+        with delta.noting(spark, {"profile_states": version} | {key: noted[key] for key in ("facet_hashes",) if key in noted}):
+            delta.overwrite(spark, warehouse, user_profiles.TABLE, latest.repartition("as_of_date"))
     return delta.read_table(spark, warehouse, user_profiles.TABLE)
 
 

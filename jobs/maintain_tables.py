@@ -12,8 +12,7 @@ have been out of every table for `maintenance.vacuum_after_days`. Run again with
 import argparse
 import math
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
 
 from delta.tables import DeltaTable
@@ -22,6 +21,7 @@ from pyspark.sql import functions as F
 
 from jobs.io import delta, lease
 from jobs.io.runs import PUBLISHER, first_hole, new_run_id, publications, recorded, runs_table
+from jobs.io.session import configured
 from jobs.io.shell import JobError, Parser, iso_day, job_parser, run_main, say
 from schemas import profile_states
 from schemas.all_tables import ALL_TABLES
@@ -154,19 +154,6 @@ def oldest_kept(spark: SparkSession, warehouse: str, keep: int) -> datetime | No
     rows = runs_table(spark, warehouse).where((F.col("job") == PUBLISHER) & (F.col("status") == "published") & F.col("run_id").isin(kept))
     seconds = rows.agg(F.min("started").cast("double")).collect()[0][0]
     return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
-
-
-@contextmanager
-def configured(spark: SparkSession, conf: Mapping[str, str]) -> Iterator[None]:
-    """The session with these settings, and as it was afterwards."""
-    before = {key: spark.conf.get(key, None) for key in conf}
-    for key, value in conf.items():
-        spark.conf.set(key, value)
-    try:
-        yield
-    finally:
-        for key, old in before.items():
-            spark.conf.unset(key) if old is None else spark.conf.set(key, old)
 
 
 def run(spark: SparkSession, args: argparse.Namespace) -> None:

@@ -1,7 +1,8 @@
 """Brings the tables of a warehouse to what schemas/ declares, after the code was updated; rows stay as they are.
 
 It adds columns that may be empty, in their declared places, and sets comments, checks, properties and the schema version: one
-commit for each table that differs, none where nothing does. All tables are looked at before the first is changed, and what can't
+commit for each table that differs, none where nothing does; one more where a table is partitioned in another way now, since its
+rows then move to other files. All tables are looked at before the first is changed, and what can't
 be done without writing rows anew is refused. Versions that were published before stay readable, as they were.
 
     python -m jobs.upgrade_tables --warehouse URI [--dry-run]
@@ -52,8 +53,6 @@ def refuse_rewrite(table: Table, stored: Stored) -> None:
     """Stops, with table and column, where the rows themselves would have to change."""
     if (found := int(stored.properties.get(SCHEMA_VERSION, 0))) > table.schema_version:
         raise JobError(newer_schema(table, found))
-    if stored.partition_by != table.partition_by:
-        raise JobError(f"{table.name} is partitioned by {stored.partition_by}, declared by {table.partition_by}: it must be written anew")
     fields = {field.name: field for field in stored.schema}
     for name in fields.keys() - set(table.names):
         raise JobError(f"{table.name}.{name} is no longer declared, and a column can't be taken out without writing the table anew")
@@ -85,6 +84,8 @@ def changes(table: Table, stored: Stored) -> Iterator[str]:
             yield f"{column.name} may be empty"
     if [field.name for field in stored.schema] != [name for name in table.names if name in fields]:
         yield "order of columns"
+    if stored.partition_by != table.partition_by:
+        yield f"partitioned by {', '.join(table.partition_by) or 'nothing'}"
     if stored.comment != table.comment:
         yield "comment"
     wanted = wanted_properties(table, stored)
@@ -118,6 +119,8 @@ def refuse_broken_rows(spark: SparkSession, warehouse: str, table: Table, checks
 
 def upgrade(spark: SparkSession, warehouse: str, table: Table, stored: Stored) -> None:
     with delta.keeping_meaning(spark, warehouse, table):
+        if stored.partition_by != table.partition_by:
+            delta.partition_again(spark, warehouse, table)
         delta.declare_again(spark, warehouse, table, wanted_properties(table, stored))
 
 

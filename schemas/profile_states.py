@@ -11,7 +11,7 @@ STATE_COLUMNS = (
     Column("as_of_date", DATE, "the event_date whose events were folded last"),
     Column("user_bucket", INT, "pmod(xxhash64(user_id), buckets)"),
     Column("model_key", STRING, "the model whose vectors were folded"),
-    Column("fold_hash", STRING, "hash of everything that gives the fold its meaning; states of two never mix"),
+    Column("fold_hash", STRING, "hash of everything that gives this facet's fold its meaning; states of two never mix"),
     Column("event_count", LONG, "events folded so far"),
     Column("weight_sum", DOUBLE, "W: sum of their weights"),
     Column("gain_sum", DOUBLE, "S1: sum of gains"),
@@ -41,7 +41,7 @@ TABLE = Table(
     checks=STATE_CHECKS,
     rules=(
         unique("user_id", "facet", "as_of_date"),
-        Rule("one_fold", "greatest(count(DISTINCT fold_hash) - 1, 0)"),
+        Rule("one_fold", "count(DISTINCT facet, fold_hash) - count(DISTINCT facet)"),
         Rule("vectors_finite", "count_if(NOT coalesce(array_max(vector) < 3.0e38 AND array_min(vector) > -3.0e38, FALSE))"),
         Rule("vectors_of_one_size", "greatest(count(DISTINCT size(vector)) - 1, 0)"),
         Rule("only_active_users", "(SELECT count(*) FROM profile_states s LEFT ANTI JOIN behavior_events e "

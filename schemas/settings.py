@@ -161,8 +161,16 @@ class Settings(_Section):
         """Hash over all settings."""
         return _digest(self.model_dump(mode="json"))
 
+    def facet_hashes(self, model_key: str) -> dict[str, str]:
+        """The fold_hash as it would be with each facet alone: another facet beside it changes no state of it."""
+        alone = {"main": (), "negative": ()} | {facet.name: (facet,) for facet in self.fold.facets}
+        return {
+            name: self.model_copy(update={"fold": self.fold.model_copy(update={"facets": facets})}).fold_hash(model_key)
+            for name, facets in alone.items()
+        }
+
     def fold_hash(self, model_key: str) -> str:
-        """Hash over what gives states their meaning: gate and constants, weights, facets, caps, sentiment, model, kernel."""
+        """Hash over what gives all states their meaning: gate and constants, weights, facets, caps, sentiment, model, kernel."""
         fold = self.fold.model_dump(mode="json", exclude={"window_days", "first_day"})
         return _digest({"fold": fold, "model_key": model_key, "kernel": KERNEL_VERSION})
 

@@ -94,6 +94,14 @@ def declare_again(spark: SparkSession, warehouse: str, table: Table, wanted: Map
     transaction.commit(nothing, getattr(logged, "DeltaOperations$SetTableProperties")(given))
 
 
+def partition_again(spark: SparkSession, warehouse: str, table: Table) -> None:
+    """Writes a table's rows as they are into the partitions that are declared now, in one commit."""
+    rows = read_table(spark, warehouse, table)
+    lease.confirm(warehouse)
+    writer = rows.write.format("delta").mode("overwrite").option("overwriteSchema", "true").partitionBy(*table.partition_by)
+    writer.save(table_path(warehouse, table))
+
+
 def commit_note(spark: SparkSession, warehouse: str, table: Table) -> dict[str, Any]:
     """What the last commit of the table noted about itself; empty where there is none."""
     version = table_version(spark, warehouse, table)
@@ -118,7 +126,7 @@ def keeping_meaning(spark: SparkSession, warehouse: str, table: Table) -> Iterat
     note = commit_note(spark, warehouse, table)
     since = note.get("same_since", table_version(spark, warehouse, table))
     lease.confirm(warehouse)
-    with noting(spark, {"same_since": since} | {key: note[key] for key in ("profile_states",) if key in note}):
+    with noting(spark, {"same_since": since} | {key: note[key] for key in ("profile_states", "facet_hashes") if key in note}):
         yield
 
 

@@ -3,7 +3,7 @@
 import os
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -33,6 +33,10 @@ _DEFAULTS: Final = {
     # Vectors make wide rows: a batch of 384 floats is then 30 MB at most.
     "spark.sql.execution.arrow.maxRecordsPerBatch": "20000",
     "spark.sql.execution.arrow.maxBytesPerBatch": str(64 << 20),
+    # What lies together by user is joined by user and facet where it is.
+    "spark.sql.requireAllClusterKeysForCoPartition": "false",
+    # A vector's numbers do not repeat: looking for that costs a third of writing them.
+    "spark.hadoop.parquet.enable.dictionary#vector.list.element": "false",
     # Delta keeps its snapshots in 50 partitions by default, which costs seconds on every small table.
     "spark.databricks.delta.snapshotPartitions": "1",
 }
@@ -113,6 +117,19 @@ def fit_to_size(spark: SparkSession, folders: Sequence[str]) -> None:
     for key, value in wanted.items():
         if not given.contains(key):
             spark.conf.set(key, value)
+
+
+@contextmanager
+def configured(spark: SparkSession, conf: Mapping[str, str]) -> Iterator[None]:
+    """The session with these settings, and as it was afterwards."""
+    before = {key: spark.conf.get(key, None) for key in conf}
+    for key, value in conf.items():
+        spark.conf.set(key, value)
+    try:
+        yield
+    finally:
+        for key, old in before.items():
+            spark.conf.unset(key) if old is None else spark.conf.set(key, old)
 
 
 def located(spark: SparkSession, path: str) -> tuple[Any, Any]:

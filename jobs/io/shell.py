@@ -148,3 +148,10 @@ def one_sentence(error: BaseException) -> str:
 def say(text: str) -> None:
     """A line of progress for the person at the terminal or the scheduler's log."""
     print(text, flush=True)
+
+
+def progress(done: int, days: int, events: int, seconds: float) -> str:
+    """A bar with days, events a second and the time left, from what was done in the seconds."""
+    filled = 20 * done // days
+    left = seconds / done * (days - done)
+    return f"[{'#' * filled}{'.' * (20 - filled)}] {done} of {days} days, {events / max(seconds, 1e-3):,.0f} events/s, {left:,.0f} s left"

@@ -56,7 +56,7 @@ def test_an_older_warehouse_is_upgraded_and_goes_on(spark, config, tmp_path, cap
 
     upgrade(spark, warehouse)
     after = {name: version_of(warehouse, name) for name in THERE}
-    assert {name: after[name] - versions[name] for name in THERE} == dict.fromkeys(THERE, 1) | {"pipeline_runs": 3}
+    assert {name: after[name] - versions[name] for name in THERE} == dict.fromkeys(THERE, 1) | {"pipeline_runs": 3, "user_profiles": 2}
     assert set(told(before.pop("pipeline_runs"))) < set(told(rows_of(warehouse, "pipeline_runs")))
     assert {name: told(rows_of(warehouse, name)) for name in before} == {name: told(rows) for name, rows in before.items()}
     for table in ALL_TABLES:
@@ -141,6 +141,18 @@ def test_a_changed_declaration_is_brought_in_by_one_commit(spark, things, monkey
     assert len(rows_of(things, "things")) == 4
 
 
+def test_other_partitions_move_the_rows_and_change_none(spark, things, monkeypatch, capsys):
+    declare(monkeypatch, moved := replace(OLD, partition_by=("size",)))
+    rows, version = rows_of(things, "things"), version_of(things, "things")
+    upgrade(spark, things)
+    assert "partitioned by size" in capsys.readouterr().out
+    stored = upgrade_tables.stored_declaration(spark, things, moved)
+    assert (stored.schema, stored.partition_by, stored.properties) == (moved.spark_schema(), ("size",), moved.properties())
+    assert told(rows_of(things, "things")) == told(rows) and version_of(things, "things") == version + 2
+    upgrade(spark, things)
+    assert version_of(things, "things") == version + 2
+
+
 def test_nothing_is_changed_where_one_table_is_refused(spark, things, monkeypatch):
     other = replace(OLD, name="others", columns=(*OLD.columns, Column("colour", STRING, "its colour")))
     delta.open_table(spark, things, replace(OLD, name="others"))
@@ -177,7 +189,6 @@ STORED = upgrade_tables.Stored(OLD.spark_schema(), OLD.comment, OLD.partition_by
         (replace(OLD, columns=(*OLD.columns, replace(PRICE, nullable=False))), r"things\.price is new and never empty"),
         (replace(OLD, columns=OLD.columns[:2]), r"things\.vector is no longer declared"),
         (with_size(nullable=False), r"things\.size may be empty"),
-        (replace(OLD, partition_by=()), "things is partitioned by"),
         (replace(OLD, schema_version=0), "things has schema version 1, but this code knows only 0"),
     ],
 )

@@ -150,6 +150,21 @@ def test_another_model_has_another_fold_hash():
     assert Settings().fold_hash(MODEL) != Settings().fold_hash("another-model-0123456789ab")
 
 
+def test_a_facet_s_hash_changes_with_what_gives_its_states_their_meaning():
+    def hashes(text):
+        return parse_settings(f"fold: {{{text}}}", "my.yaml").facet_hashes(MODEL)
+
+    plain = hashes("")
+    evening = hashes("facets: [{name: evening, where: a}]")
+    assert plain == {"main": Settings().fold_hash(MODEL), "negative": Settings().fold_hash(MODEL)}
+    assert evening | plain == evening and evening.keys() - plain.keys() == {"evening"}
+    assert hashes("facets: [{name: home, where: b}, {name: evening, where: a}]")["evening"] == evening["evening"]
+    assert hashes("facets: [{name: evening, where: b}]")["evening"] != evening["evening"]
+    for common in ("alpha: 0.5", "negative_where: 'rating < 0.1'"):
+        changed = hashes(f"{common}, facets: [{{name: evening, where: a}}]")
+        assert not set(changed.values()) & set(evening.values())
+
+
 def test_no_two_changes_share_a_hash():
     hashes = [changed(section, key).config_hash() for section, key in CHANGES]
     assert len(set(hashes)) == len(hashes)

@@ -63,6 +63,7 @@ PARTITIONS = {
     "quarantined_events": "log_date",
     "text_embeddings": "model_key",
     "profile_states": "as_of_date",
+    "user_profiles": "as_of_date",
 }
 # Who, what they did and what it said: never to be read from a table's statistics.
 NEVER_IN_STATISTICS = {"user_id", "event_id", "text", "title", "raw", "session_id", "lat", "lon", "place", "last_event_id", "user_hmac"}
