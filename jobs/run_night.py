@@ -8,14 +8,14 @@ nothing new, a night changes nothing, starts no engine and publishes nothing.
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import date, timedelta
 
 from pyspark.sql import SparkSession
 
 from jobs import check_tables, embed_texts, fold_profiles, ingest_events
 from jobs.io import logs
-from jobs.io.runs import Record, first_hole, new_run_id, publications, recorded, refuse_holes, versions
+from jobs.io.runs import Record, Run, first_hole, new_run_id, publications, recorded, refuse_holes, versions
 from jobs.io.shell import Parser, iso_day, job_parser, run_main, say
 from jobs.publish_run import publish_days
 from schemas import pipeline_runs
@@ -44,10 +44,11 @@ def night_start(spark: SparkSession, logs_root: str, published: Sequence[Record]
 
 def ingest_chunk(
     spark: SparkSession, warehouse: str, settings: Settings, run_id: str, logs_root: str, mapping: LogMapping, days: Sequence[date]
-) -> None:
-    """Ingests some days in a row as one recorded step."""
+) -> dict[str, int]:
+    """Ingests some days in a row as one recorded step; returns its counts."""
     with recorded(spark, warehouse, settings, ingest_events.JOB, run_id, days[0], days[-1]) as record:
         ingest_events.ingest_days(spark, warehouse, settings, record, logs_root, mapping, days)
+    return record.counts
 
 
 def chunks(first: date, last: date, settings: Settings) -> list[list[date]]:
@@ -56,12 +57,20 @@ def chunks(first: date, last: date, settings: Settings) -> list[list[date]]:
     return [days[i : i + size] for i in range(0, len(days), size)]
 
 
-def finish_days(spark: SparkSession, warehouse: str, settings: Settings, run_id: str, first: date, last: date) -> None:
+def finish_days(
+    spark: SparkSession,
+    warehouse: str,
+    settings: Settings,
+    run_id: str,
+    first: date,
+    last: date,
+    fold: Callable[[SparkSession, str, Settings, Run, date, date], None] = fold_profiles.fold_days,
+) -> None:
     """What follows the ingest of the days; publishes unless that would show readers what they see already."""
     with recorded(spark, warehouse, settings, embed_texts.JOB, run_id, first, last) as record:
         embed_texts.embed_days(spark, warehouse, settings, record, first, last)
     with recorded(spark, warehouse, settings, fold_profiles.JOB, run_id, first, last) as record:
-        fold_profiles.fold_days(spark, warehouse, settings, record, first, last)
+        fold(spark, warehouse, settings, record, first, last)
     published = publications(spark, warehouse)
     now = {name: version for name, version in versions(spark, warehouse).items() if name != pipeline_runs.TABLE.name}
     if first_hole(published, first, last) is None and published[-1].output_versions == now:
