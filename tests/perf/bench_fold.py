@@ -1,0 +1,131 @@
+"""How fast events and vectors in tables become states: against the usual notebook, against Spark's own sort, and the kernel alone."""
+
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from pyspark.sql import DataFrame, SparkSession
+
+from jobs.io import delta
+from jobs.io.session import fit_to_size, open_session
+from schemas import behavior_events, profile_states, text_embeddings
+from schemas.settings import SparkSettings
+from tests.perf.fold_tables import DIM, FIRST, SETTINGS, fold, write_events, write_vectors
+from tests.perf.report import Ratio, report
+from udfs import fold_kernel
+from udfs.fold import EVENT_ROW, LEDGER_SIZE, FoldConstants
+
+EVENTS, USERS, TEXTS = 1_000_000, 50_000, 10_000
+# How many events of how many texts (0: each its own); the first warms the session, and the notebook is measured on it.
+SIZES = (("warm", EVENTS // 5, TEXTS), ("few texts", EVENTS, TEXTS), ("own texts", EVENTS // 4, 0))
+
+
+def timed(work: Callable[[], object]) -> float:
+    began = time.perf_counter()
+    work()
+    return time.perf_counter() - began
+
+
+def shuffle_and_sort(spark: SparkSession, warehouse: str) -> float:
+    """What Spark itself needs to bring the events into the order of the fold; the result goes nowhere."""
+    events = delta.read_table(spark, warehouse, behavior_events.TABLE).select("user_id", "event_ts", "event_id", "text_key")
+    ordered = events.repartition("user_id").sortWithinPartitions("user_id", "event_ts", "event_id")
+    return timed(lambda: ordered.write.format("noop").mode("overwrite").save())
+
+
+def numpy_fold(events: pd.DataFrame) -> pd.DataFrame:
+    """One user's events with their vectors into the profile, as a notebook would write it: the same gate, without ledger and digest."""
+    gate = SETTINGS.fold
+    ordered = events.sort_values(["event_ts", "event_id"])
+    p, total, s1, s2 = None, 0.0, 0.0, 0.0
+    for vector, w in zip(ordered["vector"], ordered["weight"], strict=True):
+        if p is None:
+            p, total = vector.astype(np.float32), w
+            continue
+        cos = float(np.dot(p, vector) / (np.linalg.norm(p) * np.linalg.norm(vector)))
+        effective = 1.0 if s2 == 0 else 1.0 + s1 * s1 / s2
+        k = min(max(gate.alpha * (1 + cos) / 2 + (1 - gate.alpha) * effective / (effective + 1), gate.k_min), gate.k_max)
+        s1, s2 = s1 + k, s2 + k * k
+        g = min(1 - w * (1 - k), total / (total + w))
+        p = np.float32(g) * p + np.float32(1 - g) * vector
+        total += w
+    return pd.DataFrame({"user_id": [ordered["user_id"].iloc[0]], "event_count": [len(ordered)], "vector": [p]})
+
+
+def notebook(spark: SparkSession, warehouse: str, target: str) -> float:
+    """groupBy.applyInPandas with NumPy, written to Delta."""
+    columns = ["user_id", "event_ts", "event_id", "text_key", "0.5D AS weight"]
+    events = delta.read_table(spark, warehouse, behavior_events.TABLE).selectExpr(*columns)
+    joined = events.join(delta.read_table(spark, warehouse, text_embeddings.TABLE).select("text_key", "vector"), "text_key")
+    folded: DataFrame = joined.groupBy("user_id").applyInPandas(numpy_fold, "user_id string, event_count long, vector array<float>")
+    return timed(lambda: folded.write.format("delta").mode("overwrite").save(target))
+
+
+def kernel_speed(events: int = 500_000, users: int = 25_000, texts: int = TEXTS) -> float:
+    """Events a second of the compiled fold on one core, vectors drawn at random from the texts."""
+    rng = np.random.default_rng(1)
+    starts = np.diff(np.sort(rng.integers(0, users, events)), prepend=-1) != 0
+    drawn = rng.standard_normal((texts, DIM)).astype(np.float32)
+    zeros, states = np.zeros(events, np.int64), int(starts.sum()) + 1
+    best = np.inf
+    for _ in range(4):  # the first one compiles
+        given = (
+            np.zeros(1, fold_kernel.CARRY), np.zeros((2, DIM), np.float32), np.zeros(DIM, np.float32),
+            np.zeros(LEDGER_SIZE, np.int64), np.zeros(LEDGER_SIZE, np.float32),
+            starts, np.full(events, EVENT_ROW, np.int32), np.zeros(events, np.int32), np.full(events, 0.3), zeros, zeros,
+            rng.integers(0, texts, events), LEDGER_SIZE, drawn, fold_kernel.squared_norms(drawn),
+            zeros, np.zeros(0, np.int64), np.zeros((0, 3)), np.empty((0, DIM), np.float32), np.zeros(1, np.int64),
+            np.zeros(0, np.float32), LEDGER_SIZE, *FoldConstants().numbers(),
+            np.zeros(states, fold_kernel.STATES), np.zeros((states, DIM), np.float32),
+            np.zeros((states, LEDGER_SIZE), np.int64), np.zeros((states, LEDGER_SIZE), np.float32),
+        )  # fmt: skip
+        best = min(best, timed(lambda given=given: fold_kernel.fold_rows(*given)))
+    return events / best
+
+
+def memory_bandwidth() -> float:
+    """Bytes a second that one core reads in order."""
+    block = np.ones(1 << 27, np.float32)
+    return block.nbytes / min(timed(block.max) for _ in range(3))
+
+
+def main() -> int:
+    kernel, bandwidth = kernel_speed(), memory_bandwidth()
+    with open_session("bench fold", SparkSettings(driver_memory="3g")) as spark, tempfile.TemporaryDirectory() as folder:
+        speeds, phases = {}, {}
+        for name, events, texts in SIZES:
+            warehouse = str(Path(folder) / name.replace(" ", "_"))
+            users = USERS * events // EVENTS
+            write_events(spark, warehouse, FIRST, 1, events, users, texts)
+            write_vectors(spark, warehouse, texts or events)
+            fit_to_size(spark, [warehouse])
+            if name == "warm":
+                fold(spark, warehouse, FIRST, FIRST)
+                shuffle_and_sort(spark, warehouse)
+                speeds["notebook"] = events / notebook(spark, warehouse, f"{warehouse}/notebook")
+                continue
+            speeds[f"sort, {name}"] = events / min(shuffle_and_sort(spark, warehouse) for _ in range(2))
+            began = time.perf_counter()
+            phases[name] = fold(spark, warehouse, FIRST, FIRST).seconds
+            speeds[f"fold, {name}"] = events / (time.perf_counter() - began)
+            assert delta.read_table(spark, warehouse, profile_states.TABLE).count() > 0
+        ratios = [
+            Ratio("fold over notebook", speeds["fold, few texts"] / speeds["notebook"], least=20),
+            Ratio("fold over Spark's sort", speeds["fold, few texts"] / speeds["sort, few texts"], least=0.4),
+            Ratio("fold of distinct texts over notebook", speeds["fold, own texts"] / speeds["notebook"], least=5),
+            Ratio("kernel over 1.5M events a second", kernel / 1.5e6, least=1),
+        ]
+        figures = {name: round(speed) for name, speed in speeds.items()} | {
+            "kernel, events a second": round(kernel),
+            "kernel, share of the memory bandwidth of a core": round(kernel * DIM * 4 / bandwidth, 3),
+            "phases": phases,
+        }
+        return report("fold", ratios, figures)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
