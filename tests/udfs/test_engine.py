@@ -14,13 +14,14 @@ HASH = EngineConfig(kind="hash", hash_dimensions=32, max_tokens=8)
 
 def test_hashed_texts_are_unit_vectors_and_deterministic():
     texts = ["Running shoes", "running SHOES", "tea pot", "!!!", "", "a " * 50]
-    embedded = HashEmbedder(HASH).embed_batch(texts)
-    assert embedded.vectors.shape == (6, 32) and embedded.vectors.dtype == np.float32
-    assert np.allclose(np.linalg.norm(embedded.vectors, axis=1), 1, atol=1e-6)
-    assert np.array_equal(embedded.vectors[0], embedded.vectors[1])
-    assert np.array_equal(embedded.vectors, HashEmbedder(HASH).embed(texts))
-    assert embedded.truncated.tolist() == [False] * 5 + [True]
-    assert embedded.token_counts.tolist() == [2, 2, 2, 3, 0, 8]
+    engine = HashEmbedder(HASH)
+    vectors, tokens = engine.embed(texts), engine.tokenise(texts)
+    assert vectors.shape == (6, 32) and vectors.dtype == np.float32
+    assert np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-6)
+    assert np.array_equal(vectors[0], vectors[1])
+    assert np.array_equal(vectors, HashEmbedder(HASH).embed(texts))
+    assert tokens.truncated.tolist() == [False] * 5 + [True]
+    assert [len(ids) for ids in tokens.ids] == [2, 2, 2, 3, 0, 8]
 
 
 def test_a_hashed_text_does_not_depend_on_its_batch():
@@ -34,7 +35,7 @@ def test_what_changes_meaning_changes_the_key(change):
     assert model_key(replace(EngineConfig(), **change)) != model_key(EngineConfig())
 
 
-@pytest.mark.parametrize("change", [{"dtype": "float32"}, {"threads": 1}, {"batch_texts": 7}])
+@pytest.mark.parametrize("change", [{"dtype": "float32"}, {"threads": 1}, {"call_tokens": 7}])
 def test_what_only_changes_bits_or_speed_does_not(change):
     assert model_key(replace(EngineConfig(), **change)) == model_key(EngineConfig())
 
