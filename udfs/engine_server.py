@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
-from udfs.engine import Embedder, EngineConfig, EngineError, Tokens, dimension, fast, first_line, model_folder, model_key, tokenise, unit
+from udfs.engine import Embedder, EngineConfig, EngineError, Tokens, dimension, first_line, load_tokenizer, model_key, tokenise, unit
 
 # Tokens of one request: enough to fill a server's batch, few enough that four clients keep it busy to the end of a call.
 REQUEST_TOKENS: Final = 8192
@@ -40,15 +40,12 @@ class ServerEmbedder(Embedder):
     engine = "vllm_server"
 
     def __init__(self, config: EngineConfig) -> None:
-        from transformers import AutoTokenizer
-
         self.model_key = model_key(config)
         self.dtype = config.dtype
         self._config = config
         self._turn = count()
         self._pool = ThreadPoolExecutor(config.requests, "requests")
-        tokenizer = AutoTokenizer.from_pretrained(str(model_folder(config)), trust_remote_code=config.trust_remote_code)
-        self._tokenizer = fast(tokenizer, config)
+        self._tokenizer = load_tokenizer(config)
         served = [model["id"] for model in self._ask("GET", "/v1/models", None, self._deadline())["data"]]
         self._name = config.served_model or (served[0] if len(served) == 1 else "")
         if self._name not in served:

@@ -149,7 +149,7 @@ def test_tokens_of_the_next_call_are_made_while_the_engine_has_this_one():
 
 
 def test_another_model_on_this_machine_is_refused():
-    with pytest.raises(EngineError, match="this machine's model is hash-8-.*, but the job embeds with other-0123"):
+    with pytest.raises(EngineError, match=r"this machine's model is hash-8-\w+, but the job embeds with other-0123"):
         embed(["a"], expected=Expected("other-0123"))
 
 
