@@ -166,12 +166,14 @@ class HashEmbedder(Embedder):
     def __init__(self, config: EngineConfig) -> None:
         self.model_key = model_key(config)
         self.dim = config.hash_dimensions
-        self.prefix, self.max_tokens = config.prefix, config.max_tokens
+        self._config = config
 
     def tokenise(self, texts: Sequence[str]) -> Tokens:
-        bags = [re.findall(r"\w+", text.lower()) or list(text) for text in (self.prefix + text for text in texts)]
-        ids = [[self._number(word) for word in bag[: self.max_tokens]] for bag in bags]
-        return Tokens(ids, np.array([len(bag) > self.max_tokens for bag in bags], np.bool_))
+        most, limit = self._config.max_tokens, character_limit(self._config)
+        whole = [self._config.prefix + text for text in texts]
+        bags = [re.findall(r"\w+", text[:limit].lower()) or list(text[:limit]) for text in whole]
+        cut = [len(text) > limit or len(bag) > most for text, bag in zip(whole, bags, strict=True)]
+        return Tokens([[self._number(word) for word in bag[:most]] for bag in bags], np.array(cut, np.bool_))
 
     def embed_tokens(self, ids: Sequence[list[int]]) -> np.ndarray:
         vectors = np.zeros((len(ids), self.dim), np.float64)
