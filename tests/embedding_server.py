@@ -25,6 +25,7 @@ class EmbeddingServer(ThreadingHTTPServer):
         self.models = ["a-model"]
         self.poison: int | None = None  # a token id that makes the server fail
         self.sign = 1.0
+        self.delay_s = 0.01
         self.inputs: list[int] = []  # texts of each request that was answered
         self.most_at_once = 0
         self.open = 0
@@ -49,7 +50,7 @@ class _Handler(BaseHTTPRequestHandler):
             server.open += 1
             server.most_at_once = max(server.most_at_once, server.open)
             status, headers = server.answers.pop(0) if server.answers else (200, {})
-        time.sleep(0.01)
+        time.sleep(server.delay_s)
         with server.lock:
             server.open -= 1
         if status == 0:

@@ -43,25 +43,26 @@ def mixed_texts() -> list[str]:
 
 
 @lru_cache(maxsize=1)
-def bare_engine(dtype: str):
+def bare_engine(settings: EngineSettings):
     """vLLM's own class as its documents use it, with the settings that were fastest here."""
-    from udfs.engine import _environment, _quiet, model_folder
+    from udfs.engine import _environment, _quiet, has_gpu, model_folder, pick_dtype
 
-    config = engine_config(EngineSettings(dtype=dtype))
+    config = engine_config(settings)
     os.environ |= _environment(config, 1)
     with _quiet():
         from vllm import LLM
         from vllm.config import PoolerConfig
 
         return LLM(
-            model=str(model_folder(config)), runner="pooling", dtype=dtype, enforce_eager=True, max_model_len=MAX_TOKENS,
-            block_size=32, pooler_config=PoolerConfig(seq_pooling_type="MEAN"), disable_log_stats=True,
+            model=str(model_folder(config)), runner="pooling", dtype=pick_dtype() if config.dtype == "auto" else config.dtype,
+            enforce_eager=True, max_model_len=MAX_TOKENS, block_size=None if has_gpu() else 32,
+            pooler_config=PoolerConfig(seq_pooling_type=config.pooling), disable_log_stats=True,
         )  # fmt: skip
 
 
-def bare(dtype: str, texts: list[str]) -> float:
+def bare(settings: EngineSettings, texts: list[str]) -> float:
     """Seconds of LLM.embed; the texts are sorted by length, which it does not do itself."""
-    engine = bare_engine(dtype)
+    engine = bare_engine(settings)
     began = time.monotonic()
     engine.embed(sorted(texts, key=len), use_tqdm=False, tokenization_kwargs={"truncate_prompt_tokens": MAX_TOKENS})
     return time.monotonic() - began
@@ -143,7 +144,7 @@ def main() -> int:
             seconds = compare(
                 {
                     "stage": stage,
-                    "bare": lambda texts: vllm.submit(bare, "float32", texts).result(),
+                    "bare": lambda texts: vllm.submit(bare, settings, texts).result(),
                     "st": lambda texts: st.submit(sentence_transformers, "float32", texts).result(),
                 },
                 texts,
@@ -170,7 +171,7 @@ def main() -> int:
         few = sets["titles"][::4]
         seconds = compare(
             {
-                "bare": lambda texts: vllm.submit(bare, "bfloat16", texts).result(),
+                "bare": lambda texts: vllm.submit(bare, EngineSettings(dtype="bfloat16"), texts).result(),
                 "st": lambda texts: st.submit(sentence_transformers, "bfloat16", texts).result(),
             },
             few,

@@ -4,8 +4,14 @@ Each test has a process of its own, as a Spark worker is: vLLM's import trips ov
 """
 
 import csv
+import os
+import signal
+import socket
+import subprocess
+import sys
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -196,3 +202,47 @@ def test_other_model_families_give_what_their_reference_gives(tmp_path):
     assert found["bge MEAN, query"]["tokens"] == [5, 6, 9, 64, 22]
     assert found["qwen3 Matryoshka"]["shape"] == (5, 16)
     assert found["qwen3 30k"]["tokens"] == [28_001, 30_000, 2] and found["qwen3 30k"]["truncated"] == [False, True, False]
+
+
+def server_command(port: int) -> list[str]:
+    """vLLM's own server on loopback with the packaged model; its short command `vllm serve` does not know the CPU package."""
+    model = ["--model", str(model_folder(EngineConfig())), "--served-model-name", "minilm", "--runner", "pooling", "--dtype", "float32"]
+    more = ["--max-model-len", "256", "--enforce-eager", "--host", "127.0.0.1", "--port", str(port), "--api-key", "secret"]
+    return [sys.executable, "-m", "vllm.entrypoints.openai.api_server", *model, *more]
+
+
+@pytest.mark.vllm
+@pytest.mark.slow
+def test_a_real_server_gives_the_vectors_of_the_engine_inside_and_dies_without_loss(tmp_path, monkeypatch):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    texts = [f"{WORDS[i % 13]} {WORDS[i % 7]} for the {WORDS[i % 11]} " * (1 + i % 20) for i in range(300)]
+    config = EngineConfig(kind="vllm_server", endpoints=(f"http://127.0.0.1:{port}",), served_model="minilm", timeout_s=300)
+    inside = in_own_process(vectors_of, texts)
+    monkeypatch.setenv("NIGHTFOLD_ENGINE_KEY", "secret")
+    environment = os.environ | {"VLLM_CPU_KVCACHE_SPACE": "1", "HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1"}
+    with (tmp_path / "server.txt").open("wb") as output:
+        # The client waits for a server that is still starting.
+        server = subprocess.Popen(server_command(port), env=environment, stdout=output, stderr=output, start_new_session=True)
+    try:
+        engine = load_embedder(config)
+        assert cosines(engine.embed(texts), inside).min() >= 0.999
+        assert engine.model_key == model_key(EngineConfig())
+        with pytest.raises(EngineError, match="401"):
+            monkeypatch.setenv("NIGHTFOLD_ENGINE_KEY", "wrong")
+            engine.embed(texts[:1])
+        monkeypatch.setenv("NIGHTFOLD_ENGINE_KEY", "secret")
+        os.killpg(server.pid, signal.SIGKILL)
+        server.wait(30)
+        monkeypatch.setattr(engine, "_config", replace(config, timeout_s=2))
+        with pytest.raises(EngineError, match=r"no server has answered for 2 s .*Connection"):
+            engine.embed(texts[:1])
+    finally:
+        if server.poll() is None:
+            os.killpg(server.pid, signal.SIGKILL)
+            server.wait(30)
+
+
+def vectors_of(texts: list[str]) -> np.ndarray:
+    return load_embedder(EngineConfig(dtype="float32")).embed(texts)
