@@ -150,27 +150,28 @@ def embed_days(
     with run.phase("find"):
         missing = missing_texts(events, embedded, rejected.limit(0) if retry_rejected else rejected).persist()
         count = missing.count()
-        texts = events.select("text_key").distinct().where("text_key IS NOT NULL").count()
         expected = examples(events.select("text_key", "text"), embedded, model_key) if count else Expected(model_key)
-    run.counts |= {"texts": texts, "reused": texts - count, "embedded": 0, "rejected": 0}
     tiles = tile_count(count, settings.engine.tile_texts)
     if tiles:
-        say(f"{JOB}: {count:,} of {texts:,} texts have no vector yet; starting the {settings.engine.kind} engine")
+        say(f"{JOB}: {count:,} texts have no vector yet; starting the {settings.engine.kind} engine")
     began, done = time.monotonic(), 0
-    # A tile is committed while the engine has the next one; two are never uncommitted beside it.
-    with run.phase("embed"), ThreadPoolExecutor(1, "commits") as committer:
+    # Beside the engine, one at a time: first how many texts there are in all, then each tile's commit.
+    with run.phase("embed"), ThreadPoolExecutor(1, "beside the engine") as beside:
+        texts = beside.submit(events.where("text_key IS NOT NULL").select("text_key").distinct().count)
+        run.counts |= {"texts": 0, "reused": 0, "embedded": 0, "rejected": 0}
         committing: Future[None] | None = None
         for tile in range(tiles):
             results, embedded_now, refused_now = embedded_tile(spark, missing.where(tile_of(tiles) == tile), settings.engine, expected)
             if committing is not None:
                 committing.result()
-            committing = committer.submit(commit_tile, spark, warehouse, run, model_key, results, embedded_now, refused_now)
+            committing = beside.submit(commit_tile, spark, warehouse, run, model_key, results, embedded_now, refused_now)
             done += embedded_now + refused_now
             speed = done / (time.monotonic() - began)
             left = (count - done) / speed
             say(f"{JOB}: tile {tile + 1} of {tiles}, {done:,} of {count:,} texts, {speed:,.0f} texts/s, {left:,.0f} s left")
         if committing is not None:
             committing.result()
+        run.counts |= {"texts": texts.result(), "reused": texts.result() - count}
     missing.unpersist()
 
 

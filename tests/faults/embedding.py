@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from datetime import UTC, date, datetime
 from pathlib import Path
 
+from deltalake import DeltaTable
 from pyspark.sql import SparkSession
 
 from jobs.io import delta
@@ -33,7 +34,7 @@ def settings_file(folder: Path, engine: str) -> str:
 
 def vectors(warehouse: str) -> dict[str, list[float]]:
     """The table's vectors by text_key; fails where a key has two."""
-    if not (Path(warehouse) / "text_embeddings").exists():
+    if not DeltaTable.is_deltatable(f"{warehouse}/text_embeddings"):
         return {}
     rows = rows_of(warehouse, "text_embeddings")
     found = {row["text_key"]: row["vector"] for row in rows}

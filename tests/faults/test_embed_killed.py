@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -28,10 +29,16 @@ def server() -> Iterator[EmbeddingServer]:
         yield server
 
 
-def started(warehouse: str, config: str, output: Path) -> subprocess.Popen[bytes]:
+@contextmanager
+def started(warehouse: str, config: str, output: Path) -> Iterator[subprocess.Popen[bytes]]:
     command = [sys.executable, "-m", "jobs.embed_texts", "--date", str(DAY), "--warehouse", warehouse, "--config", config]
     with output.open("wb") as file:
-        return subprocess.Popen(command, cwd=ROOT, stdout=file, stderr=file, start_new_session=True)
+        job = subprocess.Popen(command, cwd=ROOT, stdout=file, stderr=file, start_new_session=True)
+    try:
+        yield job
+    finally:
+        job.kill()
+        job.wait()
 
 
 def until(true: Callable[[], object], seconds: float, what: str) -> None:
@@ -77,27 +84,24 @@ def engine_workers(pid: int) -> set[int]:
     return {process for process in engines if of.get(process) in engines}
 
 
-def finished(warehouse: str, config: str, output: Path) -> None:
-    job = started(warehouse, config, output)
-    assert job.wait(240) == 0, output.read_text()
-
-
 @pytest.mark.parametrize("victim", ["driver", "worker"])
 def test_a_job_killed_in_mid_stage_goes_on_where_it_was(spark, warehouse, tmp_path, server, victim):
     write_events(spark, warehouse, TEXTS)
     config = settings_file(tmp_path, f"kind: vllm_server, endpoints: ['{server.url}'], tile_texts: 5, timeout_s: 60")
-    job = started(warehouse, config, tmp_path / "killed.txt")
-    until(lambda: len(vectors(warehouse)) >= 10, 240, "two tiles")
-    processes = below(job.pid)
-    until(lambda: engine_workers(job.pid), 30, "a worker that embeds")
-    for process in [job.pid] if victim == "driver" else engine_workers(job.pid):
-        os.kill(process, signal.SIGKILL)
-    assert job.wait(120) == (-signal.SIGKILL if victim == "driver" else 1), (tmp_path / "killed.txt").read_text()
-    until(lambda: not processes & set(parents()), 60, "the end of every process of the job")
+    with started(warehouse, config, tmp_path / "killed.txt") as job:
+        until(lambda: len(vectors(warehouse)) >= 10, 240, "two tiles")
+        server.delay_s = 8.0
+        until(lambda: server.open and engine_workers(job.pid), 60, "a worker that waits for vectors")
+        processes = below(job.pid)
+        for process in [job.pid] if victim == "driver" else engine_workers(job.pid):
+            os.kill(process, signal.SIGKILL)
+        assert job.wait(120) == (-signal.SIGKILL if victim == "driver" else 1), (tmp_path / "killed.txt").read_text()
+        until(lambda: not processes & set(parents()), 60, "the end of every process of the job")
     first = vectors(warehouse)
     assert 10 <= len(first) < len(TEXTS)
     server.delay_s = 0.0
-    finished(warehouse, config, tmp_path / "again.txt")
+    with started(warehouse, config, tmp_path / "again.txt") as job:
+        assert job.wait(240) == 0, (tmp_path / "again.txt").read_text()
     after = vectors(warehouse)
     assert set(after) == {text_key(text) for text in TEXTS} and {key: after[key] for key in first} == first
     (done,) = [dict(row["counts"]) for row in rows_of(warehouse, "pipeline_runs") if row["status"] == "done"]

@@ -7,11 +7,14 @@ import csv
 import os
 import random
 import statistics
+import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
+from datetime import timedelta
 from functools import lru_cache
 from multiprocessing import get_context
 from pathlib import Path
@@ -19,10 +22,13 @@ from pathlib import Path
 from jobs.embed_texts import embed_tile, engine_config, engine_workers, model_key_of
 from jobs.io.session import open_session
 from schemas.settings import EngineSettings, SparkSettings
+from tests.e2e.tables import rows_of
+from tests.faults.embedding import DAY, write_events
 from tests.perf.report import Ratio, report
 from udfs.embed import Expected
 
 MOVIES = Path(__file__).resolve().parents[3] / "shared" / "data" / "ml-latest-small" / "movies.csv"
+NEXT_DAY = DAY + timedelta(days=1)
 ROUNDS = 3
 MIXED_TEXTS = 400
 MAX_TOKENS = EngineSettings().max_tokens
@@ -122,6 +128,24 @@ def compare(contenders: dict[str, Callable[[list[str]], float]], texts: list[str
     return {name: statistics.median(taken) for name, taken in seconds.items()}
 
 
+def nights(texts: list[str]) -> dict[str, object]:
+    """Whole jobs from the shell to the prompt: with one text to embed, with all of them, and once more with nothing new."""
+    told: dict[str, object] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        with open_session("bench embed", SparkSettings(driver_memory="1g")) as spark:
+            write_events(spark, f"{folder}/w", ["a red bicycle"])
+            write_events(spark, f"{folder}/w", ["a red bicycle", *texts], NEXT_DAY)
+        for name, day in (("first_vector", DAY), ("all", NEXT_DAY), ("nothing_new", NEXT_DAY)):
+            began = time.monotonic()
+            command = [sys.executable, "-m", "jobs.embed_texts", "--date", str(day), "--warehouse", f"{folder}/w", "--run-id", name]
+            subprocess.run(command, check=True, stdout=sys.stderr)
+            job_s = round(time.monotonic() - began, 1)
+            (row,) = [row for row in rows_of(f"{folder}/w", "pipeline_runs") if row["run_id"] == name and row["status"] == "done"]
+            phases = {f"{phase}_s": seconds for phase, seconds in dict(row["seconds"]).items()}
+            told[name] = {"job_s": job_s, "embedded": dict(row["counts"])["embedded"], **phases}
+    return told
+
+
 def main() -> int:
     sets = {"titles": titles(), "mixed": mixed_texts()}
     settings = EngineSettings()
@@ -179,6 +203,7 @@ def main() -> int:
         )
         ratios.append(Ratio("titles: bare LLM.embed / sentence-transformers, both bfloat16", seconds["st"] / seconds["bare"]))
         figures["bfloat16"] = {f"{who}_texts_per_s": round(len(few) / taken, 1) for who, taken in seconds.items()}
+    figures["jobs"] = nights(sets["titles"])
     return report("embed", ratios, figures)
 
 
