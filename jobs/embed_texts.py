@@ -33,8 +33,8 @@ from udfs import engine
 from udfs.embed import OUTPUT_SCHEMA, Expected, embed_stream
 
 JOB = "embed_texts"
-# A commit takes about as long as the engine needs for a thousand texts: smaller tiles would keep it waiting.
-LEAST_TILE: Final = 1024
+# A commit takes seconds on a small machine: with smaller tiles the engine would wait for it.
+LEAST_TILE: Final = 2048
 # However few texts there are: a job killed near its end has embedded nearly all of them for good.
 LEAST_TILES: Final = 8
 # Texts that an engine must give the stored vectors of, before it may add others.
@@ -124,14 +124,14 @@ def model_key_of(settings: EngineSettings) -> str:
 
 
 @contextmanager
-def engine_workers(spark: SparkSession) -> Iterator[None]:
-    """Python workers of their own for the functions made inside.
+def engine_workers(spark: SparkSession, settings: EngineSettings) -> Iterator[None]:
+    """Python workers of their own for the functions made inside, which embed by these settings.
 
     Spark keeps idle workers by their environment and hands out the longest idle first; shared with other Python stages
-    a second tile would meet a worker without an engine, and load another one.
+    a second tile would meet a worker without an engine, and load another one. A worker has room for one engine.
     """
     environment = spark.sparkContext.environment
-    environment["NIGHTFOLD_WORKERS"] = "engine"
+    environment["NIGHTFOLD_WORKERS"] = f"engine {settings.model_dump_json()}"
     try:
         yield
     finally:
@@ -177,7 +177,7 @@ def embed_days(
 
 def embedded_tile(spark: SparkSession, texts: DataFrame, settings: EngineSettings, expected: Expected) -> tuple[DataFrame, int, int]:
     """A tile's results, computed and kept, with how many are vectors and how many refusals."""
-    with engine_workers(spark):
+    with engine_workers(spark, settings):
         results = embed_tile(texts, settings, expected).persist()
     counts = results.agg(F.count("vector"), F.count("reason")).first()
     assert counts is not None  # an aggregate of everything has one row

@@ -93,9 +93,9 @@ class Embedder(Protocol):
         return self.embed_tokens(self.tokenise(texts).ids)
 
 
-@lru_cache(maxsize=1)
+@lru_cache
 def load_embedder(config: EngineConfig) -> Embedder:
-    """The configured engine, loaded once in a process. Raises EngineError."""
+    """The configured engine, loaded once in a process, which has room for one vLLM. Raises EngineError."""
     if config.kind == "vllm_server":
         from udfs.engine_server import ServerEmbedder  # which imports this module
 
@@ -197,8 +197,12 @@ class VllmEmbedder(Embedder):
     """
 
     engine = "vllm"
+    is_loaded = False
 
     def __init__(self, config: EngineConfig) -> None:
+        if VllmEmbedder.is_loaded:
+            # vLLM's process groups are one set for the whole process; a second engine ends with the first.
+            raise EngineError("this process has an engine of another configuration already")
         self.model_key = model_key(config)
         self._config = config
         self._thread = ThreadPoolExecutor(1, "engine")
@@ -247,6 +251,7 @@ class VllmEmbedder(Embedder):
                 self._engine: Any = LLMEngine.from_engine_args(arguments, usage_context=UsageContext.LLM_CLASS)
             except (ValueError, OSError, RuntimeError) as error:
                 raise EngineError(f"vLLM could not load {config.model or PACKAGED_NAME}: {first_line(error)}") from error
+        VllmEmbedder.is_loaded = True
 
     def _run(self, ids: Sequence[list[int]]) -> np.ndarray:
         """The engine's own vectors, float64[n, d], in the order of ids. What fails leaves no request behind."""

@@ -75,7 +75,7 @@ def engine_workers(pid: int) -> set[int]:
 
     def is_engine(process: int) -> bool:
         try:
-            return b"NIGHTFOLD_WORKERS=engine" in Path(f"/proc/{process}/environ").read_bytes()
+            return b"NIGHTFOLD_WORKERS=engine " in Path(f"/proc/{process}/environ").read_bytes()
         except OSError:
             return False
 

@@ -68,7 +68,7 @@ def main(argv: list[str]) -> int:
         expected = Expected(model_key_of(settings))
         for part in (rows.limit(500), rows):
             began = time.monotonic()
-            with engine_workers(spark):
+            with engine_workers(spark, settings):
                 embed_tile(part, settings, expected).write.format("noop").mode("overwrite").save()
             stage_s = time.monotonic() - began
     figures = {

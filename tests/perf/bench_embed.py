@@ -158,7 +158,7 @@ def main() -> int:
             rows = spark.createDataFrame([(f"{i:08}", text) for i, text in enumerate(texts)], "text_key string, text string").persist()
             rows.count()
             began = time.monotonic()
-            with engine_workers(spark):
+            with engine_workers(spark, settings):
                 embed_tile(rows, settings, expected).write.format("noop").mode("overwrite").save()
             taken = time.monotonic() - began
             rows.unpersist()

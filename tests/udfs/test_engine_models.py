@@ -53,6 +53,11 @@ def hostile_and_clean() -> dict[str, Any]:
     config = EngineConfig()
     normal = [f"{WORDS[i % 13]} {WORDS[i % 7]} number {i} for the garden" for i in range(100)]
     texts = [text for i, text in enumerate(normal) for text in ([POISON[i // 8], text] if i % 8 == 0 and i // 8 < len(POISON) else [text])]
+    try:
+        load_embedder(EngineConfig(max_tokens=100_000))
+        said = ""
+    except EngineError as error:
+        said = str(error)
     engine = load_embedder(config)
     clean, mixed = embedded(normal, config), embedded(texts, config)
     surrogate = engine.embed([POISON[5]])
@@ -61,10 +66,9 @@ def hostile_and_clean() -> dict[str, Any]:
     bad = embedded(normal[:8], config)
     engine.tokenise = real
     try:
-        load_embedder(EngineConfig(max_tokens=100_000))
-        said = ""
+        load_embedder(EngineConfig(max_tokens=128))
     except EngineError as error:
-        said = str(error)
+        said += f"; {error}"
     return {
         "texts": texts, "normal": normal, "clean": clean, "mixed": mixed, "surrogate": surrogate, "bad": bad, "said": said,
         "related": engine.embed(["trail running shoes", "jogging footwear", "a pot of green tea"]), "dtype": engine.dtype,
@@ -85,6 +89,7 @@ def test_one_bad_text_costs_one_text():
     assert got["bad"]["reason"].to_pylist() == [None] * 7 + ["engine_error"]
     assert cosines(np.array(got["bad"]["vector"].to_pylist()[:7]), clean[:7]).min() > 0.9999
     assert got["said"].startswith("vLLM could not load all-minilm-l6-v2: ")
+    assert got["said"].endswith("; this process has an engine of another configuration already")
     running, jogging, tea = got["related"]
     assert running @ jogging > running @ tea + 0.2
 
@@ -161,47 +166,39 @@ def by_transformers(config: EngineConfig, ids: list[list[int]]) -> np.ndarray:
     return np.array(rows)[:, : config.dimensions]
 
 
-def families(folder: Path) -> dict[str, Any]:
-    """For each model and setting: cosines with the reference, the reference's own spread, and what was seen of the texts."""
-    save_bge(folder / "bge")
-    save_qwen3(folder / "qwen3")
-    texts = ["tea", "red bicycle", "running shoes for the garden", "a pot of green tea " * 20, "chair lamp " * 9]
-    cases = {
-        "bge CLS": (EngineConfig(model=str(folder / "bge"), dtype="float32", pooling="CLS", max_tokens=64), texts),
-        "bge MEAN, query": (EngineConfig(model=str(folder / "bge"), dtype="float32", prefix="query : ", max_tokens=64), texts),
-        "qwen3 LAST": (EngineConfig(model=str(folder / "qwen3"), dtype="float32", pooling="LAST", max_tokens=128), texts),
-        "qwen3 Matryoshka": (
-            EngineConfig(model=str(folder / "qwen3"), dtype="float32", pooling="LAST", max_tokens=128, dimensions=16), texts,
-        ),
-        "qwen3 30k": (
-            EngineConfig(model=str(folder / "qwen3"), dtype="float32", pooling="LAST", max_tokens=30_000),
-            ["green tea " * 14_000, "red bicycle " * 20_000, "tea"],
-        ),
-    }  # fmt: skip
-    found: dict[str, Any] = {}
-    for name, (config, given) in cases.items():
-        engine = load_embedder(config)
-        tokens = engine.tokenise(given)
-        reference = by_transformers(config, tokens.ids)
-        spread = min(1 - abs(cosines(reference[:1], reference[1:2])[0]), 1 - abs(cosines(reference[:1], reference[2:3])[0]))
-        found[name] = {
-            "cosine": cosines(engine.embed_tokens(tokens.ids), reference).min(), "spread": spread, "shape": reference.shape,
-            "tokens": [len(ids) for ids in tokens.ids], "truncated": tokens.truncated.tolist(), "key": engine.model_key,
-        }  # fmt: skip
-    return found
+SENTENCES = ["tea", "red bicycle", "running shoes for the garden", "a pot of green tea " * 20, "chair lamp " * 9]
+# Settings, texts, tokens seen of each text, and which texts were cut.
+FAMILIES: dict[str, tuple[dict[str, Any], list[str], list[int], list[int]]] = {
+    "bge": ({"pooling": "CLS", "max_tokens": 64}, SENTENCES, [3, 4, 7, 64, 20], [3]),
+    "bge query": ({"prefix": "query : ", "max_tokens": 64}, SENTENCES, [5, 6, 9, 64, 22], [3]),
+    "qwen3": ({"pooling": "LAST", "max_tokens": 128, "dimensions": 16}, SENTENCES, [2, 3, 6, 101, 19], []),
+    "qwen3 long": (
+        {"pooling": "LAST", "max_tokens": 30_000}, ["green tea " * 14_000, "red bicycle " * 20_000, "tea"], [28_001, 30_000, 2], [1],
+    ),
+}  # fmt: skip
+
+
+def beside_the_reference(folder: Path, name: str) -> tuple[np.ndarray, np.ndarray, Tokens]:
+    """Vectors of the engine and of the reference, and the tokens."""
+    changes, texts, _, _ = FAMILIES[name]
+    (save_bge if name.startswith("bge") else save_qwen3)(folder)
+    config = EngineConfig(model=str(folder), dtype="float32", **changes)
+    engine = load_embedder(config)
+    tokens = engine.tokenise(texts)
+    return engine.embed_tokens(tokens.ids), by_transformers(config, tokens.ids), tokens
 
 
 @pytest.mark.vllm
 @pytest.mark.slow
-def test_other_model_families_give_what_their_reference_gives(tmp_path):
-    found = in_own_process(families, tmp_path)
-    for name, case in found.items():
-        assert case["cosine"] > 0.999 and case["spread"] > 0.01, name
-    assert len({case["key"] for case in found.values()}) == len(found)
-    assert found["bge CLS"]["tokens"] == [3, 4, 7, 64, 20] and found["bge CLS"]["truncated"] == [False, False, False, True, False]
-    assert found["bge MEAN, query"]["tokens"] == [5, 6, 9, 64, 22]
-    assert found["qwen3 Matryoshka"]["shape"] == (5, 16)
-    assert found["qwen3 30k"]["tokens"] == [28_001, 30_000, 2] and found["qwen3 30k"]["truncated"] == [False, True, False]
+@pytest.mark.parametrize("name", FAMILIES)
+def test_other_model_families_give_what_their_reference_gives(tmp_path, name):
+    changes, texts, counts, cut = FAMILIES[name]
+    vectors, reference, tokens = in_own_process(beside_the_reference, tmp_path / name, name)
+    assert vectors.shape == reference.shape == (len(texts), changes.get("dimensions", 64))
+    assert cosines(vectors, reference).min() > 0.999
+    assert [len(ids) for ids in tokens.ids] == counts and np.flatnonzero(tokens.truncated).tolist() == cut
+    # The texts' own vectors differ by more than the tolerance.
+    assert abs(cosines(reference[:1], reference[1:2])[0]) < 0.99
 
 
 def server_command(port: int) -> list[str]:
