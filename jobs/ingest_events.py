@@ -1,6 +1,6 @@
 """Turns log days into facts: events, item versions, and a quarantine for what can't be used.
 
-Every record that is read gets one fate (stored, quarantined, duplicate, filtered), and the fates are counted. A record's
+Every record that is read gets one fate (stored, quarantined, duplicate, filtered, erased), and the fates are counted. A record's
 identity is the log's own event id, or a hash of its mapped content and its ordinal among equal records of its file; so a file
 delivered again adds nothing, while two equal purchases in one file both count.
 
@@ -9,31 +9,44 @@ delivered again adds nothing, while two equal purchases in one file both count.
 
 import argparse
 import sys
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date, timedelta
 from functools import reduce
 
 import pyarrow as pa
 from pyspark.errors import AnalysisException
-from pyspark.sql import Column, DataFrame, SparkSession, Window
+from pyspark.sql import Column, DataFrame, Row, SparkSession, Window
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
+from pyspark.sql.pandas.functions import arrow_udf
 
-from jobs.io import delta, logs
+from jobs.io import damage, delta, logs
 from jobs.io.runs import Run, new_run_id, recorded, records
-from jobs.io.shell import JobError, Parser, iso_day, job_parser, one_sentence, run_main
-from schemas import behavior_events, items, quarantined_events
+from jobs.io.shell import JobError, Parser, iso_day, job_parser, one_sentence, read_secret, run_main
+from jobs.item_texts import item_candidates, item_versions, made_text, resolve_texts, to_events, with_item
+from schemas import behavior_events, erased_users, items, quarantined_events
 from schemas.mapping import EVENT_FIELDS, ITEM_FIELDS, ItemSource, LogMapping
-from schemas.settings import Settings
+from schemas.settings import IngestSettings, PrivacySettings, Settings
 from schemas.table import Table
-from udfs.text import normalise_column
+from udfs.privacy import KeyProblem, check_key, erased_user, key_id, keyed_record, keyed_user, scrub
+from udfs.text import map_distinct, normalise
 
 JOB = "ingest_events"
 RAW_LIMIT = 2000
 # What two records of one event id must agree in. The text is compared apart: a stored one may come from the item.
 PAYLOAD = [name for name in EVENT_FIELDS if name not in ("event_id", "title", "text", "attributes")]
-STORED, QUARANTINED, DUPLICATE, FILTERED = "stored", "quarantined", "duplicate", "filtered"
+COMPARED = ["payload", "payload_too", "text_key"]
+IDS = ["event_id", "user_id", "event_type", "item_id", "retracts_event_id", "session_id"]
+STORED, QUARANTINED, DUPLICATE, FILTERED, ERASED = FATES = "stored", "quarantined", "duplicate", "filtered", "erased"
+# What an id begins with that the log did not give, so that no log can give it too.
+DERIVED = "~"
+# Something that is left of a text in its normal form.
+SOME_TEXT = r"(?U)\S"
+# The property of behavior_events that names the key of its user ids; without it they are as they came.
+USER_KEY, PLAIN = "nightfold.user_key", "plain"
+KEY_VARIABLE = "NIGHTFOLD_KEY"
 
 
 def arg_parser() -> Parser:
@@ -46,25 +59,40 @@ def arg_parser() -> Parser:
 # ---- pure: records to fates
 
 
+def fates_of(
+    records: DataFrame, known: DataFrame, erased: DataFrame, mapping: LogMapping, settings: Settings, key: bytes | None
+) -> DataFrame:
+    """Every record as an event with its fate: rows of behavior_events but for their item's text, and of quarantined_events.
+
+    records: as jobs.io.logs.read_days gives them; known: as known_events gives them; erased: rows of erased_users.
+    """
+    mapped = map_records(records, mapping)
+    reasoned = find_reasons(mapped, settings.fold.window_days, settings.ingest, list(settings.fold.type_weights))
+    return decide_fates(identify(hide(reasoned, settings.privacy, key, erased)), known, compares_texts=not mapping.texts)
+
+
 def map_records(records: DataFrame, mapping: LogMapping) -> DataFrame:
     """Adds every event field by the mapping's expressions, and whether the filter passes the record over."""
     fields = {name: _field(mapping.fields.get(name), type_) for name, type_ in EVENT_FIELDS.items()}
     if mapping.zone is not None:
         fields["utc_offset_min"] = _offset_minutes(fields["event_ts"], mapping.zone)
         fields["event_ts"] = F.to_utc_timestamp(fields["event_ts"], mapping.zone)
+    fields |= {name: F.when(F.trim(fields[name]) != "", fields[name]) for name in IDS}
     # A retraction says nothing of its own: it takes its target away, and has no text.
     fields["text"] = F.when(fields["event_type"] != "retract", fields["text"])
     scale = mapping.rating_max - mapping.rating_min
     fields["rating"] = (fields["rating"] - F.lit(mapping.rating_min)) / F.lit(scale)
     passed = F.coalesce(F.expr(mapping.filter), F.lit(False)) if mapping.filter is not None else F.lit(True)
+    source = F.to_json(F.struct(*[F.col(f"`{name}`") for name in records.columns if name not in logs.ADDED]))
     return records.select(
-        *[F.col(name) for name in (logs.LOG_DATE, logs.SOURCE_FILE, logs.UNREADABLE)],
-        F.to_json(
-            F.struct(*[F.col(f"`{c}`") for c in records.columns if c not in (logs.LOG_DATE, logs.SOURCE_FILE, logs.UNREADABLE)])
-        ).alias("record"),
+        F.col(f"`{logs.LOG_DATE}`").alias("log_date"),
+        F.col(f"`{logs.SOURCE_FILE}`").alias("source_file"),
+        F.col(f"`{logs.UNREADABLE}`").alias("unreadable"),
+        F.col(f"`{logs.WRONG_TYPE}`").alias("wrong_type"),
+        source.alias("record"),
         (passed | F.col(f"`{logs.UNREADABLE}`").isNotNull()).alias("passed"),
         *[column.alias(name) for name, column in fields.items()],
-    ).withColumnsRenamed({logs.LOG_DATE: "log_date", logs.SOURCE_FILE: "source_file", logs.UNREADABLE: "unreadable"})
+    )
 
 
 def _field(expression: str | None, type_: T.DataType) -> Column:
@@ -76,177 +104,168 @@ def _offset_minutes(local: Column, zone: str) -> Column:
     return ((F.unix_seconds(local) - F.unix_seconds(F.to_utc_timestamp(local, zone))) / 60).cast("int")
 
 
-def find_reasons(mapped: DataFrame, window_days: int) -> DataFrame:
-    """Adds event_date and, for a record that can't be an event, the first reason why, with a sentence."""
+def find_reasons(mapped: DataFrame, window_days: int, ingest: IngestSettings, known_types: Sequence[str]) -> DataFrame:
+    """Adds event_date and, for a record that can't be an event, the first reason why, with a sentence and the raw record."""
     late = F.date_diff("log_date", "event_date")
     is_retraction = F.col("event_type") == "retract"
+    # What is JSON and was not read has a field of another type; what is not JSON can't be read at all.
+    is_text = ~F.contains("unreadable", F.lit("\ufffd"))
+    is_json = F.try_parse_json("unreadable").isNotNull() & F.json_object_keys("unreadable").isNotNull() & is_text
+    size = sum((F.coalesce(F.octet_length(name), F.lit(0)) for name in ("title", "text", "place", "device", *IDS)), F.lit(0))
+    longest = F.greatest(*[F.char_length(name) for name in IDS])
+    # Tabs and line ends are white space in a text, and nothing in an id.
+    control = F.concat_ws(" ", *IDS).rlike(r"[\x00-\x1f\x7f-\x9f]") | F.concat_ws(" ", "text", "title").rlike(r"[\x00-\x08\x0e-\x1b\x7f]")
+    strange = F.lit(ingest.unknown_types == "quarantine") & ~F.col("event_type").isin("retract", *known_types)
+    says_nothing = F.col("item_id").isNull() & ~F.coalesce(F.col("text").rlike(SOME_TEXT), F.lit(False))
+    numbers = [F.isnan(name) | (F.abs(name) == float("inf")) for name in ("value", "lat", "lon")]
     rules: list[tuple[Column, str, str]] = [
-        (F.col("unreadable").isNotNull(), "unreadable", "the record can't be parsed"),
-        (F.coalesce(F.trim("user_id"), F.lit("")) == "", "missing_user", "it has no user"),
+        (F.col("unreadable").isNotNull() & ~is_json, "unreadable", "the record can't be parsed"),
+        (F.col("unreadable").isNotNull() | F.col("wrong_type").isNotNull(), "wrong_type", "a field is not of its declared type"),
+        (size > ingest.max_record_kb * 1024, "over_long", f"it is longer than {ingest.max_record_kb} KiB"),
+        (longest > ingest.max_id_chars, "over_long", f"one of its ids is longer than {ingest.max_id_chars} characters"),
+        (F.col("user_id").isNull(), "missing_user", "it has no user"),
+        (control, "control_characters", "an id or a text has control characters"),
+        (F.col("event_id").startswith(DERIVED), "reserved_id", f"its event id begins with {DERIVED}, as only derived ones do"),
         (F.col("event_ts").isNull(), "bad_time", "its time is missing or can't be read"),
         (late < -1, "future", "it happened more than a day after its log day"),
         (late > window_days, "too_late", f"it came more than {window_days} days late"),
-        (F.coalesce(F.trim("event_type"), F.lit("")) == "", "missing_type", "it has no event type"),
+        (F.col("event_type").isNull(), "missing_type", "it has no event type"),
+        (strange, "unknown_type", "its event type is not one of fold.type_weights"),
         (is_retraction & F.col("retracts_event_id").isNull(), "no_target", "it is a retraction without retracts_event_id"),
-        (~is_retraction & F.col("text").isNull() & F.col("item_id").isNull(), "no_text_no_item", "it has neither text nor item"),
+        (~is_retraction & says_nothing, "no_text_no_item", "it has neither text nor item"),
         (F.isnan("rating") | ~F.col("rating").between(0, 1), "bad_rating", "its rating is outside rating_min..rating_max"),
+        (reduce(Column.__or__, numbers), "bad_number", "its value, lat or lon is not a finite number"),
     ]
-    reason = reduce(lambda otherwise, rule: F.when(rule[0], rule[1]).otherwise(otherwise), reversed(rules), F.lit(None).cast("string"))
-    dated = mapped.withColumn("event_date", F.to_date("event_ts"))
-    return dated.withColumn("reason", F.when(F.col("passed"), reason)).withColumn(
-        "message",
-        reduce(lambda otherwise, rule: F.when(F.col("reason") == rule[1], rule[2]).otherwise(otherwise), rules, F.lit(None).cast("string")),
+    (first, *others) = [(when, F.struct(F.lit(code).alias("reason"), F.lit(message).alias("message"))) for when, code, message in rules]
+    found = reduce(lambda chain, rule: chain.when(*rule), others, F.when(*first))
+    dated = mapped.withColumn("event_date", F.to_date("event_ts")).withColumn("found", F.when(F.col("passed"), found))
+    raw = F.when(F.col("found").isNotNull(), F.coalesce("unreadable", "record"))
+    return dated.select(
+        "*", "found.reason", "found.message", F.sha2(raw, 256).alias("record_hash"), F.substring(raw, 1, RAW_LIMIT).alias("raw")
+    ).drop("found", "record", "unreadable", "wrong_type")
+
+
+# ---- pure: what is hidden
+
+
+def hide(reasoned: DataFrame, privacy: PrivacySettings, key: bytes | None, erased: DataFrame) -> DataFrame:
+    """Texts in their normal form (udfs/text.py), private data and user ids hidden as the settings say, erased users marked.
+
+    Before identities are made, so that what is derived from a record is derived from what may be stored of it. erased: user_hmac.
+    """
+    hidden = reasoned.withColumns({"text": normal_form(privacy)(F.col("text")), "raw": scrubbed(privacy)(F.col("raw"))})
+    if key is None:
+        return hidden.withColumn("is_erased", F.lit(False))
+    hmac = of_distinct(lambda user: erased_user(key, user))
+    marks = erased.select("user_hmac").distinct().withColumn("is_erased", F.lit(True))
+    marked = hidden.withColumn("user_hmac", hmac(F.col("user_id"))).join(marks, "user_hmac", "left").drop("user_hmac")
+    marked = marked.withColumn("is_erased", F.coalesce("is_erased", F.lit(False)))
+    if privacy.user_ids == "plain":
+        return marked
+    # A raw record names its user, and so might its hash.
+    named = {"user_id": lambda user: keyed_user(key, user), "record_hash": lambda record: keyed_record(key, record)}
+    keyed = {name: of_distinct(function)(F.col(name)) for name, function in named.items()}
+    return marked.withColumns(keyed | {"raw": F.when(F.col("raw").isNotNull(), F.lit(""))})
+
+
+def normal_form(privacy: PrivacySettings) -> Callable[[Column], Column]:
+    """The stored form of a column of texts: scrubbed where that is asked for, and normal as udfs/text.py has it."""
+    region, scrubs = privacy.phone_region, privacy.scrub_texts
+    return of_distinct(lambda text: normalise(scrub(text, region) if scrubs else text) or None)
+
+
+def scrubbed(privacy: PrivacySettings) -> Callable[[Column], Column]:
+    """A column of texts that are stored as they came, without private data where that is asked for."""
+    region = privacy.phone_region
+    return of_distinct(lambda text: scrub(text, region)) if privacy.scrub_texts else lambda column: column
+
+
+def of_distinct(function: Callable[[str], str | None]) -> Callable[[Column], Column]:
+    """A function of one text as one of a column, computed in Python once for each distinct text of a batch."""
+
+    def apply(texts: pa.Array) -> pa.Array:
+        return map_distinct(texts, function)
+
+    made: Callable[[Column], Column] = arrow_udf(apply, T.StringType())  # type: ignore[call-overload]
+    return made
+
+
+# ---- pure: hidden records to fates
+
+
+def identify(hidden: DataFrame) -> DataFrame:
+    """Adds the event id where the log gives none, text_key, the payload's hashes, and ordinal: the place among equal records of the file.
+
+    One shuffle and one sort serve all that compares records: by `same`, and within it by file, whose path begins with its log day. The
+    hash before `same` is for the sort, which else would compare ids that begin alike letter by letter.
+    """
+    content = F.sha2(F.to_json(F.struct(*[_ordered(name) for name in EVENT_FIELDS if name != "event_id"])), 256)
+    same = (
+        F.when(~F.col("passed") | F.col("is_erased"), F.lit(""))
+        .when(F.col("reason").isNotNull(), F.concat(F.lit("rejected"), "record_hash"))
+        .when(F.col("event_id").isNotNull(), F.concat(F.lit("id"), "event_id"))
+        .otherwise(F.concat(F.lit(DERIVED), content))
     )
+    keyed = hidden.withColumns({"same": same, "text_key": F.sha2("text", 256), **payload_hashes()})
+    in_file = Window.partitionBy("same_hash", "same", "source_file").orderBy(*COMPARED)
+    hashed = keyed.withColumn("same_hash", F.xxhash64("same")).repartition("same_hash")
+    numbered = hashed.withColumn("ordinal", F.row_number().over(in_file) - 1)
+    derived = F.concat(F.lit(DERIVED), F.sha2(F.concat_ws("#", "same", "ordinal"), 256))
+    return numbered.withColumns({"has_id": F.col("event_id").isNotNull(), "event_id": F.coalesce("event_id", derived)})
 
 
-def identify(reasoned: DataFrame) -> DataFrame:
-    """Adds record_hash, ordinal (among equal records of the file, from 0), the payload's hash and the event id."""
-    raw = F.coalesce("unreadable", "record")
-    hashed = reasoned.withColumns(
-        {
-            "raw": F.when(F.col("reason").isNotNull(), F.substring(raw, 1, RAW_LIMIT)),
-            "record_hash": F.sha2(raw, 256),
-            "payload": payload_hash(),
-            "content": F.sha2(F.to_json(F.struct(*[_ordered(name) for name in EVENT_FIELDS if name != "event_id"])), 256),
-        }
-    ).drop("unreadable")
-    same = F.when(F.col("reason").isNotNull(), F.col("record_hash")).otherwise(F.coalesce("event_id", "content"))
-    place = Window.partitionBy("source_file", "same").orderBy("content")
-    numbered = hashed.withColumn("same", same).withColumn("ordinal", F.row_number().over(place) - 1)
-    derived = F.sha2(F.concat_ws("#", "content", "ordinal"), 256)
-    return numbered.withColumn("event_id", F.coalesce("event_id", derived)).drop("same", "content")
-
-
-def payload_hash() -> Column:
-    return F.sha2(F.to_json(F.struct(*[_ordered(name) for name in PAYLOAD])), 256)
+def payload_hashes() -> dict[str, Column]:
+    """Two independent 64-bit hashes of what records of one id must agree in."""
+    brought = [_ordered(name) for name in PAYLOAD]
+    shown = [part for column in brought for part in (column, F.isnull(column))]
+    return {"payload": F.xxhash64(*shown), "payload_too": F.xxhash64(F.lit("too"), *shown)}
 
 
 def _ordered(name: str) -> Column:
-    """A field in a form that says the same whatever the order of a map's entries."""
+    """A field in a form that says the same whatever the order of a map's entries, and all of a time: as JSON it has milliseconds."""
     if isinstance(EVENT_FIELDS[name], T.MapType):
         return F.array_sort(F.map_entries(name)).alias(name)
-    return F.col(name)
+    return F.unix_micros(name).alias(name) if isinstance(EVENT_FIELDS[name], T.TimestampType) else F.col(name)
 
 
-def normalise_texts(records: DataFrame) -> DataFrame:
-    """Replaces text and title by text, text_key, title_text and title_key in their normal form (udfs/text.py)."""
-    schema = T.StructType(
-        [field for field in records.schema.fields if field.name != "text"]
-        + [T.StructField(name, T.StringType()) for name in ("text", "text_key", "title_text", "title_key")]
-    )
-
-    def normalised(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        names = schema.names
-        for batch in batches:
-            columns = dict(zip(batch.schema.names, batch.columns, strict=True))
-            columns["text"], columns["text_key"] = normalise_column(columns["text"])
-            columns["title_text"], columns["title_key"] = normalise_column(columns["title"])
-            yield pa.RecordBatch.from_arrays([columns[name] for name in names], names)
-
-    return records.mapInArrow(normalised, schema)
-
-
-def decide_fates(identified: DataFrame, known: DataFrame) -> DataFrame:
+def decide_fates(identified: DataFrame, known: DataFrame, compares_texts: bool) -> DataFrame:
     """Adds the fate of every record: of equal ids the first by (log_date, source_file, ordinal) is stored.
 
-    `known` holds event_id, payload and text_key of the events stored on other days near by.
+    `known` holds event_id, text_key and the payload's hashes of the events stored on other days near by. Texts of theirs that a
+    mapping made of several fields are not compared.
     """
-    is_candidate = F.col("passed") & F.col("reason").isNull()
-    order = Window.partitionBy("event_id").orderBy(F.col("candidate").desc(), "log_date", "source_file", "ordinal")
-    first = {name: F.first(name).over(order) for name in ("payload", "text_key")}
-    joined = identified.withColumn("candidate", is_candidate).join(
-        known.select("event_id", F.col("payload").alias("known_payload"), F.col("text_key").alias("known_text_key")), "event_id", "left"
-    )
-    placed = joined.withColumns({"nth": F.row_number().over(order), "first_payload": first["payload"], "first_text_key": first["text_key"]})
-    is_known = F.col("known_payload").isNotNull()
-    payload = F.coalesce("known_payload", "first_payload")
-    other_text = F.when(is_known, F.col("known_text_key")).otherwise(F.col("first_text_key"))
+    order = Window.partitionBy("same_hash", "same").orderBy("source_file", *COMPARED)
+    earlier = F.max("ordinal").over(order.rowsBetween(Window.unboundedPreceding, -1))
+    # Without ids, equal records of one file are events of their own, and those of a second file repeat them one by one.
+    repeats = F.when(F.col("has_id"), F.row_number().over(order) > 1).otherwise(F.coalesce(earlier >= F.col("ordinal"), F.lit(False)))
+    placed = identified.withColumns({"repeats": repeats, **{f"first_{name}": F.first(name).over(order) for name in COMPARED}})
+    joined = placed.join(known.select("event_id", F.struct(*COMPARED).alias("known")), "event_id", "left")
+    is_known = F.col("known").isNotNull()
+    other = F.coalesce("known", F.struct(*[F.col(f"first_{name}").alias(name) for name in COMPARED]))
     # A record without text of its own can't contradict one: a stored text may be the item's.
-    differs = (F.col("payload") != payload) | (F.col("text_key").isNotNull() & ~F.col("text_key").eqNullSafe(other_text))
-    repeats = F.col("candidate") & (is_known | (F.col("nth") > 1))
-    conflict = repeats & differs
+    other_text = F.col("text_key").isNotNull() & ~F.col("text_key").eqNullSafe(other["text_key"])
+    if not compares_texts:
+        other_text = other_text & ~is_known
+    differs = (F.col("payload") != other["payload"]) | (F.col("payload_too") != other["payload_too"]) | other_text
+    usable = F.col("passed") & ~F.col("is_erased") & F.col("reason").isNull()
+    conflict = usable & (is_known | F.col("repeats")) & differs
     fate = (
         F.when(~F.col("passed"), FILTERED)
+        .when(F.col("is_erased"), ERASED)
         .when(F.col("reason").isNotNull() | conflict, QUARANTINED)
-        .when(repeats, DUPLICATE)
+        .when(is_known | F.col("repeats"), DUPLICATE)
         .otherwise(STORED)
     )
-    return (
-        placed.withColumn("fate", fate)
-        .withColumn("reason", F.when(conflict, "conflicting_id").otherwise(F.col("reason")))
-        .withColumn("message", F.when(conflict, "another record has its event id, and other content").otherwise(F.col("message")))
-        .withColumn("raw", F.when(conflict, F.substring("record", 1, RAW_LIMIT)).otherwise(F.col("raw")))
-        .drop("nth", "candidate", "payload", "first_payload", "first_text_key", "known_payload", "known_text_key", "record", "passed")
-    )
-
-
-# ---- pure: items, and the text of events
-
-
-def item_candidates(stored: DataFrame) -> DataFrame:
-    """What each item was called on each log day: the last title by (event_ts, event_id)."""
-    last = F.max_by(F.struct("title", "title_text", "title_key", "attributes"), F.struct("event_ts", "event_id"))
-    titled = stored.where("item_id IS NOT NULL AND title_text IS NOT NULL")
-    return (
-        titled.groupBy("item_id", "log_date")
-        .agg(last.alias("last"))
-        .select(
-            "item_id",
-            "log_date",
-            "last.title",
-            F.col("last.title_text").alias("text"),
-            F.col("last.title_key").alias("text_key"),
-            "last.attributes",
-        )
-    )
-
-
-def item_versions(candidates: DataFrame, before: DataFrame) -> DataFrame:
-    """A row of the items table for each candidate that differs from the version before it.
-
-    `before` holds the versions already in force: all with a valid_from before the first candidate's day.
-    """
-    shown = ["title", "text", "text_key", "attributes"]
-    last = before.groupBy("item_id", "first_seen_date").agg(F.max_by(F.struct("valid_from", *shown), "valid_from").alias("v"))
-    old = last.select("item_id", "first_seen_date", F.lit(None).cast("date").alias("log_date"), *[f"v.{name}" for name in shown])
-    new = candidates.select("item_id", F.lit(None).cast("date").alias("first_seen_date"), "log_date", *shown)
-    in_time = Window.partitionBy("item_id").orderBy(F.col("log_date").asc_nulls_first())
-    face = F.to_json(F.struct("title", "text_key", F.array_sort(F.map_entries("attributes")).alias("attributes")))
-    changed = old.unionByName(new).withColumn("face", face).withColumn("changed", ~F.lag("face").over(in_time).eqNullSafe(F.col("face")))
-    first_seen = F.first(F.coalesce("first_seen_date", "log_date")).over(in_time)
-    dated = changed.withColumn("first_seen", first_seen).where("changed AND log_date IS NOT NULL")
-    return dated.select("item_id", *shown, F.col("first_seen").alias("first_seen_date"), F.col("log_date").alias("valid_from"))
-
-
-def resolve_texts(stored: DataFrame, versions: DataFrame) -> DataFrame:
-    """Gives each event its own text, else that of its item's version valid on its log date."""
-    in_time = Window.partitionBy("item_id").orderBy("valid_from")
-    ranges = versions.select(
-        "item_id",
-        F.col("text").alias("item_text"),
-        F.col("text_key").alias("item_text_key"),
-        "valid_from",
-        F.lead("valid_from").over(in_time).alias("valid_to"),
-    ).alias("v")
-    events = stored.alias("e")
-    valid = (
-        (F.col("e.item_id") == F.col("v.item_id"))
-        & (F.col("e.log_date") >= F.col("v.valid_from"))
-        & (F.col("v.valid_to").isNull() | (F.col("e.log_date") < F.col("v.valid_to")))
-    )
-    joined = events.join(ranges, valid, "left").select("e.*", "v.item_text", "v.item_text_key")
-    wants_text = F.col("event_type") != "retract"
+    fields = F.to_json(F.struct(*EVENT_FIELDS))
     return joined.withColumns(
         {
-            "text": F.coalesce("text", F.when(wants_text, F.col("item_text"))),
-            "text_key": F.coalesce("text_key", F.when(wants_text, F.col("item_text_key"))),
+            "fate": fate,
+            "reason": F.when(conflict, "conflicting_id").otherwise(F.col("reason")),
+            "message": F.when(conflict, "another record has its event id, and other content").otherwise(F.col("message")),
+            "record_hash": F.when(conflict, F.sha2(fields, 256)).otherwise(F.col("record_hash")),
+            "raw": F.when(conflict, F.substring(fields, 1, RAW_LIMIT)).otherwise(F.col("raw")),
         }
-    )
-
-
-def to_events(resolved: DataFrame, user_buckets: int) -> DataFrame:
-    bucket = F.pmod(F.xxhash64("user_id"), F.lit(user_buckets)).cast("int")
-    return resolved.withColumn("user_bucket", bucket).select(*behavior_events.TABLE.names)
+    ).drop("repeats", "known", "passed", "is_erased", "has_id", "same_hash", "same", *[f"first_{name}" for name in COMPARED], *COMPARED[:2])
 
 
 def to_quarantine(fated: DataFrame) -> DataFrame:
@@ -261,33 +280,98 @@ def ingest_days(
     spark: SparkSession, warehouse: str, settings: Settings, run: Run, logs_root: str, mapping: LogMapping, days: Sequence[date]
 ) -> None:
     """Reads the closed log days, at most `most_days` in a row, and writes each of the three tables in one commit."""
-    window = settings.fold.window_days
+    privacy = settings.privacy
     if len(days) > most_days(settings):
         raise ValueError(f"{len(days)} days are more than the look-back for doubles covers at a time")
     logs.require_closed(spark, logs_root, days)
     first, last = days[0], days[-1]
+    folders = [logs.day_folder(logs_root, day) for day in days]
+    erased = delta.read_table(spark, warehouse, erased_users.TABLE)
+    key = user_key(privacy, is_needed=privacy.user_ids == "keyed" or not erased.isEmpty())
+    keys_name = key_id(key) if key is not None and privacy.user_ids == "keyed" else PLAIN
+    require_same_key(spark, warehouse, keys_name)
+    with run.phase("look"):
+        promised = damage.require_whole(spark, mapping.source.format, folders, settings.ingest.max_expansion)
+    known = known_events(spark, warehouse, first, last, settings.fold.window_days)
     try:
-        records = logs.read_days(spark, mapping.source, [logs.day_folder(logs_root, day) for day in days], logs_root)
-        mapped = map_records(records, mapping)
+        fated = fates_of(logs.read_days(spark, mapping.source, folders, logs_root), known, erased, mapping, settings, key)
     except AnalysisException as error:
         raise JobError(f"the mapping does not fit the logs: {one_sentence(error)}") from error
-    identified = normalise_texts(identify(find_reasons(mapped, window)))
-    fated = decide_fates(identified, known_events(spark, warehouse, first, last, window)).persist()
+    with run.phase("read"), damage.named():
+        # Rows as they are, where persist would turn them into columns and back: a third of the whole ingest.
+        fated = fated.localCheckpoint()
+        found = fated.groupBy("log_date", "fate", "reason").count().collect()
+        damage.require_promised(fated, promised, logs_root)
+    run.counts |= count_fates(found)
+    refused = bad_day(found, settings.ingest.max_bad_share)
+    is_again = was_ingested(spark, warehouse, run, first, last)
+    stored = fated.where(F.col("fate") == STORED)
+    with run.phase("write"):
+        # Beside the items: a small commit is mostly waiting.
+        with ThreadPoolExecutor(1) as pool:
+            beside = pool.submit(replace_days, spark, warehouse, quarantined_events.TABLE, to_quarantine(fated), first, last, is_again)
+            versions = None
+            if refused is None:
+                versions = write_items(spark, warehouse, logs_root, mapping, privacy, stored, first, last, is_again)
+            beside.result()
+        if versions is None:
+            raise JobError(f"{refused}; only quarantined_events was written")
+        resolved = with_texts(with_item(stored, versions), mapping, privacy)
+        name_key(spark, warehouse, keys_name)
+        events = to_events(resolved, settings.store.user_buckets)
+        replace_days(spark, warehouse, behavior_events.TABLE, events, first, last, is_again)
+
+
+def with_texts(of_item: DataFrame, mapping: LogMapping, privacy: PrivacySettings) -> DataFrame:
+    """The events with their text: what the mapping's texts make of them, else their own, else their item's."""
+    if not mapping.texts:
+        return resolve_texts(of_item)
     try:
-        with run.phase("read"):
-            run.counts |= count_fates(fated)
-        stored = fated.where(F.col("fate") == STORED)
-        with run.phase("write"):
-            is_again = was_ingested(spark, warehouse, run, first, last)
-            # Beside the items: a small commit is mostly waiting.
-            with ThreadPoolExecutor(1) as pool:
-                beside = pool.submit(replace_days, spark, warehouse, quarantined_events.TABLE, to_quarantine(fated), first, last, is_again)
-                versions = write_items(spark, warehouse, logs_root, mapping, stored, first, last, is_again)
-                beside.result()
-            events = to_events(resolve_texts(stored, versions), settings.store.user_buckets)
-            replace_days(spark, warehouse, behavior_events.TABLE, events, first, last, is_again)
-    finally:
-        fated.unpersist()
+        made = of_item.withColumn("made", made_text(mapping.texts))
+    except AnalysisException as error:
+        raise JobError(f"the mapping's texts do not fit: {one_sentence(error)}") from error
+    made = made.withColumn("made", normal_form(privacy)(F.col("made")))
+    return resolve_texts(made.withColumns({"text": F.coalesce("made", "text"), "text_key": F.coalesce(F.sha2("made", 256), "text_key")}))
+
+
+def user_key(privacy: PrivacySettings, is_needed: bool) -> bytes | None:
+    """The secret key, where something asks for it."""
+    if not is_needed:
+        return None
+    try:
+        return check_key(read_secret(privacy.key_file, KEY_VARIABLE))
+    except KeyProblem as error:
+        raise JobError(str(error)) from error
+
+
+def require_same_key(spark: SparkSession, warehouse: str, name: str) -> None:
+    """Stops where the stored user ids were made by another key, or by none: a user would get a second profile."""
+    if not delta.table_exists(spark, warehouse, behavior_events.TABLE):
+        return
+    stored = delta.properties(spark, warehouse, behavior_events.TABLE).get(USER_KEY, PLAIN)
+    if stored != name:
+        shown = {PLAIN: "as they came"}
+        raise JobError(
+            f"this warehouse holds user ids {shown.get(stored, f'keyed by key {stored}')}, and the settings ask for ids "
+            f"{shown.get(name, f'keyed by key {name}')}; the two never mix: use a new warehouse"
+        )
+
+
+def name_key(spark: SparkSession, warehouse: str, name: str) -> None:
+    """Notes the key of user ids in the table that holds them first."""
+    if name != PLAIN and not delta.table_exists(spark, warehouse, behavior_events.TABLE):
+        delta.open_table(spark, warehouse, behavior_events.TABLE)
+        delta.set_property(spark, warehouse, behavior_events.TABLE, USER_KEY, name)
+
+
+def bad_day(found: Sequence[Row], most: float) -> str | None:
+    """What is wrong with the first log day with too many unusable records, None where there is none. found: log_date, fate, count."""
+    for day in sorted({row["log_date"] for row in found}):
+        of_day = [row for row in found if row["log_date"] == day and row["fate"] in (STORED, QUARANTINED, DUPLICATE)]
+        read, bad = sum(row["count"] for row in of_day), sum(row["count"] for row in of_day if row["fate"] == QUARANTINED)
+        if bad > most * read:
+            return f"{bad} of {read} records of {day} can't be used, more than ingest.max_bad_share allows ({most:g})"
+    return None
 
 
 def was_ingested(spark: SparkSession, warehouse: str, run: Run, first: date, last: date) -> bool:
@@ -309,37 +393,46 @@ def known_events(spark: SparkSession, warehouse: str, first: date, last: date, w
     return (
         delta.read_table(spark, warehouse, behavior_events.TABLE)
         .where(near)
-        .select("event_id", payload_hash().alias("payload"), "text_key")
+        .select("event_id", "text_key", *[column.alias(name) for name, column in payload_hashes().items()])
     )
 
 
 def write_items(
-    spark: SparkSession, warehouse: str, logs_root: str, mapping: LogMapping, stored: DataFrame, first: date, last: date, is_again: bool
+    spark: SparkSession,
+    warehouse: str,
+    logs_root: str,
+    mapping: LogMapping,
+    privacy: PrivacySettings,
+    stored: DataFrame,
+    first: date,
+    last: date,
+    is_again: bool,
 ) -> DataFrame:
     """Writes the days' item versions; returns all versions up to the last day."""
     kept = delta.read_table(spark, warehouse, items.TABLE).where(F.col("valid_from") < first)
-    candidates = item_candidates(stored)
+    candidates = item_candidates(stored).withColumn("text", F.col("title"))
     if mapping.items is not None:
         delivered = delivered_items(spark, logs_root, mapping.items, first, last, all_before=kept.isEmpty())
         # A catalogue knows its items better than the titles of events do.
         candidates = candidates.join(delivered, ["item_id", "log_date"], "left_anti").unionByName(delivered)
-    fresh = item_versions(candidates, kept).persist()
+    shown = candidates.withColumns({"title": scrubbed(privacy)(F.col("title")), "text": normal_form(privacy)(F.col("text"))})
+    fresh = item_versions(shown.withColumn("text_key", F.sha2("text", 256)), kept).persist()
     replace(spark, warehouse, items.TABLE, fresh, f"valid_from >= DATE'{first}' AND valid_from <= DATE'{last}'", is_again)
     return kept.unionByName(fresh)
 
 
 def delivered_items(spark: SparkSession, logs_root: str, source: ItemSource, first: date, last: date, all_before: bool) -> DataFrame:
-    """Rows of the item source as candidates; with `all_before`, deliveries before the first day count as of that day."""
+    """(item_id, log_date, title, attributes, text) of the item source; with `all_before`, earlier deliveries count as of the first day."""
     days = [day for day in logs.day_folders(spark, f"{logs_root}/items") if (all_before or first <= day) and day <= last]
     records = logs.read_days(spark, source.source, [logs.items_folder(logs_root, day) for day in days], logs_root)
     fields = {name: _field(source.fields.get(name), type_) for name, type_ in ITEM_FIELDS.items()}
     named = records.select(F.col(f"`{logs.LOG_DATE}`").alias("delivered"), *[column.alias(name) for name, column in fields.items()])
-    texts = normalise_texts(named.where("item_id IS NOT NULL").withColumn("text", F.coalesce("text", "title")))
+    texts = named.where("item_id IS NOT NULL").withColumn("text", F.coalesce("text", "title"))
     # A file's order is no order: of several rows for an item in one delivery the greatest counts.
-    last_row = F.max(F.struct("delivered", "title", "text", "text_key", F.to_json("attributes").alias("attributes"))).alias("row")
+    last_row = F.max(F.struct("delivered", "title", "text", F.to_json("attributes").alias("attributes"))).alias("row")
     chosen = texts.groupBy("item_id", F.greatest("delivered", F.lit(first)).alias("log_date")).agg(last_row)
     attributes = F.from_json("row.attributes", ITEM_FIELDS["attributes"].simpleString()).alias("attributes")
-    return chosen.select("item_id", "log_date", "row.title", "row.text", "row.text_key", attributes)
+    return chosen.select("item_id", "log_date", "row.title", attributes, "row.text")
 
 
 def replace_days(spark: SparkSession, warehouse: str, table: Table, rows: DataFrame, first: date, last: date, is_again: bool) -> None:
@@ -355,12 +448,14 @@ def replace(spark: SparkSession, warehouse: str, table: Table, rows: DataFrame, 
     delta.overwrite_where(spark, warehouse, table, rows, predicate)
 
 
-def count_fates(fated: DataFrame) -> dict[str, int]:
-    """Records by fate, and quarantined ones by reason; read = stored + quarantined + duplicate (law 2)."""
-    found = {(r["fate"], r["reason"]): r["count"] for r in fated.groupBy("fate", "reason").count().collect()}
-    by_fate = {fate: sum(n for (f, _), n in found.items() if f == fate) for fate in (STORED, QUARANTINED, DUPLICATE, FILTERED)}
-    counts = {"read": sum(by_fate.values()) - by_fate[FILTERED], **by_fate}
-    return counts | {f"quarantined_{reason}": n for (fate, reason), n in sorted(found.items(), key=str) if fate == QUARANTINED}
+def count_fates(found: Sequence[Row]) -> dict[str, int]:
+    """Records by fate, and quarantined ones by reason; read = stored + quarantined + duplicate (law 2). found: fate, reason, count."""
+    by_fate = {fate: sum(row["count"] for row in found if row["fate"] == fate) for fate in FATES}
+    reasons = Counter({f"quarantined_{row['reason']}": 0 for row in found if row["fate"] == QUARANTINED})
+    for row in found:
+        if row["fate"] == QUARANTINED:
+            reasons[f"quarantined_{row['reason']}"] += row["count"]
+    return {"read": sum(by_fate[fate] for fate in (STORED, QUARANTINED, DUPLICATE)), **by_fate, **dict(sorted(reasons.items()))}
 
 
 def run(spark: SparkSession, args: argparse.Namespace) -> None:

@@ -35,6 +35,8 @@ EVENT_FIELDS: Final[dict[str, T.DataType]] = {
     "extra": TEXT_MAP,
     "attributes": TEXT_MAP,
 }
+# The key in a mapping's texts that stands for the event types it does not name.
+OTHER_TYPES: Final = "default"
 ITEM_FIELDS: Final[dict[str, T.DataType]] = {"item_id": STRING, "title": STRING, "text": STRING, "attributes": TEXT_MAP}
 
 
@@ -86,6 +88,7 @@ class LogMapping(_Part):
     rating_min: float = Field(0.0, description="rating that becomes 0")
     rating_max: float = Field(1.0, description="rating that becomes 1")
     items: ItemSource | None = None
+    texts: dict[str, str] = Field({}, description="expression of the text by event type, over the event's fields and item_title, ...")
 
     def mapping_hash(self) -> str:
         """Hash over the whole mapping, 8 hexadecimal digits."""

@@ -65,6 +65,29 @@ class EngineSettings(_Section):
         return self
 
 
+class IngestSettings(_Section):
+    """What the ingest takes for a record, and when it refuses a day or a file."""
+
+    max_bad_share: float = Field(0.5, ge=0, le=1, description="a log day with a greater share of records in quarantine is refused")
+    unknown_types: Literal["keep", "quarantine"] = Field(
+        "keep", description="what becomes of event types that fold.type_weights does not list; kept ones get fold.default_type_weight"
+    )
+    max_record_kb: int = Field(1024, ge=1, le=65536, description="longer records are quarantined, KiB of their texts and ids")
+    max_id_chars: int = Field(512, ge=1, le=10000, description="records with longer ids are quarantined, characters")
+    max_expansion: int = Field(200, ge=1, description="a compressed file that unpacks to more than so many times its size is refused")
+
+
+class PrivacySettings(_Section):
+    """What is hidden before anything is stored. A change holds from the next ingest on; stored rows stay as they are."""
+
+    scrub_texts: bool = Field(False, description="replace e-mail addresses, phone and card numbers and IP addresses in texts and titles")
+    phone_region: str | None = Field(
+        None, pattern=r"^[A-Z]{2}$", description="country whose phone numbers are known without their +code, e.g. GB; null: only with it"
+    )
+    user_ids: Literal["plain", "keyed"] = Field("plain", description="keyed: only HMAC-SHA-256 of user ids under the key is stored")
+    key_file: str | None = Field(None, description="file with the secret key; null: the environment variable NIGHTFOLD_KEY")
+
+
 class FacetSettings(_Section):
     """A part of a user's behaviour that gets a profile of its own."""
 
@@ -82,6 +105,11 @@ class FoldSettings(_Section):
     k_max: float = Field(0.98, gt=0, lt=1, description="greatest gain")
     max_day_share: float = Field(0.8, gt=0, lt=1, description="one day moves a profile by at most this share")
     daily_cap: int = Field(1000, ge=1, description="events of one user and day that count; later ones weigh nothing")
+    burst_repeats: int = Field(5, ge=1, description="equal events of a user within burst_seconds that count; later ones weigh nothing")
+    burst_seconds: int = Field(60, ge=1, le=86400, description="how long a burst of equal events is looked back upon, seconds")
+    minute_limit: int = Field(
+        1000, ge=1, description="events of a user within a minute that a person may make; beyond it the whole day weighs nothing"
+    )
     type_weights: dict[str, float] = Field(
         default_factory=lambda: {
             "purchase": 1.0, "return": 1.0, "review": 1.0, "rating": 0.8, "cart": 0.6, "click": 0.3, "view": 0.2,
@@ -143,6 +171,8 @@ class SparkSettings(_Section):
 class Settings(_Section):
     """The whole configuration."""
 
+    ingest: IngestSettings = IngestSettings()
+    privacy: PrivacySettings = PrivacySettings()
     engine: EngineSettings = EngineSettings()
     fold: FoldSettings = FoldSettings()
     store: StoreSettings = StoreSettings()

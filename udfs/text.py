@@ -2,6 +2,7 @@
 
 import hashlib
 import unicodedata
+from collections.abc import Callable
 
 import pyarrow as pa
 
@@ -16,15 +17,8 @@ def text_key(normal_text: str) -> str:
     return hashlib.sha256(normal_text.encode("utf-8", "replace")).hexdigest()
 
 
-def normalise_column(texts: pa.Array) -> tuple[pa.Array, pa.Array]:
-    """Normal forms and keys of a string column [n]; null where the text is null or nothing is left of it.
-
-    Distinct texts are computed once: logs repeat them.
-    """
+def map_distinct(texts: pa.Array, function: Callable[[str], str | None]) -> pa.Array:
+    """The function's value for each text of a column [n], null for null; called once for each distinct text, since logs repeat them."""
     encoded = texts.dictionary_encode()
-    normal = [normalise(text) or None for text in encoded.dictionary.to_pylist()]
-    keys = [None if text is None else text_key(text) for text in normal]
-    return (
-        pa.array(normal, pa.string()).take(encoded.indices),
-        pa.array(keys, pa.string()).take(encoded.indices),
-    )
+    values = pa.array([function(text) for text in encoded.dictionary.to_pylist()], pa.string())
+    return values.take(encoded.indices)

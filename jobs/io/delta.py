@@ -61,6 +61,12 @@ def properties(spark: SparkSession, warehouse: str, table: Table) -> dict[str, s
     return dict(_jvm(spark).scala.jdk.javaapi.CollectionConverters.asJava(snapshot(spark, warehouse, table).metadata().configuration()))
 
 
+def set_property(spark: SparkSession, warehouse: str, table: Table, name: str, value: str) -> None:
+    """Sets a property of a table that exists; name and value are words of ours."""
+    lease.confirm(warehouse)
+    spark.sql(f"ALTER TABLE delta.`{table_path(warehouse, table).replace('`', '``')}` SET TBLPROPERTIES ('{name}' = '{value}')")
+
+
 def schema_version(spark: SparkSession, warehouse: str, table: Table) -> int | None:
     """The version of the declaration that the table was made by, 0 from before there were any; None where there is no table."""
     if not table_exists(spark, warehouse, table):

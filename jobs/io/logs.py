@@ -1,12 +1,14 @@
 """Reading the day folders of a log: which are there and closed, and their rows as the mapping's source declares them."""
 
 import argparse
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import date, timedelta
 from fnmatch import fnmatch
 from pathlib import Path
+from typing import Any
 
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from jobs.io.session import located
@@ -15,7 +17,7 @@ from schemas.mapping import LogMapping, MappingError, Source, parse_mapping, shi
 
 CLOSED_MARK = "_SUCCESS"
 # Columns that a read adds beside the source's own; the blank keeps them apart from any source's names.
-LOG_DATE, SOURCE_FILE, UNREADABLE = "log date", "source file", "unreadable record"
+ADDED = LOG_DATE, SOURCE_FILE, UNREADABLE, WRONG_TYPE = "log date", "source file", "unreadable record", "column of wrong type"
 
 
 def add_logs(parser: Parser) -> None:
@@ -67,48 +69,97 @@ def is_empty_closed_day(spark: SparkSession, logs: str, day: date) -> bool:
 
 
 def read_days(spark: SparkSession, source: Source, folders: Sequence[str], root: str) -> DataFrame:
-    """The rows of all data files in the folders: the declared columns, LOG_DATE, SOURCE_FILE (below root), UNREADABLE."""
-    files = [file for folder in folders for file in data_files(spark, folder)]
-    wanted = [F.col(_quoted(name)).cast(ddl).alias(name) for name, ddl in source.columns.items()]
-    if not files:
+    """The rows of all data files in the folders and below: the declared columns, and those that a read adds (ADDED)."""
+    filled = [folder for folder in folders if data_files(spark, folder)]
+    if not filled:
         empty = spark.createDataFrame([], _ddl(source))
-        return empty.select("*", F.lit(None).cast("date").alias(LOG_DATE), *[F.lit("").alias(n) for n in (SOURCE_FILE, UNREADABLE)])
-    read = read_files(spark, source, files)
-    present = set(read.columns)
-    missing = [F.lit(None).cast(ddl).alias(name) for name, ddl in source.columns.items() if name not in present]
-    # Both spellings of one place: Spark gives file:///a/b, the argument was /a/b.
-    path = F.regexp_replace(F.url_decode(F.replace(F.col("_metadata.file_path"), F.lit("+"), F.lit("%2B"))), "^file:/+", "/")
-    below = F.substring(path, F.lit(len(_plain(root)) + 2), F.lit(100_000))
+        return empty.select("*", F.lit(None).cast("date").alias(LOG_DATE), *[F.lit("").alias(name) for name in ADDED[1:]])
+    # Folders and not files: a list of thousands would be looked up one by one.
+    read = read_files(spark, source, filled, recursiveFileLookup="true")
+    kinds = dict(read.dtypes)
+    columns = {name: F.col(_quoted(name)) if name in kinds else F.lit(None).cast("string") for name in source.columns}
+    if source.format == "parquet":
+        # Its texts are bytes that nobody has looked at; those of the other formats were decoded.
+        columns = {name: F.make_valid_utf8(column) if kinds.get(name) == "string" else column for name, column in columns.items()}
+    typed = {name: columns[name].cast(ddl) for name, ddl in source.columns.items()}
+    path = plain_path(F.col("_metadata.file_path"))
     return read.select(
-        *[column for name, column in zip(source.columns, wanted, strict=True) if name in present],
-        *missing,
-        F.to_date(F.regexp_extract(path, r"/dt=(\d{4}-\d{2}-\d{2})/[^/]*$", 1)).alias(LOG_DATE),
-        below.alias(SOURCE_FILE),
-        (F.col(_quoted(UNREADABLE)) if UNREADABLE in present else F.lit(None).cast("string")).alias(UNREADABLE),
+        *[column.alias(name) for name, column in typed.items()],
+        F.to_date(F.regexp_extract(path, r"/dt=(\d{4}-\d{2}-\d{2})/", 1)).alias(LOG_DATE),
+        F.substring(path, F.lit(len(_plain(root)) + 2), F.lit(100_000)).alias(SOURCE_FILE),
+        # As read, and that may be no text at all.
+        (F.make_valid_utf8(_quoted(UNREADABLE)) if UNREADABLE in kinds else F.lit(None).cast("string")).alias(UNREADABLE),
+        _first_of_wrong_type(read, columns, typed).alias(WRONG_TYPE),
     )
 
 
-def read_files(spark: SparkSession, source: Source, files: Sequence[str]) -> DataFrame:
-    """The files with their own columns, those of text formats as the source declares them; what can't be parsed stands in UNREADABLE."""
+def _first_of_wrong_type(read: DataFrame, columns: Mapping[str, Column], typed: Mapping[str, Column]) -> Column:
+    """The name of the first column whose value is there and is not of the declared type; NULL where all are.
+
+    JSON's reader converts by itself, and keeps a record that it can't convert where it keeps those that it can't parse.
+    """
+    kinds = dict(read.dtypes)
+    wrong = [
+        F.when(column.isNotNull() & (F.trim(column.cast("string")) != "") & typed[name].isNull(), F.lit(name))
+        for name, column in columns.items()
+        if kinds.get(name) not in (None, read.select(typed[name]).dtypes[0][1])
+    ]
+    return F.coalesce(*wrong, F.lit(None).cast("string"))
+
+
+def plain_path(column: Column) -> Column:
+    """A file's path as an argument gives it: Spark gives file:///a/b%20c for /a/b c."""
+    return F.regexp_replace(F.url_decode(F.replace(column, F.lit("+"), F.lit("%2B"))), "^file:/+", "/")
+
+
+def read_files(spark: SparkSession, source: Source, paths: Sequence[str], **more: str) -> DataFrame:
+    """Files or folders with their own columns, those of text formats as the source declares them; what can't be parsed is in UNREADABLE."""
     if source.format == "parquet":
-        return spark.read.options(**source.options).parquet(*files)
-    reader = spark.read.options(mode="PERMISSIVE", columnNameOfCorruptRecord=UNREADABLE).options(**source.options)
+        return spark.read.options(**source.options, **more).parquet(*paths)
+    reader = spark.read.options(mode="PERMISSIVE", columnNameOfCorruptRecord=UNREADABLE, **more)
     if source.format == "json":
-        return reader.schema(f"{_ddl(source)}, {_quoted(UNREADABLE)} STRING").json(list(files))
-    # Columns go by the header's names, whatever their order; a file of the day with another header is an error.
+        # Where the text is not UTF-8, Spark wants to be told what ends a line.
+        options = {"lineSep": "\n"} | source.options if "encoding" in source.options else source.options
+        return reader.options(**options).schema(f"{_ddl(source)}, {_quoted(UNREADABLE)} STRING").json(list(paths))
+    # Columns go by the header's names, whatever their order; a file of the day with another header is an error. Without a header
+    # the declared columns are the file's.
     options = {"header": "true", "escape": '"', "enforceSchema": "false"} | source.options
-    header = spark.read.options(**options).csv(list(files)).columns
-    schema = ", ".join(f"{_quoted(name)} STRING" for name in [*header, UNREADABLE])
-    return reader.options(**options).schema(schema).csv(list(files))
+    has_header = options["header"] == "true"
+    names = spark.read.options(**options, **more).csv(list(paths)).columns if has_header else list(source.columns)
+    schema = ", ".join(f"{_quoted(name)} STRING" for name in [*names, UNREADABLE])
+    return reader.options(**options).schema(schema).csv(list(paths))
 
 
 def data_files(spark: SparkSession, folder: str) -> list[str]:
-    """The folder's files but for those that begin with _ or a dot, which are marks; sorted."""
+    """The files in a folder and below but for those whose name, or folder's name, makes them a mark; sorted."""
     path, fs = located(spark, folder)
-    if not fs.exists(path):
-        return []
-    found = [status.getPath() for status in fs.listStatus(path) if status.isFile()]
-    return sorted(p.toString() for p in found if not p.getName().startswith(("_", ".")))
+    return sorted(_files_below(fs, path)) if fs.exists(path) else []
+
+
+def _files_below(fs: Any, path: Any) -> Iterator[str]:
+    for status in fs.listStatus(path):
+        below = status.getPath()
+        if _is_mark(below.getName()):
+            continue
+        if status.isDirectory():
+            yield from _files_below(fs, below)
+        else:
+            yield below.toString()
+
+
+def _is_mark(name: str) -> bool:
+    """Spark's own rule for what it passes over in a folder."""
+    return name.startswith(".") or (name.startswith("_") and "=" not in name) or name.endswith("._COPYING_")
+
+
+def open_packed(spark: SparkSession, path: Any, fs: Any) -> Any:
+    """A stream of what a compressed file holds, as Spark's text readers unpack it; None where its name is not that of one."""
+    jvm: Any = spark._jvm
+    # Hadoop's own reader of this kind wants a native library; Spark and we do without.
+    if path.getName().endswith((".zst", ".zstd")):
+        return jvm.com.github.luben.zstd.ZstdInputStreamNoFinalizer(fs.open(path))
+    codec = jvm.org.apache.hadoop.io.compress.CompressionCodecFactory(fs.getConf()).getCodec(path)
+    return None if codec is None else codec.createInputStream(fs.open(path))
 
 
 def matching_files(spark: SparkSession, folder: str, pattern: str) -> list[str]:
@@ -164,6 +215,11 @@ def _ddl(source: Source) -> str:
 
 def _quoted(name: str) -> str:
     return "`" + name.replace("`", "``") + "`"
+
+
+def below(file: str, root: str) -> str:
+    """A file's path below the logs folder, as SOURCE_FILE has it."""
+    return re.sub("^file:/+", "/", file)[len(_plain(root)) + 1 :]
 
 
 def _plain(root: str) -> str:

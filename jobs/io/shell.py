@@ -1,6 +1,7 @@
 """What the command lines of all jobs share: arguments, one sentence for a mistake, and the exit code."""
 
 import argparse
+import os
 import re
 import sys
 from collections.abc import Callable, Sequence
@@ -37,6 +38,18 @@ def job_parser(job: str, description: str | None) -> Parser:
     parser.add_argument("--config", type=settings_file, default=Settings(), metavar="FILE", help="YAML settings (docs/settings.yaml)")
     parser.add_argument("--run-id", type=run_name, metavar="ID", help="names the run in pipeline_runs; default: job, date and time")
     return parser
+
+
+def read_secret(file: str | None, variable: str) -> bytes:
+    """A secret from a file, else from an environment variable; it stands in no message."""
+    if file is not None:
+        try:
+            return Path(file).expanduser().read_bytes()
+        except OSError as error:
+            raise JobError(f"the key file {file} can't be read: {type(error).__name__}") from None
+    if variable not in os.environ:
+        raise JobError(f"user ids need a secret key: name its file in privacy.key_file, or set {variable}")
+    return os.environ[variable].encode()
 
 
 def iso_day(text: str) -> date:
