@@ -41,6 +41,7 @@ def test_each_distinct_text_is_asked_for_once_and_a_second_night_asks_nothing(sp
     assert len(server.inputs) == before and version_of(warehouse, "text_embeddings") == 4
 
 
+@pytest.mark.slow
 def test_a_server_that_dies_in_mid_stage_costs_at_most_two_tiles(spark, warehouse, tmp_path, server, monkeypatch):
     write_events(spark, warehouse, TEXTS)
     committed = []
@@ -68,6 +69,7 @@ def test_a_server_that_dies_in_mid_stage_costs_at_most_two_tiles(spark, warehous
     assert len(server.inputs) > asked
 
 
+@pytest.mark.slow
 def test_a_refused_text_is_told_and_not_tried_again_unasked(spark, warehouse, tmp_path, server):
     write_events(spark, warehouse, [*TEXTS[:9], "a xylophone"])
     server.poison = load_tokenizer(EngineConfig()).encode("xylophone").ids[1]
@@ -83,6 +85,7 @@ def test_a_refused_text_is_told_and_not_tried_again_unasked(spark, warehouse, tm
     assert len(vectors(warehouse)) == 10
 
 
+@pytest.mark.slow
 def test_a_server_with_another_model_is_refused(spark, warehouse, tmp_path, server):
     write_events(spark, warehouse, TEXTS[:20])
     config = config_of(tmp_path, server)
