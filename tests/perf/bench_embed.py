@@ -32,7 +32,7 @@ NEXT_DAY = DAY + timedelta(days=1)
 ROUNDS = 3
 MIXED_TEXTS = 400
 MAX_TOKENS = EngineSettings().max_tokens
-# The batch size at which sentence-transformers was fastest on both sets, of 16, 32, 64 and 128.
+# The default of SentenceTransformer.encode.
 ST_BATCH = 32
 
 
