@@ -37,10 +37,6 @@ JOB = "embed_texts"
 LEAST_TILE: Final = 2048
 # However few texts there are: a job killed near its end has embedded nearly all of them for good.
 LEAST_TILES: Final = 8
-# The C library keeps what an engine frees: each step would otherwise ask the kernel for its large arrays anew.
-ENGINE_MEMORY: Final = {
-    "MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(8 << 30), "MALLOC_TOP_PAD_": str(64 << 20),
-}  # fmt: skip
 # Texts that an engine must give the stored vectors of, before it may add others.
 EXAMPLES: Final = 8
 # Stored vectors among which they are looked for; more would be read for nothing.
@@ -135,13 +131,11 @@ def engine_workers(spark: SparkSession, settings: EngineSettings) -> Iterator[No
     a second tile would meet a worker without an engine, and load another one. A worker has room for one engine.
     """
     environment = spark.sparkContext.environment
-    added = ENGINE_MEMORY | {"NIGHTFOLD_WORKERS": f"engine {settings.model_dump_json()}"}
-    environment.update(added)
+    environment["NIGHTFOLD_WORKERS"] = f"engine {settings.model_dump_json()}"
     try:
         yield
     finally:
-        for name in added:
-            del environment[name]
+        del environment["NIGHTFOLD_WORKERS"]
 
 
 def embed_days(
