@@ -199,7 +199,8 @@ def identify(hidden: DataFrame) -> DataFrame:
     One shuffle and one sort serve all that compares records: by `same`, and within it by file, whose path begins with its log day. The
     hash before `same` is for the sort, which else would compare ids that begin alike letter by letter.
     """
-    content = F.sha2(F.to_json(F.struct(*[_ordered(name) for name in EVENT_FIELDS if name != "event_id"])), 256)
+    # Without title and attributes, which tell of the item: two copies of a log that write it differently hold the same events.
+    content = F.sha2(F.to_json(F.struct("text", *[_ordered(name) for name in PAYLOAD])), 256)
     same = (
         F.when(~F.col("passed") | F.col("is_erased"), F.lit(""))
         .when(F.col("reason").isNotNull(), F.concat(F.lit("rejected"), "record_hash"))
@@ -207,7 +208,7 @@ def identify(hidden: DataFrame) -> DataFrame:
         .otherwise(F.concat(F.lit(DERIVED), content))
     )
     keyed = hidden.withColumns({"same": same, "text_key": F.sha2("text", 256), **payload_hashes()})
-    in_file = Window.partitionBy("same_hash", "same", "source_file").orderBy(*COMPARED)
+    in_file = Window.partitionBy("same_hash", "same", "source_file").orderBy(*COMPARED, "title")
     hashed = keyed.withColumn("same_hash", F.xxhash64("same")).repartition("same_hash")
     numbered = hashed.withColumn("ordinal", F.row_number().over(in_file) - 1)
     derived = F.concat(F.lit(DERIVED), F.sha2(F.concat_ws("#", "same", "ordinal"), 256))

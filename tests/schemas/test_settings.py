@@ -8,7 +8,9 @@ import pytest
 from schemas.settings import (
     EngineSettings,
     FoldSettings,
+    IngestSettings,
     MaintenanceSettings,
+    PrivacySettings,
     Settings,
     SettingsError,
     SparkSettings,
@@ -22,6 +24,8 @@ MODEL = "a-model-0123456789ab"
 
 # For each field a value that is not its default.
 OTHER: dict[str, dict[str, Any]] = {
+    "ingest": {"max_bad_share": 0.1, "unknown_types": "quarantine", "max_record_kb": 64, "max_id_chars": 64, "max_expansion": 50},
+    "privacy": {"scrub_texts": True, "phone_region": "GB", "user_ids": "keyed", "key_file": "key"},
     "engine": {
         "kind": "hash",
         "model": "models/e5-small",
@@ -51,6 +55,9 @@ OTHER: dict[str, dict[str, Any]] = {
         "k_min": 0.4,
         "k_max": 0.9,
         "max_day_share": 0.7,
+        "burst_repeats": 3,
+        "burst_seconds": 10,
+        "minute_limit": 500,
         "daily_cap": 10,
         "type_weights": {"view": 1.0},
         "default_type_weight": 0.1,
@@ -126,7 +133,7 @@ def test_the_documented_settings_are_the_defaults():
     assert parse_settings(text, "docs/settings.yaml") == Settings()
 
 
-@pytest.mark.parametrize("section", [EngineSettings, FoldSettings, StoreSettings, MaintenanceSettings, SparkSettings])
+@pytest.mark.parametrize("section", [IngestSettings, PrivacySettings, EngineSettings, FoldSettings, StoreSettings, MaintenanceSettings, SparkSettings])
 def test_every_setting_says_what_it_is(section):
     assert [name for name, field in section.model_fields.items() if not field.description] == []
 
