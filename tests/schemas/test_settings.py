@@ -133,7 +133,10 @@ def test_the_documented_settings_are_the_defaults():
     assert parse_settings(text, "docs/settings.yaml") == Settings()
 
 
-@pytest.mark.parametrize("section", [IngestSettings, PrivacySettings, EngineSettings, FoldSettings, StoreSettings, MaintenanceSettings, SparkSettings])
+SECTIONS = [IngestSettings, PrivacySettings, EngineSettings, FoldSettings, StoreSettings, MaintenanceSettings, SparkSettings]
+
+
+@pytest.mark.parametrize("section", SECTIONS)
 def test_every_setting_says_what_it_is(section):
     assert [name for name, field in section.model_fields.items() if not field.description] == []
 
