@@ -10,7 +10,7 @@ export SPARK_LOCAL_IP ?= 127.0.0.1
 export PYSPARK_PYTHON := $(CURDIR)/.venv/bin/python
 export PYTHONPATH := $(CURDIR)
 
-.PHONY: help setup demo test test-slow bench check nightly night-by-dag backfill airflow query docs locks clean
+.PHONY: help setup demo test test-slow test-gpu bench bench-gpu check nightly night-by-dag backfill airflow query docs locks clean
 
 help: ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r name text; do printf '  make %-12s %s\n' "$$name" "$$text"; done
@@ -44,8 +44,10 @@ LOGS ?=
 WAREHOUSE ?=
 CONFIG ?=
 BENCH ?=
+MODEL ?=
+POOLING ?=
 # Recipes read them from the environment: a value is never a piece of a command.
-export LOGS WAREHOUSE MAPPING CONFIG DATE START END SQL BENCH
+export LOGS WAREHOUSE MAPPING CONFIG DATE START END SQL BENCH MODEL POOLING
 
 demo: setup ## four weeks of generated logs, from nothing to profiles (DATA=folder of Online Retail: on real purchases)
 	@rm -rf $(DEMO)
@@ -69,6 +71,12 @@ test-slow: setup ## the tests left out of `make test`
 
 bench: setup ## speed, as ratios measured in one run, as JSON; fails below a recorded bound: [BENCH=name ...]
 	@$(PYTHON) -m tests.perf $$BENCH
+
+test-gpu: setup ## the tests that need a GPU (docs/operating.md says how to set one up)
+	@$(PYTHON) -m pytest -m gpu tests/gpu
+
+bench-gpu: setup ## tokens per second and share of arithmetic on a GPU, and Spark against the bare engine: [MODEL=folder] [POOLING=LAST]
+	@$(PYTHON) -m tests.gpu.throughput $${MODEL:+"$$MODEL"} $${POOLING:+"$$POOLING"}
 
 check: setup ## ruff, mypy and the import rule
 	@.venv/bin/ruff check

@@ -1,7 +1,7 @@
 """Embeds the texts that have no vector yet, each distinct text once and for ever.
 
-Missing texts are embedded in tiles, and each tile is committed when it is done: a killed job has to embed at most one tile
-again. With nothing missing no engine starts.
+Missing texts are embedded in tiles, and each tile is committed while the engine has the next one: a killed job has to embed at
+most two tiles again. With nothing missing no engine starts.
 
     python -m jobs.embed_texts (--date D | --start D --end D) --warehouse URI [--retry-rejected]
 """
@@ -10,10 +10,16 @@ import argparse
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import date
+from typing import Final
 
+import numpy as np
 import pyarrow as pa
+from pyspark import TaskContext
+from pyspark.resource import ResourceProfile, ResourceProfileBuilder, TaskResourceRequests
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.pandas.types import from_arrow_schema
@@ -24,9 +30,17 @@ from jobs.io.shell import JobError, Parser, iso_day, job_parser, range_problem, 
 from schemas import behavior_events, rejected_texts, text_embeddings
 from schemas.settings import EngineSettings, Settings
 from udfs import engine
-from udfs.embed import OUTPUT_SCHEMA, embed_stream
+from udfs.embed import OUTPUT_SCHEMA, Expected, embed_stream
 
 JOB = "embed_texts"
+# A commit takes seconds on a small machine: with smaller tiles the engine would wait for it.
+LEAST_TILE: Final = 2048
+# However few texts there are: a job killed near its end has embedded nearly all of them for good.
+LEAST_TILES: Final = 8
+# Texts that an engine must give the stored vectors of, before it may add others.
+EXAMPLES: Final = 8
+# Stored vectors among which they are looked for; more would be read for nothing.
+EXAMPLES_AMONG: Final = 4096
 
 
 def arg_parser() -> Parser:
@@ -51,21 +65,50 @@ def missing_texts(events: DataFrame, embedded: DataFrame, rejected: DataFrame) -
     return texts.join(embedded.select("text_key"), "text_key", "left_anti").join(rejected.select("text_key"), "text_key", "left_anti")
 
 
+def tile_count(texts: int, most: int) -> int:
+    """In how many tiles of at most `most` texts they are embedded, one commit each."""
+    return max(-(-texts // most), min(LEAST_TILES, -(-texts // LEAST_TILE)))
+
+
 def tile_of(tiles: int) -> Column:
     """The tile of a text: a hash of its key, so that a retried stage finds the same texts in it."""
     return F.pmod(F.xxhash64("text_key"), F.lit(tiles))
 
 
-def embed_tile(texts: DataFrame, settings: EngineSettings) -> DataFrame:
+def embed_tile(texts: DataFrame, settings: EngineSettings, expected: Expected) -> DataFrame:
     """Vectors or refusals (udfs/embed.py OUTPUT_SCHEMA) of (text_key, text), by one engine for each partition."""
     config = engine_config(settings)
 
     def embed(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        return embed_stream(batches, config)
+        return embed_stream(batches, replace(config, devices=task_gpus()), expected)
 
-    # Like lengths side by side: an engine call then pads little.
-    fed = texts.repartition(settings.partitions, "text_key").sortWithinPartitions(F.length("text"), "text_key")
-    return fed.mapInArrow(embed, from_arrow_schema(OUTPUT_SCHEMA))
+    # What the engine would cut anyway stays here; the one character more tells it that there was more.
+    shown = texts.select("text_key", F.substring("text", 1, engine.character_limit(config) + 1).alias("text"))
+    # Like lengths side by side: an engine call then has few long texts to wait for.
+    fed = shown.repartition(settings.partitions, "text_key").sortWithinPartitions(F.length("text"), "text_key")
+    return fed.mapInArrow(embed, from_arrow_schema(OUTPUT_SCHEMA), profile=gpu_profile(texts.sparkSession, settings))
+
+
+def gpu_profile(spark: SparkSession, settings: EngineSettings) -> ResourceProfile | None:
+    """What Spark must give each task of the stage: an engine's GPUs, or its share of one. Local mode knows no profiles."""
+    if not settings.gpus or (spark.sparkContext.master or "").startswith("local["):
+        return None
+    task = TaskResourceRequests().cpus(1).resource("gpu", settings.gpus / settings.engines_per_gpu)
+    return ResourceProfileBuilder().require(task).build
+
+
+def task_gpus() -> tuple[str, ...]:
+    """The addresses of the GPUs that Spark gave this task."""
+    context = TaskContext.get()
+    given = context.resources() if context else {}
+    return tuple(given["gpu"].addresses) if "gpu" in given else ()
+
+
+def examples(texts: DataFrame, embedded: DataFrame, model_key: str) -> Expected:
+    """The model that must embed, with a few of the texts that have a vector of it and these vectors."""
+    few = F.broadcast(embedded.select("text_key", "vector").limit(EXAMPLES_AMONG))
+    rows = texts.join(few, "text_key").limit(EXAMPLES).collect()
+    return Expected(model_key, [row["text"] for row in rows], np.array([row["vector"] for row in rows], np.float32))
 
 
 def engine_config(settings: EngineSettings) -> engine.EngineConfig:
@@ -81,14 +124,14 @@ def model_key_of(settings: EngineSettings) -> str:
 
 
 @contextmanager
-def engine_workers(spark: SparkSession) -> Iterator[None]:
-    """Python workers of their own for the functions made inside.
+def engine_workers(spark: SparkSession, settings: EngineSettings) -> Iterator[None]:
+    """Python workers of their own for the functions made inside, which embed by these settings.
 
     Spark keeps idle workers by their environment and hands out the longest idle first; shared with other Python stages
-    a second tile would meet a worker without an engine, and load another one.
+    a second tile would meet a worker without an engine, and load another one. A worker has room for one engine.
     """
     environment = spark.sparkContext.environment
-    environment["NIGHTFOLD_WORKERS"] = "engine"
+    environment["NIGHTFOLD_WORKERS"] = f"engine {settings.model_dump_json()}"
     try:
         yield
     finally:
@@ -107,39 +150,53 @@ def embed_days(
     with run.phase("find"):
         missing = missing_texts(events, embedded, rejected.limit(0) if retry_rejected else rejected).persist()
         count = missing.count()
-        texts = events.select("text_key").distinct().where("text_key IS NOT NULL").count()
-    run.counts |= {"texts": texts, "reused": texts - count, "embedded": 0, "rejected": 0}
-    tiles = -(-count // settings.engine.tile_texts)
-    began = time.monotonic()
-    with run.phase("embed"):
+        expected = examples(events.select("text_key", "text"), embedded, model_key) if count else Expected(model_key)
+    tiles = tile_count(count, settings.engine.tile_texts)
+    if tiles:
+        say(f"{JOB}: {count:,} texts have no vector yet; starting the {settings.engine.kind} engine")
+    began, done = time.monotonic(), 0
+    # Beside the engine, one at a time: first how many texts there are in all, then each tile's commit.
+    with run.phase("embed"), ThreadPoolExecutor(1, "beside the engine") as beside:
+        texts = beside.submit(events.where("text_key IS NOT NULL").select("text_key").distinct().count)
+        run.counts |= {"texts": 0, "reused": 0, "embedded": 0, "rejected": 0}
+        committing: Future[None] | None = None
         for tile in range(tiles):
-            if tile == 0:
-                say(f"{JOB}: {count:,} of {texts:,} texts have no vector yet; starting the {settings.engine.kind} engine")
-            write_tile(spark, warehouse, settings, run, model_key, missing.where(tile_of(tiles) == tile))
-            done = run.counts["embedded"] + run.counts["rejected"]
+            results, embedded_now, refused_now = embedded_tile(spark, missing.where(tile_of(tiles) == tile), settings.engine, expected)
+            if committing is not None:
+                committing.result()
+            committing = beside.submit(commit_tile, spark, warehouse, run, model_key, results, embedded_now, refused_now)
+            done += embedded_now + refused_now
             speed = done / (time.monotonic() - began)
             left = (count - done) / speed
-            say(
-                f"{JOB}: tile {tile + 1} of {tiles}, {done:,} of {count:,} texts, {speed:,.0f} texts/s, {left:,.0f} s left"
-            )
+            say(f"{JOB}: tile {tile + 1} of {tiles}, {done:,} of {count:,} texts, {speed:,.0f} texts/s, {left:,.0f} s left")
+        if committing is not None:
+            committing.result()
+        run.counts |= {"texts": texts.result(), "reused": texts.result() - count}
     missing.unpersist()
 
 
-def write_tile(spark: SparkSession, warehouse: str, settings: Settings, run: Run, model_key: str, texts: DataFrame) -> None:
-    """Embeds one tile and commits it, insert-if-absent: a text that is there keeps its vector."""
-    with engine_workers(spark):
-        results = embed_tile(texts, settings.engine).persist()
-    try:
-        with_key = results.withColumns({"model_key": F.lit(model_key), "created_run": F.lit(run.run_id)})
-        refused = results.where("vector IS NULL").count()
-        within = F.col("t.model_key") == F.lit(model_key)
+def embedded_tile(spark: SparkSession, texts: DataFrame, settings: EngineSettings, expected: Expected) -> tuple[DataFrame, int, int]:
+    """A tile's results, computed and kept, with how many are vectors and how many refusals."""
+    with engine_workers(spark, settings):
+        results = embed_tile(texts, settings, expected).persist()
+    counts = results.agg(F.count("vector"), F.count("reason")).first()
+    assert counts is not None  # an aggregate of everything has one row
+    return results, counts[0], counts[1]
+
+
+def commit_tile(
+    spark: SparkSession, warehouse: str, run: Run, model_key: str, results: DataFrame, embedded: int, refused: int
+) -> None:
+    """Adds a tile's rows, insert-if-absent: a text that is there keeps its vector."""
+    with_key = results.withColumns({"model_key": F.lit(model_key), "created_run": F.lit(run.run_id)})
+    within = F.col("t.model_key") == F.lit(model_key)
+    if embedded:
         delta.insert_absent(spark, warehouse, text_embeddings.TABLE, with_key.where("vector IS NOT NULL"), within)
-        if refused:
-            delta.insert_absent(spark, warehouse, rejected_texts.TABLE, with_key.where("vector IS NULL"), within)
-        run.counts["rejected"] += refused
-        run.counts["embedded"] += results.count() - refused
-    finally:
-        results.unpersist()
+    if refused:
+        delta.insert_absent(spark, warehouse, rejected_texts.TABLE, with_key.where("vector IS NULL"), within)
+    run.counts["embedded"] += embedded
+    run.counts["rejected"] += refused
+    results.unpersist()
 
 
 def run(spark: SparkSession, args: argparse.Namespace) -> None:

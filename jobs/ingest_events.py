@@ -37,13 +37,30 @@ JOB = "ingest_events"
 RAW_LIMIT = 2000
 # What two records of one event id must agree in. The text is compared apart: a stored one may come from the item.
 PAYLOAD = [name for name in EVENT_FIELDS if name not in ("event_id", "title", "text", "attributes")]
-COMPARED = ["payload", "payload_too", "text_key"]
+SAME = ["same_hash", "same"]
+COMPARED = ["payload", "payload_too", "text_hash"]
 IDS = ["event_id", "user_id", "event_type", "item_id", "retracts_event_id", "session_id"]
+REASONS = {
+    "unreadable": "the record can't be parsed",
+    "wrong_type": "a field is not of its declared type",
+    "over_long": "it has more text than ingest.max_record_kb, or an id longer than ingest.max_id_chars",
+    "missing_user": "it has no user",
+    "control_characters": "an id or a text has control characters",
+    "reserved_id": "its event id begins as only derived ones do",
+    "bad_time": "its time is missing or can't be read",
+    "future": "it happened more than a day after its log day",
+    "too_late": "it came later than fold.window_days allows",
+    "missing_type": "it has no event type",
+    "unknown_type": "its event type is not one of fold.type_weights",
+    "no_target": "it is a retraction without retracts_event_id",
+    "no_text_no_item": "it has neither text nor item",
+    "bad_rating": "its rating is outside rating_min..rating_max",
+    "bad_number": "its value, lat or lon is not a finite number",
+    "conflicting_id": "another record has its event id, and other content",
+}
 STORED, QUARANTINED, DUPLICATE, FILTERED, ERASED = FATES = "stored", "quarantined", "duplicate", "filtered", "erased"
 # What an id begins with that the log did not give, so that no log can give it too.
-DERIVED = "~"
-# Something that is left of a text in its normal form.
-SOME_TEXT = r"(?U)\S"
+DERIVED, GIVEN = "~", "given "
 # The property of behavior_events that names the key of its user ids; without it they are as they came.
 USER_KEY, PLAIN = "nightfold.user_key", "plain"
 KEY_VARIABLE = "NIGHTFOLD_KEY"
@@ -66,20 +83,20 @@ def fates_of(
 
     records: as jobs.io.logs.read_days gives them; known: as known_events gives them; erased: rows of erased_users.
     """
-    mapped = map_records(records, mapping)
+    mapped = map_records(records, mapping, settings.privacy)
     reasoned = find_reasons(mapped, settings.fold.window_days, settings.ingest, list(settings.fold.type_weights))
     return decide_fates(identify(hide(reasoned, settings.privacy, key, erased)), known, compares_texts=not mapping.texts)
 
 
-def map_records(records: DataFrame, mapping: LogMapping) -> DataFrame:
-    """Adds every event field by the mapping's expressions, and whether the filter passes the record over."""
+def map_records(records: DataFrame, mapping: LogMapping, privacy: PrivacySettings) -> DataFrame:
+    """Every event field by the mapping's expressions, the text in its stored form; and whether the filter passes the record over."""
     fields = {name: _field(mapping.fields.get(name), type_) for name, type_ in EVENT_FIELDS.items()}
     if mapping.zone is not None:
         fields["utc_offset_min"] = _offset_minutes(fields["event_ts"], mapping.zone)
         fields["event_ts"] = F.to_utc_timestamp(fields["event_ts"], mapping.zone)
     fields |= {name: F.when(F.trim(fields[name]) != "", fields[name]) for name in IDS}
     # A retraction says nothing of its own: it takes its target away, and has no text.
-    fields["text"] = F.when(fields["event_type"] != "retract", fields["text"])
+    fields["text"] = normal_form(privacy)(F.when(fields["event_type"] != "retract", fields["text"]))
     scale = mapping.rating_max - mapping.rating_min
     fields["rating"] = (fields["rating"] - F.lit(mapping.rating_min)) / F.lit(scale)
     passed = F.coalesce(F.expr(mapping.filter), F.lit(False)) if mapping.filter is not None else F.lit(True)
@@ -105,55 +122,52 @@ def _offset_minutes(local: Column, zone: str) -> Column:
 
 
 def find_reasons(mapped: DataFrame, window_days: int, ingest: IngestSettings, known_types: Sequence[str]) -> DataFrame:
-    """Adds event_date and, for a record that can't be an event, the first reason why, with a sentence and the raw record."""
+    """Adds event_date and, for a record that can't be an event, the first reason why (REASONS), its hash and itself as it was read."""
     late = F.date_diff("log_date", "event_date")
     is_retraction = F.col("event_type") == "retract"
-    # What is JSON and was not read has a field of another type; what is not JSON can't be read at all.
+    # What is JSON and was not read has a field of another type; what is not JSON, or no text, can't be read at all.
     is_text = ~F.contains("unreadable", F.lit("\ufffd"))
     is_json = F.try_parse_json("unreadable").isNotNull() & F.json_object_keys("unreadable").isNotNull() & is_text
     size = sum((F.coalesce(F.octet_length(name), F.lit(0)) for name in ("title", "text", "place", "device", *IDS)), F.lit(0))
     longest = F.greatest(*[F.char_length(name) for name in IDS])
     # Tabs and line ends are white space in a text, and nothing in an id.
     control = F.concat_ws(" ", *IDS).rlike(r"[\x00-\x1f\x7f-\x9f]") | F.concat_ws(" ", "text", "title").rlike(r"[\x00-\x08\x0e-\x1b\x7f]")
-    strange = F.lit(ingest.unknown_types == "quarantine") & ~F.col("event_type").isin("retract", *known_types)
-    says_nothing = F.col("item_id").isNull() & ~F.coalesce(F.col("text").rlike(SOME_TEXT), F.lit(False))
     numbers = [F.isnan(name) | (F.abs(name) == float("inf")) for name in ("value", "lat", "lon")]
-    rules: list[tuple[Column, str, str]] = [
-        (F.col("unreadable").isNotNull() & ~is_json, "unreadable", "the record can't be parsed"),
-        (F.col("unreadable").isNotNull() | F.col("wrong_type").isNotNull(), "wrong_type", "a field is not of its declared type"),
-        (size > ingest.max_record_kb * 1024, "over_long", f"it is longer than {ingest.max_record_kb} KiB"),
-        (longest > ingest.max_id_chars, "over_long", f"one of its ids is longer than {ingest.max_id_chars} characters"),
-        (F.col("user_id").isNull(), "missing_user", "it has no user"),
-        (control, "control_characters", "an id or a text has control characters"),
-        (F.col("event_id").startswith(DERIVED), "reserved_id", f"its event id begins with {DERIVED}, as only derived ones do"),
-        (F.col("event_ts").isNull(), "bad_time", "its time is missing or can't be read"),
-        (late < -1, "future", "it happened more than a day after its log day"),
-        (late > window_days, "too_late", f"it came more than {window_days} days late"),
-        (F.col("event_type").isNull(), "missing_type", "it has no event type"),
-        (strange, "unknown_type", "its event type is not one of fold.type_weights"),
-        (is_retraction & F.col("retracts_event_id").isNull(), "no_target", "it is a retraction without retracts_event_id"),
-        (~is_retraction & says_nothing, "no_text_no_item", "it has neither text nor item"),
-        (F.isnan("rating") | ~F.col("rating").between(0, 1), "bad_rating", "its rating is outside rating_min..rating_max"),
-        (reduce(Column.__or__, numbers), "bad_number", "its value, lat or lon is not a finite number"),
-    ]
-    (first, *others) = [(when, F.struct(F.lit(code).alias("reason"), F.lit(message).alias("message"))) for when, code, message in rules]
-    found = reduce(lambda chain, rule: chain.when(*rule), others, F.when(*first))
-    dated = mapped.withColumn("event_date", F.to_date("event_ts")).withColumn("found", F.when(F.col("passed"), found))
-    raw = F.when(F.col("found").isNotNull(), F.coalesce("unreadable", "record"))
-    return dated.select(
-        "*", "found.reason", "found.message", F.sha2(raw, 256).alias("record_hash"), F.substring(raw, 1, RAW_LIMIT).alias("raw")
-    ).drop("found", "record", "unreadable", "wrong_type")
+    found = {
+        "unreadable": F.col("unreadable").isNotNull() & ~is_json,
+        "wrong_type": F.col("unreadable").isNotNull() | F.col("wrong_type").isNotNull(),
+        "over_long": (size > ingest.max_record_kb * 1024) | (longest > ingest.max_id_chars),
+        "missing_user": F.col("user_id").isNull(),
+        "control_characters": control,
+        "reserved_id": F.col("event_id").startswith(DERIVED),
+        "bad_time": F.col("event_ts").isNull(),
+        "future": late < -1,
+        "too_late": late > window_days,
+        "missing_type": F.col("event_type").isNull(),
+        "unknown_type": F.lit(ingest.unknown_types == "quarantine") & ~F.col("event_type").isin("retract", *known_types),
+        "no_target": is_retraction & F.col("retracts_event_id").isNull(),
+        "no_text_no_item": ~is_retraction & F.col("text").isNull() & F.col("item_id").isNull(),
+        "bad_rating": F.isnan("rating") | ~F.col("rating").between(0, 1),
+        "bad_number": reduce(Column.__or__, numbers),
+    }
+    reason = F.when(~F.col("passed"), None)
+    for code, condition in found.items():
+        reason = reason.when(condition, code)
+    raw = F.when(F.col("reason").isNotNull(), F.coalesce("unreadable", "record"))
+    reasoned = mapped.withColumn("event_date", F.to_date("event_ts")).withColumn("reason", reason)
+    hashed = {"record_hash": F.sha2(raw, 256), "raw": F.substring(raw, 1, RAW_LIMIT)}
+    return reasoned.withColumns(hashed).drop("record", "unreadable", "wrong_type")
 
 
 # ---- pure: what is hidden
 
 
 def hide(reasoned: DataFrame, privacy: PrivacySettings, key: bytes | None, erased: DataFrame) -> DataFrame:
-    """Texts in their normal form (udfs/text.py), private data and user ids hidden as the settings say, erased users marked.
+    """User ids and what a rejected record gives away hidden as the settings say, erased users marked.
 
     Before identities are made, so that what is derived from a record is derived from what may be stored of it. erased: user_hmac.
     """
-    hidden = reasoned.withColumns({"text": normal_form(privacy)(F.col("text")), "raw": scrubbed(privacy)(F.col("raw"))})
+    hidden = reasoned.withColumn("raw", scrubbed(privacy)(F.col("raw")))
     if key is None:
         return hidden.withColumn("is_erased", F.lit(False))
     hmac = of_distinct(lambda user: erased_user(key, user))
@@ -194,7 +208,8 @@ def of_distinct(function: Callable[[str], str | None]) -> Callable[[Column], Col
 
 
 def identify(hidden: DataFrame) -> DataFrame:
-    """Adds the event id where the log gives none, text_key, the payload's hashes, and ordinal: the place among equal records of the file.
+    """Adds text_key and, to tell records apart: same, what equal ones share; COMPARED, what those of one id must agree in; and ordinal,
+    the place among equal records of the file.
 
     One shuffle and one sort serve all that compares records: by `same`, and within it by file, whose path begins with its log day. The
     hash before `same` is for the sort, which else would compare ids that begin alike letter by letter.
@@ -203,23 +218,22 @@ def identify(hidden: DataFrame) -> DataFrame:
     content = F.sha2(F.to_json(F.struct("text", *[_ordered(name) for name in PAYLOAD])), 256)
     same = (
         F.when(~F.col("passed") | F.col("is_erased"), F.lit(""))
-        .when(F.col("reason").isNotNull(), F.concat(F.lit("rejected"), "record_hash"))
-        .when(F.col("event_id").isNotNull(), F.concat(F.lit("id"), "event_id"))
+        .when(F.col("reason").isNotNull(), F.concat(F.lit("rejected "), "record_hash"))
+        .when(F.col("event_id").isNotNull(), F.concat(F.lit(GIVEN), "event_id"))
         .otherwise(F.concat(F.lit(DERIVED), content))
     )
-    keyed = hidden.withColumns({"same": same, "text_key": F.sha2("text", 256), **payload_hashes()})
-    in_file = Window.partitionBy("same_hash", "same", "source_file").orderBy(*COMPARED, "title")
-    hashed = keyed.withColumn("same_hash", F.xxhash64("same")).repartition("same_hash")
-    numbered = hashed.withColumn("ordinal", F.row_number().over(in_file) - 1)
-    derived = F.concat(F.lit(DERIVED), F.sha2(F.concat_ws("#", "same", "ordinal"), 256))
-    return numbered.withColumns({"has_id": F.col("event_id").isNotNull(), "event_id": F.coalesce("event_id", derived)})
+    keyed = hidden.withColumns({"same": same, "text_key": F.sha2("text", 256)}).withColumns(compared_hashes())
+    together = keyed.withColumn("same_hash", F.xxhash64("same")).repartition(*SAME)
+    in_file = Window.partitionBy(*SAME, "source_file").orderBy(*COMPARED, "title")
+    return together.withColumn("ordinal", F.row_number().over(in_file) - 1)
 
 
-def payload_hashes() -> dict[str, Column]:
-    """Two independent 64-bit hashes of what records of one id must agree in."""
+def compared_hashes() -> dict[str, Column]:
+    """Two independent 64-bit hashes of an event's payload, and one of its text."""
     brought = [_ordered(name) for name in PAYLOAD]
     shown = [part for column in brought for part in (column, F.isnull(column))]
-    return {"payload": F.xxhash64(*shown), "payload_too": F.xxhash64(F.lit("too"), *shown)}
+    hashes = F.xxhash64(*shown), F.xxhash64(F.lit("too"), *shown), F.when(F.col("text_key").isNotNull(), F.xxhash64("text_key"))
+    return dict(zip(COMPARED, hashes, strict=True))
 
 
 def _ordered(name: str) -> Column:
@@ -229,48 +243,65 @@ def _ordered(name: str) -> Column:
     return F.unix_micros(name).alias(name) if isinstance(EVENT_FIELDS[name], T.TimestampType) else F.col(name)
 
 
-def decide_fates(identified: DataFrame, known: DataFrame, compares_texts: bool) -> DataFrame:
-    """Adds the fate of every record: of equal ids the first by (log_date, source_file, ordinal) is stored.
+def known_identities(stored: DataFrame) -> DataFrame:
+    """(SAME, known_ordinal, COMPARED with known_ before): what stored events share with records that repeat them."""
+    is_derived = F.startswith("event_id", F.lit(DERIVED))
+    # A derived id is the content it was derived from, and the ordinal.
+    same = F.when(is_derived, F.substring_index("event_id", "#", 1)).otherwise(F.concat(F.lit(GIVEN), "event_id"))
+    ordinal = F.when(is_derived, F.substring_index("event_id", "#", -1).cast("int"))
+    named = stored.withColumns({"same": same, "known_ordinal": ordinal, **compared_hashes()}).withColumn("same_hash", F.xxhash64("same"))
+    return named.groupBy(*SAME).agg(F.max("known_ordinal").alias("known_ordinal"), *[F.max(n).alias(f"known_{n}") for n in COMPARED])
 
-    `known` holds event_id, text_key and the payload's hashes of the events stored on other days near by. Texts of theirs that a
-    mapping made of several fields are not compared.
+
+def decide_fates(identified: DataFrame, known: DataFrame, compares_texts: bool) -> DataFrame:
+    """Adds the fate of every record, and the event id where the log gives none: of equal ids the first by (log_date, source_file,
+    ordinal) is stored.
+
+    `known`: known_identities of the events stored on other days near by. Texts of theirs that a mapping made of several fields are not
+    compared.
     """
-    order = Window.partitionBy("same_hash", "same").orderBy("source_file", *COMPARED)
+    order = Window.partitionBy(*SAME).orderBy("source_file", *COMPARED)
     earlier = F.max("ordinal").over(order.rowsBetween(Window.unboundedPreceding, -1))
+    has_id = F.col("event_id").isNotNull()
     # Without ids, equal records of one file are events of their own, and those of a second file repeat them one by one.
-    repeats = F.when(F.col("has_id"), F.row_number().over(order) > 1).otherwise(F.coalesce(earlier >= F.col("ordinal"), F.lit(False)))
+    repeats = F.when(has_id, F.row_number().over(order) > 1).otherwise(F.coalesce(earlier >= F.col("ordinal"), F.lit(False)))
     placed = identified.withColumns({"repeats": repeats, **{f"first_{name}": F.first(name).over(order) for name in COMPARED}})
-    joined = placed.join(known.select("event_id", F.struct(*COMPARED).alias("known")), "event_id", "left")
-    is_known = F.col("known").isNotNull()
-    other = F.coalesce("known", F.struct(*[F.col(f"first_{name}").alias(name) for name in COMPARED]))
+    joined = placed.join(known, [*SAME], "left")
+    counted = F.coalesce(F.col("known_ordinal") >= F.col("ordinal"), F.lit(False))
+    is_known = F.when(has_id, F.col("known_payload").isNotNull()).otherwise(counted)
+    other = {name: F.when(is_known, F.col(f"known_{name}")).otherwise(F.col(f"first_{name}")) for name in COMPARED}
     # A record without text of its own can't contradict one: a stored text may be the item's.
-    other_text = F.col("text_key").isNotNull() & ~F.col("text_key").eqNullSafe(other["text_key"])
+    other_text = F.col("text_hash").isNotNull() & ~F.col("text_hash").eqNullSafe(other["text_hash"])
     if not compares_texts:
         other_text = other_text & ~is_known
     differs = (F.col("payload") != other["payload"]) | (F.col("payload_too") != other["payload_too"]) | other_text
     usable = F.col("passed") & ~F.col("is_erased") & F.col("reason").isNull()
-    conflict = usable & (is_known | F.col("repeats")) & differs
+    told = joined.withColumns({"repeats": is_known | F.col("repeats"), "conflict": usable & (is_known | F.col("repeats")) & differs})
+    conflict = F.col("conflict")
     fate = (
         F.when(~F.col("passed"), FILTERED)
         .when(F.col("is_erased"), ERASED)
         .when(F.col("reason").isNotNull() | conflict, QUARANTINED)
-        .when(is_known | F.col("repeats"), DUPLICATE)
+        .when(F.col("repeats"), DUPLICATE)
         .otherwise(STORED)
     )
     fields = F.to_json(F.struct(*EVENT_FIELDS))
-    return joined.withColumns(
+    decided = told.withColumns(
         {
             "fate": fate,
+            "event_id": F.coalesce("event_id", F.concat("same", F.lit("#"), "ordinal")),
             "reason": F.when(conflict, "conflicting_id").otherwise(F.col("reason")),
-            "message": F.when(conflict, "another record has its event id, and other content").otherwise(F.col("message")),
             "record_hash": F.when(conflict, F.sha2(fields, 256)).otherwise(F.col("record_hash")),
             "raw": F.when(conflict, F.substring(fields, 1, RAW_LIMIT)).otherwise(F.col("raw")),
         }
-    ).drop("repeats", "known", "passed", "is_erased", "has_id", "same_hash", "same", *[f"first_{name}" for name in COMPARED], *COMPARED[:2])
+    )
+    shown = ["log_date", "event_date", "fate", *EVENT_FIELDS, "text_key", "source_file", "ordinal", "reason", "record_hash", "raw"]
+    return decided.select(*shown)
 
 
 def to_quarantine(fated: DataFrame) -> DataFrame:
-    rows = fated.where(F.col("fate") == QUARANTINED).withColumn("line", F.lit(None).cast("int"))
+    message = reduce(lambda told, code: told.when(F.col("reason") == code, REASONS[code]), REASONS, F.when(F.lit(False), ""))
+    rows = fated.where(F.col("fate") == QUARANTINED).withColumns({"line": F.lit(None).cast("int"), "message": message})
     return rows.select(*quarantined_events.TABLE.names)
 
 
@@ -387,15 +418,11 @@ def most_days(settings: Settings) -> int:
 
 
 def known_events(spark: SparkSession, warehouse: str, first: date, last: date, window: int) -> DataFrame:
-    """Ids and payloads of stored events near the days but not of them; a double can't come from further off, or it is too late."""
+    """What identifies the stored events near the days but not of them; a double can't come from further off, or it is too late."""
     reach = timedelta(days=window + 1)
     log_date = F.col("log_date")
     near = log_date.between(first - reach, last + reach) & ~log_date.between(first, last)
-    return (
-        delta.read_table(spark, warehouse, behavior_events.TABLE)
-        .where(near)
-        .select("event_id", "text_key", *[column.alias(name) for name, column in payload_hashes().items()])
-    )
+    return known_identities(delta.read_table(spark, warehouse, behavior_events.TABLE).where(near))
 
 
 def write_items(

@@ -24,8 +24,11 @@ class _Section(BaseModel):
 class EngineSettings(_Section):
     """What turns texts into vectors."""
 
-    kind: Literal["vllm", "hash"] = Field("vllm", description="vllm: the real engine inside the Spark worker; hash: a hashed bag of words")
+    kind: Literal["vllm", "vllm_server", "hash"] = Field(
+        "vllm", description="vllm: inside the Spark worker; vllm_server: running OpenAI-compatible servers; hash: a hashed bag of words"
+    )
     model: str | None = Field(None, description="folder or hub name of a model vLLM can pool; null: the packaged all-MiniLM-L6-v2")
+    trust_remote_code: bool = Field(False, description="run Python code that comes with the model")
     dtype: Literal["auto", "bfloat16", "float32", "float16"] = Field(
         "auto",
         description="auto: bfloat16 on a GPU and on CPUs that compute in it, else float32 (vLLM's own auto takes a slow float16 on CPUs)",
@@ -37,10 +40,29 @@ class EngineSettings(_Section):
     max_tokens: int = Field(256, ge=8, description="tokens the model sees of a text; longer ones are cut and marked truncated")
     dimensions: int | None = Field(None, ge=2, description="keep only the first numbers of a Matryoshka model's vector; null: all")
     hash_dimensions: int = Field(64, ge=2, description="vector length of the hash engine")
-    tile_texts: int = Field(16384, ge=1, description="texts committed at a time: what a killed job may have to embed again")
-    batch_texts: int = Field(2048, ge=1, description="texts in one engine call; bounds the memory of a task")
-    partitions: int = Field(1, ge=1, description="tasks that embed at the same time, each with an engine: one for each machine")
+    tile_texts: int = Field(16384, ge=1, description="texts committed at a time, at most; a killed job embeds two such tiles again")
+    call_tokens: int = Field(65536, ge=1, description="tokens in one engine call, at most (or one text); bounds the memory of a task")
+    partitions: int = Field(1, ge=1, description="tasks that embed at the same time, each with an engine: one for each machine, or GPU")
     threads: int = Field(0, ge=0, description="CPU threads of the engine; 0: every core of the machine")
+    timeout_s: int = Field(900, ge=1, description="how long the start of an engine, or one call, may take before the job stops, seconds")
+    gpus: int = Field(0, ge=0, description="GPUs of one engine (tensor parallel), asked of Spark on a cluster; 0: ask for none")
+    engines_per_gpu: int = Field(1, ge=1, description="engines that share one GPU, where a small model leaves it idle")
+    endpoints: tuple[str, ...] = Field((), description="addresses of running servers of the same model, e.g. http://gpu1:8000")
+    served_model: str | None = Field(None, description="the model's name on the servers; null: the only one they have")
+    key_variable: str = Field(
+        "NIGHTFOLD_ENGINE_KEY", pattern=r"^[A-Z][A-Z0-9_]*$", description="environment variable that holds the servers' API key, if any"
+    )
+    requests: int = Field(4, ge=1, description="requests that one task has open at the servers at a time")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "EngineSettings":
+        if self.kind == "vllm_server" and not self.endpoints:
+            raise ValueError("the vllm_server engine needs endpoints")
+        if any(not e.startswith(("http://", "https://")) for e in self.endpoints):
+            raise ValueError("endpoints start with http:// or https://")
+        if self.engines_per_gpu > 1 and self.gpus > 1:
+            raise ValueError("an engine has several GPUs or shares one, not both")
+        return self
 
 
 class IngestSettings(_Section):

@@ -1,12 +1,14 @@
-"""The embed stage of one partition: texts in, vectors or refusals out, a bounded number at a time."""
+"""The embed stage of one partition: texts in, vectors or refusals out, one engine call at a time and the next one's tokens ahead."""
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Final
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from udfs.engine import Embedded, Embedder, EngineConfig, EngineError, load_embedder
+from udfs.engine import Embedder, EngineConfig, EngineError, first_line, load_embedder
 
 OUTPUT_SCHEMA: Final = pa.schema(
     [
@@ -23,72 +25,204 @@ OUTPUT_SCHEMA: Final = pa.schema(
 )
 
 SMALLEST_NORM: Final = 1e-12
+# Bytes of texts and vectors in one engine call; what a task holds is a small multiple of it.
+CALL_BYTES: Final = 64 << 20
+# A vector of the same text by another dtype, batch or machine is this near; another model's is not.
+SAME_MODEL_COSINE: Final = 0.999
+# What any engine can embed: it tells a text that breaks the engine from an engine that is broken.
+PROBE: Final = "a red bicycle"
 
-# What became of a text: its vector with the tokens seen and whether it was cut, or a reason and a message.
-Result = tuple[np.ndarray, int, bool] | tuple[str, str]
+
+class Expected(NamedTuple):
+    """What an engine must be to write into a table: its key, and vectors float32[k, d] that it must give again for k texts."""
+
+    model_key: str
+    texts: Sequence[str] = ()
+    vectors: np.ndarray = np.empty((0, 0), np.float32)
+
+
+class Call(NamedTuple):
+    """One engine call's texts, ready for it: ids[i] are the tokens of the text at rows[i]; the others could not be tokenised."""
+
+    keys: pa.Array
+    ids: list[list[int]]
+    rows: list[int]
+    truncated: np.ndarray
+    refused: dict[int, tuple[str, str]]
 
 
 def embed_stream(
-    batches: Iterator[pa.RecordBatch], config: EngineConfig, load: Callable[[EngineConfig], Embedder] = load_embedder
+    batches: Iterator[pa.RecordBatch],
+    config: EngineConfig,
+    expected: Expected,
+    load: Callable[[EngineConfig], Embedder] = load_embedder,
 ) -> Iterator[pa.RecordBatch]:
-    """Embeds (text_key, text) batches into OUTPUT_SCHEMA, in order, by calls of at most config.batch_texts texts.
+    """Embeds (text_key, text) batches into OUTPUT_SCHEMA, in order.
 
-    The engine is loaded at the first text, so a partition without any starts none. Raises EngineError where the engine
-    fails on every text of a call: then it is not the texts' fault, and none of them is refused.
+    The engine is loaded at the first text, so a partition without any starts none. Raises EngineError where the engine is not
+    the expected one, fails on any text or does not answer in time: then it is not the texts' fault, and none of them is refused.
     """
-    for batch in batches:
-        for start in range(0, batch.num_rows, config.batch_texts):
-            part = batch.slice(start, config.batch_texts)
-            embedder = load(config)
-            yield _to_batch(part["text_key"], embed_or_refuse(embedder, part["text"].to_pylist()), embedder)
+    filled = (batch for batch in batches if batch.num_rows)
+    first = next(filled, None)
+    if first is None:
+        return
+    embedder = load(config)
+    refuse_other_model(embedder, expected)
+    parts = (part for batch in _chained(first, filled) for part in cut(batch, config, embedder.dim))
+    for call in ahead(parts, lambda part: prepare(embedder, part)):
+        yield _to_batch(embedder, call, *embed_call(embedder, call))
 
 
-def embed_or_refuse(embedder: Embedder, texts: Sequence[str]) -> list[Result]:
-    """A result for each text; where a call fails it is halved until the texts that break it stand alone."""
-    results = _bisect(embedder, texts)
-    broken = [result for result in results if len(result) == 2 and result[0] == "engine_error"] if len(texts) > 1 else []
-    if broken and len(broken) == len(texts):
-        raise EngineError(f"the engine fails on every text: {broken[0][1]}")
-    return results
+def refuse_other_model(embedder: Embedder, expected: Expected) -> None:
+    """Stops where this machine would write other vectors under the same key. Raises EngineError."""
+    if embedder.model_key != expected.model_key:
+        raise EngineError(f"this machine's model is {embedder.model_key}, but the job embeds with {expected.model_key}")
+    if not expected.texts:
+        return
+    given = embedder.embed(expected.texts)
+    least = float(np.min(np.sum(given * expected.vectors, axis=1))) if given.shape == expected.vectors.shape else float("nan")
+    if not least >= SAME_MODEL_COSINE:
+        raise EngineError(
+            f"the engine gives other vectors than those stored under {expected.model_key} (cosine {least:.4f}, "
+            f"least {SAME_MODEL_COSINE}): it has another model or other settings"
+        )
 
 
-def _bisect(embedder: Embedder, texts: Sequence[str]) -> list[Result]:
-    try:
-        embedded = embedder.embed_batch(texts)
-    except (EngineError, MemoryError):
-        raise
-    except Exception as error:  # an engine raises what its libraries raise
-        if len(texts) == 1:
-            return [("engine_error", f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0]}"[:500])]
-        half = len(texts) // 2
-        return _bisect(embedder, texts[:half]) + _bisect(embedder, texts[half:])
-    return [_checked(embedder, embedded, row) for row in range(len(texts))]
+def cut(batch: pa.RecordBatch, config: EngineConfig, dim: int) -> Iterator[pa.RecordBatch]:
+    """The batch in slices for one engine call each, of at most config.call_tokens tokens and CALL_BYTES (or of one text).
+
+    A text counts for as many tokens as it has bytes, up to max_tokens: no tokenizer makes more.
+    """
+    size = pc.binary_length(batch["text"]).to_numpy(zero_copy_only=False).astype(np.int64)
+    tokens = np.clip(size + len(config.prefix.encode()), 1, config.max_tokens)
+    cost = np.cumsum(np.maximum(tokens / config.call_tokens, (size + 4 * dim) / CALL_BYTES))
+    start = 0
+    while start < batch.num_rows:
+        spent = cost[start - 1] if start else 0.0
+        end = max(start + 1, int(np.searchsorted(cost, spent + 1, side="right")))
+        yield batch.slice(start, end - start)
+        start = end
 
 
-def _checked(embedder: Embedder, embedded: Embedded, row: int) -> Result:
-    """The row's vector, or why it may not enter a table."""
-    vector = embedded.vectors[row]
-    if vector.shape != (embedder.dim,):
-        return "wrong_size", f"the engine gave {vector.shape[0]} numbers instead of {embedder.dim}"
-    if not np.isfinite(vector).all():
-        return "not_finite", "the engine gave a number that is not finite"
-    if np.sqrt(np.dot(vector.astype(np.float64), vector.astype(np.float64))) < SMALLEST_NORM:
-        return "zero_vector", "the engine gave a vector without length"
-    return vector, int(embedded.token_counts[row]), bool(embedded.truncated[row])
+def ahead(parts: Iterator[pa.RecordBatch], work: Callable[[pa.RecordBatch], Call]) -> Iterator[Call]:
+    """The work's results in order, each begun in another thread while the caller has the one before."""
+    with ThreadPoolExecutor(1, "tokenizer") as thread:
+        waiting: Future[Call] | None = None
+        for part in parts:
+            coming = thread.submit(work, part)
+            if waiting is not None:
+                yield waiting.result()
+            waiting = coming
+        if waiting is not None:
+            yield waiting.result()
 
 
-def _to_batch(keys: pa.Array, results: Sequence[Result], embedder: Embedder) -> pa.RecordBatch:
-    good = [result if len(result) == 3 else None for result in results]
-    refused = [result if len(result) == 2 else None for result in results]
-    columns = {
-        "text_key": keys,
-        "dim": [None if result is None else embedder.dim for result in good],
-        "token_count": [None if result is None else result[1] for result in good],
-        "truncated": [None if result is None else result[2] for result in good],
-        "engine": [embedder.engine] * len(results),
-        "dtype": [embedder.dtype] * len(results),
-        "reason": [None if result is None else result[0] for result in refused],
-        "message": [None if result is None else result[1] for result in refused],
-        "vector": [None if result is None else result[0] for result in good],
-    }
-    return pa.RecordBatch.from_pydict(columns, OUTPUT_SCHEMA)
+def prepare(embedder: Embedder, part: pa.RecordBatch) -> Call:
+    """The part's tokens; texts that the tokenizer fails on, or makes nothing of, are refused."""
+    texts = part["text"].to_pylist()
+    ids: list[list[int]] = []
+    rows: list[int] = []
+    truncated = np.zeros(len(texts), np.bool_)
+    refused: dict[int, tuple[str, str]] = {}
+
+    def keep(start: int, texts: Sequence[str]) -> None:
+        tokens = embedder.tokenise(texts)
+        for row, (numbers, was_cut) in enumerate(zip(tokens.ids, tokens.truncated, strict=True), start):
+            truncated[row] = was_cut
+            if numbers:
+                ids.append(numbers)
+                rows.append(row)
+            else:
+                refused[row] = ("no_tokens", "the tokenizer makes nothing of it")
+
+    for row, error in by_halves(keep, texts).items():
+        refused[row] = ("engine_error", f"{type(error).__name__}: {first_line(error)}")
+    return Call(part["text_key"], ids, rows, truncated, refused)
+
+
+def embed_call(embedder: Embedder, call: Call) -> tuple[np.ndarray, dict[int, tuple[str, str]]]:
+    """Vectors float32[n, dim] of the call's n texts, and why a row has none (it is zero then)."""
+    vectors = np.zeros((len(call.keys), embedder.dim), np.float32)
+    refused = dict(call.refused)
+    wrong: dict[int, int] = {}
+
+    def fill(start: int, ids: Sequence[list[int]]) -> None:
+        given = embedder.embed_tokens(ids)
+        rows = call.rows[start : start + len(ids)]
+        if given.shape[1] == embedder.dim:
+            vectors[rows] = given
+        else:
+            wrong.update((row, int(given.shape[1])) for row in rows)
+
+    for at, error in by_halves(fill, call.ids, lambda: embedder.embed([PROBE])).items():
+        refused[call.rows[at]] = ("engine_error", f"{type(error).__name__}: {first_line(error)}")
+    finite = np.logical_and.reduce(np.isfinite(vectors), axis=1)
+    short = np.einsum("ij,ij->i", vectors, vectors, dtype=np.float64) < SMALLEST_NORM**2
+    for row in call.rows:
+        if row in refused:
+            continue
+        if row in wrong:
+            refused[row] = ("wrong_size", f"the engine gave {wrong[row]} numbers instead of {embedder.dim}")
+        elif not finite[row]:
+            refused[row] = ("not_finite", "the engine gave a number that is not finite")
+        elif short[row]:
+            refused[row] = ("zero_vector", "the engine gave a vector without length")
+    return vectors, refused
+
+
+def by_halves(
+    work: Callable[[int, Sequence[Any]], None], items: Sequence[Any], probe: Callable[[], object] = lambda: None
+) -> dict[int, Exception]:
+    """Does work(start, items[start:end]) on all items; where it fails they are halved until those that break it stand alone.
+
+    Returns what each of these raised. Each failure is followed by the probe: raises EngineError where that fails too.
+    """
+    failed: dict[int, Exception] = {}
+
+    def attempt(start: int, end: int) -> None:
+        try:
+            work(start, items[start:end])
+        except (EngineError, MemoryError):
+            raise
+        except Exception as error:  # an engine raises what its libraries raise
+            try:
+                probe()
+            except Exception as second:
+                raise EngineError(f"the engine fails on every text: {type(second).__name__}: {first_line(second)}") from error
+            if end - start == 1:
+                failed[start] = error
+                return
+            middle = (start + end) // 2
+            attempt(start, middle)
+            attempt(middle, end)
+
+    if items:
+        attempt(0, len(items))
+    return failed
+
+
+def _to_batch(embedder: Embedder, call: Call, vectors: np.ndarray, refused: dict[int, tuple[str, str]]) -> pa.RecordBatch:
+    """OUTPUT_SCHEMA rows; the vectors are the matrix itself, not copied."""
+    count = len(call.keys)
+    is_refused = np.zeros(count, np.bool_)
+    is_refused[list(refused)] = True
+    counts = np.zeros(count, np.int32)
+    counts[call.rows] = [len(numbers) for numbers in call.ids]
+    offsets = pa.array(np.arange(0, vectors.size + 1, embedder.dim, dtype=np.int32))
+    columns = [
+        call.keys,
+        pa.array(np.full(count, embedder.dim, np.int32), mask=is_refused),
+        pa.array(counts, mask=is_refused),
+        pa.array(call.truncated, mask=is_refused),
+        pa.array([embedder.engine] * count),
+        pa.array([embedder.dtype] * count),
+        pa.array([refused[row][0] if row in refused else None for row in range(count)], pa.string()),
+        pa.array([refused[row][1] if row in refused else None for row in range(count)], pa.string()),
+        pa.ListArray.from_arrays(offsets, pa.array(vectors.reshape(-1)), mask=pa.array(is_refused)),
+    ]
+    return pa.RecordBatch.from_arrays(columns, schema=OUTPUT_SCHEMA)
+
+
+def _chained(first: pa.RecordBatch, rest: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    yield first
+    yield from rest

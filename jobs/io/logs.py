@@ -82,11 +82,11 @@ def read_days(spark: SparkSession, source: Source, folders: Sequence[str], root:
         # Its texts are bytes that nobody has looked at; those of the other formats were decoded.
         columns = {name: F.make_valid_utf8(column) if kinds.get(name) == "string" else column for name, column in columns.items()}
     typed = {name: columns[name].cast(ddl) for name, ddl in source.columns.items()}
-    path = plain_path(F.col("_metadata.file_path"))
+    file = below_root(F.col("_metadata.file_path"), root)
     return read.select(
         *[column.alias(name) for name, column in typed.items()],
-        F.to_date(F.regexp_extract(path, r"/dt=(\d{4}-\d{2}-\d{2})/", 1)).alias(LOG_DATE),
-        F.substring(path, F.lit(len(_plain(root)) + 2), F.lit(100_000)).alias(SOURCE_FILE),
+        F.to_date(F.substring(file, F.instr(file, "dt=") + 3, F.lit(10))).alias(LOG_DATE),
+        file.alias(SOURCE_FILE),
         # As read, and that may be no text at all.
         (F.make_valid_utf8(_quoted(UNREADABLE)) if UNREADABLE in kinds else F.lit(None).cast("string")).alias(UNREADABLE),
         _first_of_wrong_type(read, columns, typed).alias(WRONG_TYPE),
@@ -107,9 +107,12 @@ def _first_of_wrong_type(read: DataFrame, columns: Mapping[str, Column], typed: 
     return F.coalesce(*wrong, F.lit(None).cast("string"))
 
 
-def plain_path(column: Column) -> Column:
-    """A file's path as an argument gives it: Spark gives file:///a/b%20c for /a/b c."""
-    return F.regexp_replace(F.url_decode(F.replace(column, F.lit("+"), F.lit("%2B"))), "^file:/+", "/")
+def below_root(column: Column, root: str) -> Column:
+    """A file's path below the logs folder: Spark gives file:///logs/b%20c for /logs/b c. Of every row, so without search."""
+    decoded = F.url_decode(F.replace(column, F.lit("+"), F.lit("%2B")))
+    path = F.when(F.contains(column, F.lit("%")), decoded).otherwise(column)
+    # Before a local folder stands file:/ or file:///, as Spark likes.
+    return F.substring(path, F.instr(path, _plain(root)) + len(_plain(root)) + 1, F.lit(100_000))
 
 
 def read_files(spark: SparkSession, source: Source, paths: Sequence[str], **more: str) -> DataFrame:

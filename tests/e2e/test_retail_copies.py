@@ -6,7 +6,7 @@ from pyspark.sql import functions as F
 
 from jobs import ingest_events
 from jobs.io import logs
-from schemas import erased_users
+from schemas import behavior_events, erased_users
 from schemas.mapping import LogMapping, parse_mapping, shipped_mapping
 from schemas.settings import PrivacySettings, Settings
 
@@ -26,7 +26,7 @@ def write_days(rows, folder, days, suffix, write):
 
 def decided(spark, root, mapping):
     folders = [logs.day_folder(str(root), day) for day in logs.day_folders(spark, str(root))]
-    known = spark.createDataFrame([], "event_id string, text_key string, payload long, payload_too long")
+    known = ingest_events.known_identities(spark.createDataFrame([], behavior_events.TABLE.spark_schema()))
     erased = spark.createDataFrame([], erased_users.TABLE.spark_schema())
     records = logs.read_days(spark, mapping.source, folders, str(root))
     fated = ingest_events.fates_of(records, known, erased, mapping, Settings(), None)

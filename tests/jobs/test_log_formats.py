@@ -13,7 +13,7 @@ import pytest
 from jobs import ingest_events
 from jobs.io import damage, logs
 from jobs.io.shell import JobError
-from schemas import erased_users
+from schemas import behavior_events, erased_users
 from schemas.mapping import parse_mapping
 from schemas.settings import Settings
 
@@ -88,7 +88,7 @@ def write_day(root, files):
 def fated(spark, root, mapping, settings=None):
     """The rows that an ingest of the day would decide upon, without its tables."""
     records = logs.read_days(spark, mapping.source, [f"{root}/dt={DAY}"], str(root))
-    known = spark.createDataFrame([], "event_id string, text_key string, payload long, payload_too long")
+    known = ingest_events.known_identities(spark.createDataFrame([], behavior_events.TABLE.spark_schema()))
     erased = spark.createDataFrame([], erased_users.TABLE.spark_schema())
     return ingest_events.fates_of(records, known, erased, mapping, settings or Settings(), None).collect()
 

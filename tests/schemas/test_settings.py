@@ -36,9 +36,17 @@ OTHER: dict[str, dict[str, Any]] = {
         "dimensions": 64,
         "hash_dimensions": 32,
         "tile_texts": 100,
-        "batch_texts": 10,
+        "call_tokens": 10,
         "partitions": 2,
         "threads": 1,
+        "trust_remote_code": True,
+        "timeout_s": 60,
+        "gpus": 2,
+        "engines_per_gpu": 2,
+        "endpoints": ["http://gpu1:8000"],
+        "served_model": "e5-small",
+        "key_variable": "OTHER_KEY",
+        "requests": 8,
     },
     "fold": {
         "gate": "mean",
@@ -125,7 +133,10 @@ def test_the_documented_settings_are_the_defaults():
     assert parse_settings(text, "docs/settings.yaml") == Settings()
 
 
-@pytest.mark.parametrize("section", [IngestSettings, PrivacySettings, EngineSettings, FoldSettings, StoreSettings, MaintenanceSettings, SparkSettings])
+SECTIONS = [IngestSettings, PrivacySettings, EngineSettings, FoldSettings, StoreSettings, MaintenanceSettings, SparkSettings]
+
+
+@pytest.mark.parametrize("section", SECTIONS)
 def test_every_setting_says_what_it_is(section):
     assert [name for name, field in section.model_fields.items() if not field.description] == []
 

@@ -1,72 +1,172 @@
 """The embed stage against engines that fail in every way: what is the text's fault is refused, what is the engine's stops."""
 
+import threading
+from dataclasses import replace
+
 import numpy as np
 import pyarrow as pa
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from udfs.embed import OUTPUT_SCHEMA, embed_stream
-from udfs.engine import Embedded, EngineConfig, EngineError, HashEmbedder
+from udfs.embed import CALL_BYTES, OUTPUT_SCHEMA, Expected, cut, embed_stream
+from udfs.engine import EngineConfig, EngineError, HashEmbedder, model_key
 
-CONFIG = EngineConfig(kind="hash", hash_dimensions=8, batch_texts=4)
+CONFIG = EngineConfig(kind="hash", hash_dimensions=8, max_tokens=16, call_tokens=64)
+EXPECTED = Expected(model_key(CONFIG))
+NUMBERS = {word: HashEmbedder(CONFIG).tokenise([word]).ids[0][0] for word in ("raise", "nan", "infinite", "zero", "dies")}
+# What becomes of a text that holds the word.
+REASONS = {"raise": "engine_error", "unreadable": "engine_error", "nan": "not_finite", "infinite": "not_finite", "zero": "zero_vector"}
 
 
 class Faulty(HashEmbedder):
-    """The hash engine, but for texts that name what goes wrong with them."""
+    """The hash engine, but for words that name what goes wrong with them."""
 
-    def __init__(self, config: EngineConfig) -> None:
+    def __init__(self, config: EngineConfig = CONFIG) -> None:
         super().__init__(config)
         self.calls: list[int] = []
+        self.is_dead = False
 
-    def embed_batch(self, texts):
-        self.calls.append(len(texts))
-        if any(text.startswith("raise") for text in texts):
+    def tokenise(self, texts):
+        if any("unreadable" in text for text in texts):
+            raise OverflowError("no tokens for this")
+        return super().tokenise(texts)
+
+    def embed_tokens(self, ids):
+        self.calls.append(len(ids))
+        self.is_dead = self.is_dead or any(NUMBERS["dies"] in numbers for numbers in ids)
+        if self.is_dead or any(NUMBERS["raise"] in numbers for numbers in ids):
             raise ValueError("no such token\nand a stack")
-        vectors, counts, truncated = super().embed_batch(texts)
-        for row, text in enumerate(texts):
-            vectors[row] = {"nan": np.nan, "zero": 0.0}.get(text, vectors[row])
-        return Embedded(vectors, counts, truncated)
+        vectors = super().embed_tokens(ids)
+        for word, number in (("nan", np.nan), ("infinite", np.inf), ("zero", 0.0)):
+            vectors[[row for row, numbers in enumerate(ids) if NUMBERS[word] in numbers]] = number
+        return vectors
 
 
 def batch(texts: list[str]) -> pa.RecordBatch:
-    return pa.RecordBatch.from_pydict({"text_key": [f"key of {text}" for text in texts], "text": texts})
+    return pa.RecordBatch.from_pydict(
+        {"text_key": pa.array([f"key of {text}" for text in texts], pa.string()), "text": pa.array(texts, pa.string())}
+    )
 
 
-def embed(*batches: list[str], faulty: Faulty | None = None) -> pa.Table:
-    faulty = faulty or Faulty(CONFIG)
-    return pa.Table.from_batches(list(embed_stream(map(batch, batches), CONFIG, lambda config: faulty)), OUTPUT_SCHEMA)
+def embed(*batches: list[str], engine: HashEmbedder | None = None, expected: Expected = EXPECTED) -> pa.Table:
+    engine = engine or Faulty()
+    return pa.Table.from_batches(list(embed_stream(map(batch, batches), CONFIG, expected, lambda config: engine)), OUTPUT_SCHEMA)
 
 
-def test_every_text_comes_back_once_and_in_order():
-    texts = [f"text {i}" for i in range(11)]
-    faulty = Faulty(CONFIG)
-    result = embed(texts[:9], texts[9:], faulty=faulty)
+WORDS = st.sampled_from(["tea", "pot", "red", "ä", "日本", *REASONS])
+TEXTS = st.lists(st.lists(WORDS, min_size=1, max_size=20).map(" ".join), max_size=30)
+
+
+@settings(max_examples=60, deadline=None)
+@given(batches=st.lists(TEXTS, max_size=3))
+def test_each_text_comes_back_once_in_order_with_its_own_vector_or_its_own_reason(batches):
+    texts = [text for part in batches for text in part]
+    result = embed(*batches)
     assert result["text_key"].to_pylist() == [f"key of {text}" for text in texts]
-    assert faulty.calls == [4, 4, 1, 2]
-    assert np.array_equal(np.array(result["vector"].to_pylist(), np.float32), HashEmbedder(CONFIG).embed(texts))
+    clean = HashEmbedder(CONFIG)
+    for row, text in zip(result.to_pylist(), texts, strict=True):
+        words = text.split()
+        seen = words if "unreadable" in words else words[: CONFIG.max_tokens]
+        wanted = {REASONS[word] for word in seen if word in REASONS}
+        if wanted:
+            assert row["reason"] in wanted and row["message"]
+            assert row["vector"] is row["dim"] is row["token_count"] is row["truncated"] is None
+        else:
+            assert row["reason"] is row["message"] is None
+            assert np.array_equal(np.array(row["vector"], np.float32), clean.embed([text])[0])
+            assert (row["token_count"], row["truncated"]) == (min(len(words), 16), len(words) > 16)
 
 
-def test_vectors_that_no_table_takes_are_refused_with_a_reason():
-    result = embed(["good", "nan", "zero"])
-    assert result["reason"].to_pylist() == [None, "not_finite", "zero_vector"]
-    assert [vector is None for vector in result["vector"].to_pylist()] == [False, True, True]
+@settings(deadline=None)
+@given(texts=st.lists(st.text(max_size=80), min_size=1, max_size=40), call_tokens=st.integers(1, 100), prefix=st.text(max_size=5))
+def test_calls_are_bounded_and_cover_the_batch_in_order(texts, call_tokens, prefix):
+    texts = [text.encode("utf-8", "replace").decode() for text in texts]
+    config = replace(CONFIG, call_tokens=call_tokens, prefix=prefix.encode("utf-8", "replace").decode())
+    parts = [part["text"].to_pylist() for part in cut(batch(texts), config, dim=8)]
+    assert [text for part in parts for text in part] == texts
+    tokens = [sum(min(max(1, len((config.prefix + text).encode())), 16) for text in part) for part in parts]
+    assert all(total <= call_tokens + 1e-6 or len(part) == 1 for total, part in zip(tokens, parts, strict=True))
 
 
-@pytest.mark.parametrize("at", range(4))
-def test_the_text_that_breaks_a_call_is_found_alone(at):
-    texts = ["a", "b", "c", "d"]
-    texts[at] = "raise"
-    result = embed(texts)
-    assert [reason == "engine_error" for reason in result["reason"].to_pylist()] == [i == at for i in range(4)]
-    assert result["message"][at].as_py() == "ValueError: no such token"
+def test_calls_are_bounded_in_bytes_too():
+    long = ["x" * (CALL_BYTES // 3)] * 7
+    assert [part.num_rows for part in cut(batch(long), replace(CONFIG, call_tokens=10**9), dim=8)] == [2, 2, 2, 1]
 
 
-def test_an_engine_that_fails_on_every_text_stops_the_job():
-    with pytest.raises(EngineError, match="fails on every text"):
-        embed(["raise 1", "raise 2"])
+def test_the_text_that_breaks_a_call_costs_few_calls():
+    engine = Faulty()
+    texts = [f"text {i}" for i in range(8)]
+    texts[5] = "raise"
+    result = embed(texts, engine=engine)
+    assert result["message"][5].as_py() == "ValueError: no such token"
+    assert sum(reason is None for reason in result["reason"].to_pylist()) == 7
+    # The whole, then halves around the text, a probe of one text after each failure.
+    assert engine.calls == [8, 1, 4, 4, 1, 2, 1, 1, 1, 1, 2]
+
+
+@pytest.mark.parametrize("texts", [["dies"], ["a", "b", "dies"], ["dies", "raise", "a"]])
+def test_a_dead_engine_stops_the_job_and_refuses_nobody(texts):
+    with pytest.raises(EngineError, match="fails on every text: ValueError: no such token"):
+        embed(["before"], texts)
+
+
+def test_an_engine_that_refuses_itself_is_believed():
+    class Late(Faulty):
+        def embed_tokens(self, ids):
+            raise EngineError("it has not answered")
+
+    with pytest.raises(EngineError, match="it has not answered"):
+        embed(["a", "b"], engine=Late())
+
+
+def test_vectors_of_another_size_are_refused():
+    class Short(Faulty):
+        def embed_tokens(self, ids):
+            return super().embed_tokens(ids)[:, :7]
+
+    result = embed(["a", "b"], engine=Short())
+    assert result["reason"].to_pylist() == ["wrong_size"] * 2 and "7 numbers instead of 8" in result["message"][0].as_py()
+
+
+def test_tokens_of_the_next_call_are_made_while_the_engine_has_this_one():
+    class Waiting(HashEmbedder):
+        """Its first call ends when the second call's texts are tokenised."""
+
+        def __init__(self) -> None:
+            super().__init__(CONFIG)
+            self.tokenised = [threading.Event(), threading.Event()]
+
+        def tokenise(self, texts):
+            self.tokenised[0 if "first" in texts[0] else 1].set()
+            return super().tokenise(texts)
+
+        def embed_tokens(self, ids):
+            assert self.tokenised[1].wait(20)
+            return super().embed_tokens(ids)
+
+    assert embed(["first"], ["second"], engine=Waiting()).num_rows == 2
+
+
+def test_another_model_on_this_machine_is_refused():
+    with pytest.raises(EngineError, match=r"this machine's model is hash-8-\w+, but the job embeds with other-0123"):
+        embed(["a"], expected=Expected("other-0123"))
+
+
+def test_an_engine_must_give_stored_vectors_again():
+    texts = ["a red bicycle", "a pot of tea"]
+    vectors = HashEmbedder(CONFIG).embed(texts)
+    assert embed(["a"], expected=EXPECTED._replace(texts=texts, vectors=vectors)).num_rows == 1
+    turned = EXPECTED._replace(texts=texts, vectors=vectors * np.array([[1], [-1]], np.float32))
+    with pytest.raises(EngineError, match="gives other vectors than those stored under hash-8"):
+        embed(["a"], expected=turned)
+    longer = EXPECTED._replace(texts=texts, vectors=np.ones((2, 9), np.float32))
+    with pytest.raises(EngineError, match="gives other vectors"):
+        embed(["a"], expected=longer)
 
 
 def test_no_text_starts_no_engine():
     def no_engine(config):
         raise AssertionError("the engine was loaded")
 
-    assert list(embed_stream(iter([batch([])]), CONFIG, no_engine)) == []
+    assert list(embed_stream(iter([batch([])]), CONFIG, EXPECTED, no_engine)) == []

@@ -1,26 +1,30 @@
 """The engines: what names a model, and that vectors come back whole, in order and of unit length."""
 
-from concurrent.futures import ProcessPoolExecutor
+import json
+import subprocess
+import sys
+import time
 from dataclasses import replace
-from multiprocessing import get_context
 
 import numpy as np
 import pytest
 
-from udfs.engine import EngineConfig, EngineError, HashEmbedder, load_embedder, model_key, unit
+from udfs import engine
+from udfs.engine import EngineConfig, EngineError, HashEmbedder, VllmEmbedder, cache_gib, model_key, pick_dtype, tokenise, unit
 
 HASH = EngineConfig(kind="hash", hash_dimensions=32, max_tokens=8)
 
 
 def test_hashed_texts_are_unit_vectors_and_deterministic():
     texts = ["Running shoes", "running SHOES", "tea pot", "!!!", "", "a " * 50]
-    embedded = HashEmbedder(HASH).embed_batch(texts)
-    assert embedded.vectors.shape == (6, 32) and embedded.vectors.dtype == np.float32
-    assert np.allclose(np.linalg.norm(embedded.vectors, axis=1), 1, atol=1e-6)
-    assert np.array_equal(embedded.vectors[0], embedded.vectors[1])
-    assert np.array_equal(embedded.vectors, HashEmbedder(HASH).embed(texts))
-    assert embedded.truncated.tolist() == [False] * 5 + [True]
-    assert embedded.token_counts.tolist() == [2, 2, 2, 3, 0, 8]
+    engine = HashEmbedder(HASH)
+    vectors, tokens = engine.embed(texts), engine.tokenise(texts)
+    assert vectors.shape == (6, 32) and vectors.dtype == np.float32
+    assert np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-6)
+    assert np.array_equal(vectors[0], vectors[1])
+    assert np.array_equal(vectors, HashEmbedder(HASH).embed(texts))
+    assert tokens.truncated.tolist() == [False] * 5 + [True]
+    assert [len(ids) for ids in tokens.ids] == [2, 2, 2, 3, 0, 8]
 
 
 def test_a_hashed_text_does_not_depend_on_its_batch():
@@ -34,7 +38,7 @@ def test_what_changes_meaning_changes_the_key(change):
     assert model_key(replace(EngineConfig(), **change)) != model_key(EngineConfig())
 
 
-@pytest.mark.parametrize("change", [{"dtype": "float32"}, {"threads": 1}, {"batch_texts": 7}])
+@pytest.mark.parametrize("change", [{"dtype": "float32"}, {"threads": 1}, {"call_tokens": 7}])
 def test_what_only_changes_bits_or_speed_does_not(change):
     assert model_key(replace(EngineConfig(), **change)) == model_key(EngineConfig())
 
@@ -65,22 +69,89 @@ def test_a_row_without_length_stays_what_it_is():
     assert np.array_equal(unit(np.array([[0.0, 0.0], [3.0, 4.0]])), np.array([[0, 0], [0.6, 0.8]], np.float32))
 
 
-def embed_twice(texts: list[str]):
-    """What the real engine gives for the texts, and for them in reverse order; and whether it was loaded once."""
-    embedder = load_embedder(EngineConfig(batch_texts=64))
-    is_one = load_embedder(EngineConfig(batch_texts=64)) is embedder
-    return embedder.embed_batch(texts), embedder.embed(texts[::-1])[::-1], embedder.dim, is_one
+class Slow(VllmEmbedder):
+    """The real engine's shell around a model that takes its time."""
+
+    seconds = 0.0
+
+    def _load(self):
+        self.dtype = "float32"
+
+    def _run(self, ids):
+        time.sleep(self.seconds)
+        return np.ones((len(ids), 4))
 
 
-@pytest.mark.vllm
-def test_the_real_engine():
-    texts = ["trail running shoes", "a pot of green tea", "jogging footwear", "word " * 5000]
-    # In a process of its own, as in a Spark worker: vLLM's import trips over numba's modules where they are loaded already.
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
-        embedded, again, dim, is_one = process.submit(embed_twice, texts).result()
-    assert is_one and embedded.vectors.shape == (4, 384) == (4, dim)
-    assert np.allclose(np.linalg.norm(embedded.vectors.astype(np.float64), axis=1), 1, atol=1e-6)
-    assert embedded.truncated.tolist() == [False, False, False, True] and embedded.token_counts[3] == 256
-    near, far = embedded.vectors[0] @ embedded.vectors[2], embedded.vectors[0] @ embedded.vectors[1]
-    assert near > far + 0.2
-    assert (np.sum(again * embedded.vectors, axis=1) > 0.999).all()
+def test_an_engine_that_hangs_is_left_behind_within_the_configured_time():
+    hanging = Slow(EngineConfig(timeout_s=1))
+    assert hanging.embed(["a"]).tolist() == [[0.5] * 4]
+    hanging.seconds = 3
+    began = time.monotonic()
+    with pytest.raises(EngineError, match=r"the engine has not answered for 1 s \(engine.timeout_s\)"):
+        hanging.embed(["a"])
+    assert time.monotonic() - began < hanging.seconds
+
+
+def test_an_engine_that_holds_the_interpreter_ends_its_process():
+    code = """
+import ctypes
+from tests.udfs.test_engine import Slow
+from udfs import engine
+engine.GRACE_S = 0
+slow = Slow(engine.EngineConfig(timeout_s=1))
+slow._run = lambda ids: ctypes.PyDLL(None).sleep(60)
+slow.embed(["a"])
+"""
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=50)
+    assert ended.returncode == 1 and "Timeout (0:00:01)" in ended.stderr
+
+
+def test_dimensions_are_cut_and_never_invented():
+    assert Slow(EngineConfig(dimensions=2)).embed(["a"]).tolist() == [[np.float32(0.5**0.5)] * 2]
+    with pytest.raises(EngineError, match="dimensions is 5, but the model gives 4"):
+        Slow(EngineConfig(dimensions=5))
+
+
+def test_a_text_is_cut_by_characters_and_then_by_tokens():
+    config = EngineConfig(max_tokens=16)
+    tokenizer = engine.load_tokenizer(config)
+    texts = ["tea", "tea " * 14, "tea " * 15, "x" * 1000, "", "\ud800", "[PAD] [SEP]", "😀" * 40]
+    tokens = tokenise(tokenizer, config, texts)
+    assert [len(ids) for ids in tokens.ids[:4]] == [3, 16, 16, 3] and all(len(ids) <= 16 for ids in tokens.ids)
+    assert tokens.truncated.tolist() == [False, False, True, True, False, False, False, False]
+    assert tokenise(tokenizer, replace(config, prefix="tea "), ["tea " * 14]).truncated.tolist() == [True]
+    assert tokenise(tokenizer, config, []).ids == []
+
+
+@pytest.mark.parametrize(("flags", "dtype"), [("avx512f avx512_bf16", "float32"), ("avx512_bf16 amx_bf16 amx_tile", "bfloat16")])
+def test_the_dtype_is_what_the_processor_has_matrix_units_for(flags, dtype, monkeypatch):
+    monkeypatch.setattr(engine, "has_gpu", lambda: False)
+    monkeypatch.setattr(engine.Path, "read_text", lambda *args, **kwargs: f"flags : {flags}\n")
+    assert pick_dtype() == dtype
+
+
+def test_room_for_the_longest_text_is_made(tmp_path):
+    qwen = {"num_hidden_layers": 28, "num_attention_heads": 16, "num_key_value_heads": 8, "head_dim": 128, "hidden_size": 1024}
+    (tmp_path / "config.json").write_text(json.dumps(qwen))
+    assert cache_gib(tmp_path, 30_000) * 2**30 > 2 * 28 * 8 * 128 * 4 * 30_000
+    (tmp_path / "config.json").write_text(json.dumps({"num_hidden_layers": 6, "num_attention_heads": 12, "hidden_size": 384}))
+    assert cache_gib(tmp_path, 256) == 1
+
+
+def test_a_worker_keeps_the_gpus_of_its_engine(monkeypatch):
+    config = EngineConfig(devices=("0", "1"))
+    assert engine._environment(config, 1)["CUDA_VISIBLE_DEVICES"] == "0,1"
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    monkeypatch.setitem(sys.modules, "vllm", None)
+    assert engine._environment(config, 1)["CUDA_VISIBLE_DEVICES"] == "0,1"
+    with pytest.raises(EngineError, match="this worker's engine has GPU 0,1, and the task was given 2"):
+        engine._environment(replace(config, devices=("2",)), 1)
+
+
+def test_hidden_packages_come_back(monkeypatch):
+    monkeypatch.delitem(sys.modules, "wave", raising=False)
+    with engine._without("wave", "json"), pytest.raises(ModuleNotFoundError):
+        import wave  # noqa: F401
+    import wave as back
+
+    assert back and json is sys.modules["json"]

@@ -1,0 +1,94 @@
+"""A server that speaks as much of vLLM's OpenAI interface as the engine uses, with faults on demand: for tests without a model."""
+
+import base64
+import json
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+from udfs.engine import EngineConfig, HashEmbedder
+
+VECTORS = HashEmbedder(EngineConfig(kind="hash", hash_dimensions=8))
+
+
+class EmbeddingServer(ThreadingHTTPServer):
+    """Embeds token ids by the hash engine. `answers` are (status, headers) given first, in turn; 0 hangs until the server ends."""
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.answers: list[tuple[int, dict[str, str]]] = []
+        self.key: str | None = None
+        self.models = ["a-model"]
+        self.poison: int | None = None  # a token id that makes the server fail
+        self.sign = 1.0
+        self.delay_s = 0.01
+        self.inputs: list[int] = []  # texts of each request that was answered
+        self.most_at_once = 0
+        self.open = 0
+        self.lock = threading.Lock()
+        self.ended = threading.Event()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}"
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: EmbeddingServer
+
+    def do_GET(self) -> None:
+        self._answer(200, {"data": [{"id": name} for name in self.server.models]})
+
+    def do_POST(self) -> None:
+        server = self.server
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        with server.lock:
+            server.open += 1
+            server.most_at_once = max(server.most_at_once, server.open)
+            status, headers = server.answers.pop(0) if server.answers else (200, {})
+        time.sleep(server.delay_s)
+        with server.lock:
+            server.open -= 1
+        if status == 0:
+            server.ended.wait(60)
+        elif server.key and self.headers["Authorization"] != f"Bearer {server.key}":
+            self._answer(401, {"error": {"message": "who are you?"}})
+        elif status != 200:
+            self._answer(status, {"error": {"message": "not now"}}, headers)
+        elif server.poison is not None and any(server.poison in ids for ids in body["input"]):
+            self._answer(500, {"error": {"message": "these tokens\nbreak me"}})
+        else:
+            with server.lock:
+                server.inputs.append(len(body["input"]))
+            vectors = server.sign * VECTORS.embed_tokens(body["input"])
+            rows = [{"index": i, "embedding": base64.b64encode(v.astype("<f4").tobytes()).decode()} for i, v in enumerate(vectors)]
+            self._answer(200, {"data": rows[::-1]})
+
+    def _answer(self, status: int, body: object, headers: dict[str, str] | None = None) -> None:
+        content = json.dumps(body).encode()
+        self.send_response(status)
+        for name, value in {**(headers or {}), "Content-Length": str(len(content))}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Says nothing."""
+
+
+@contextmanager
+def embedding_server() -> Iterator[EmbeddingServer]:
+    server = EmbeddingServer()
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
+    thread.start()
+    try:
+        yield server
+    finally:
+        server.ended.set()
+        server.shutdown()
+        server.server_close()
+        thread.join()

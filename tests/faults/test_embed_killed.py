@@ -1,0 +1,108 @@
+"""The embed job under SIGKILL, as a process of its own: nothing is lost or doubled on the rerun, and no process outlives it."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT
+from tests.e2e.tables import rows_of
+from tests.embedding_server import EmbeddingServer, embedding_server
+from tests.faults.embedding import DAY, settings_file, vectors, write_events
+from udfs.text import text_key
+
+pytestmark = pytest.mark.slow
+
+TEXTS = [f"a pot of tea number {i}" for i in range(60)]
+
+
+@pytest.fixture
+def server() -> Iterator[EmbeddingServer]:
+    with embedding_server() as server:
+        server.delay_s = 0.5
+        yield server
+
+
+@contextmanager
+def started(warehouse: str, config: str, output: Path) -> Iterator[subprocess.Popen[bytes]]:
+    command = [sys.executable, "-m", "jobs.embed_texts", "--date", str(DAY), "--warehouse", warehouse, "--config", config]
+    with output.open("wb") as file:
+        job = subprocess.Popen(command, cwd=ROOT, stdout=file, stderr=file, start_new_session=True)
+    try:
+        yield job
+    finally:
+        job.kill()
+        job.wait()
+
+
+def until(true: Callable[[], object], seconds: float, what: str) -> None:
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end, what
+        time.sleep(0.1)
+
+
+def parents() -> dict[int, int]:
+    """Parent of each process that has not ended."""
+    found = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                state, parent = (entry / "stat").read_text().rpartition(") ")[2].split()[:2]
+            except OSError:
+                continue
+            if state not in "ZX":
+                found[int(entry.name)] = int(parent)
+    return found
+
+
+def below(pid: int) -> set[int]:
+    """The process and all it started."""
+    of, found = parents(), {pid}
+    while more := {child for child, parent in of.items() if parent in found} - found:
+        found |= more
+    return found
+
+
+def engine_workers(pid: int) -> set[int]:
+    """The Python workers of the job that embed: forked by a daemon whose environment says so."""
+
+    def is_engine(process: int) -> bool:
+        try:
+            return b"NIGHTFOLD_WORKERS=engine " in Path(f"/proc/{process}/environ").read_bytes()
+        except OSError:
+            return False
+
+    of = parents()
+    engines = {process for process in below(pid) if is_engine(process)}
+    return {process for process in engines if of.get(process) in engines}
+
+
+@pytest.mark.parametrize("victim", ["driver", "worker"])
+def test_a_job_killed_in_mid_stage_goes_on_where_it_was(spark, warehouse, tmp_path, server, victim):
+    write_events(spark, warehouse, TEXTS)
+    config = settings_file(tmp_path, f"kind: vllm_server, endpoints: ['{server.url}'], tile_texts: 5, timeout_s: 60")
+    with started(warehouse, config, tmp_path / "killed.txt") as job:
+        until(lambda: len(vectors(warehouse)) >= 10, 240, "two tiles")
+        server.delay_s = 8.0
+        until(lambda: server.open and engine_workers(job.pid), 60, "a worker that waits for vectors")
+        processes = below(job.pid)
+        for process in [job.pid] if victim == "driver" else engine_workers(job.pid):
+            os.kill(process, signal.SIGKILL)
+        assert job.wait(120) == (-signal.SIGKILL if victim == "driver" else 1), (tmp_path / "killed.txt").read_text()
+        until(lambda: not processes & set(parents()), 60, "the end of every process of the job")
+    first = vectors(warehouse)
+    assert 10 <= len(first) < len(TEXTS)
+    server.delay_s = 0.0
+    with started(warehouse, config, tmp_path / "again.txt") as job:
+        assert job.wait(240) == 0, (tmp_path / "again.txt").read_text()
+    after = vectors(warehouse)
+    assert set(after) == {text_key(text) for text in TEXTS} and {key: after[key] for key in first} == first
+    (done,) = [dict(row["counts"]) for row in rows_of(warehouse, "pipeline_runs") if row["status"] == "done"]
+    assert (done["reused"], done["embedded"]) == (len(first), len(TEXTS) - len(first))
