@@ -80,7 +80,7 @@ def missing_texts(
     As they come: what a mapping's `texts` would make of an event and its item is not made.
     """
     read = logs.read_days(spark, mapping.source, [logs.day_folder(logs_root, day) for day in days], logs_root)
-    mapped = ingest_events.map_records(read, mapping).where("passed")
+    mapped = ingest_events.map_records(read, mapping, settings.privacy).where("passed")
     texts = mapped.select("text").unionByName(mapped.select(F.col("title").alias("text")))
     if mapping.items is not None:
         delivered = ingest_events.delivered_items(spark, logs_root, mapping.items, days[0], days[-1], all_before=True)
