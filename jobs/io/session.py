@@ -37,6 +37,8 @@ _DEFAULTS: Final = {
     "spark.sql.requireAllClusterKeysForCoPartition": "false",
     # A vector's numbers do not repeat: looking for that costs a third of writing them.
     "spark.hadoop.parquet.enable.dictionary#vector.list.element": "false",
+    # Java never compiles a method above 8,000 bytes: a wide plan that Spark makes one method of runs at half its speed or less.
+    "spark.sql.codegen.hugeMethodLimit": "8000",
     # Delta keeps its snapshots in 50 partitions by default, which costs seconds on every small table.
     "spark.databricks.delta.snapshotPartitions": "1",
 }
