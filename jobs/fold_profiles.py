@@ -21,6 +21,7 @@ from pyspark.errors import AnalysisException
 from pyspark.sql import Column, DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 from pyspark.sql.pandas.types import from_arrow_schema
+from pyspark.sql.window import WindowSpec
 
 from jobs.embed_texts import model_key_of
 from jobs.io import delta, logs
@@ -43,6 +44,8 @@ CHUNK_EVENTS = 20_000_000
 BATCHES = {"spark.sql.execution.arrow.maxBytesPerBatch": str(2**31 - 1)}
 # Folder of a rebuild, beside the tables.
 SHADOW = "_rebuild"
+# What makes two events of a user the same deed.
+DEED = ["event_type", "item_id", "text_key", "rating", "value"]
 # What a facet's predicate may not see: how a record came here says nothing of what the user did.
 HIDDEN = ("log_date", "source_file", "event_id", "ordinal", "retractions", "is_refused")
 FOLDED, ZERO_WEIGHT, RETRACT, RETRACTED, WITHOUT_VECTOR = FATES = ("folded", "zero_weight", "retract", "retracted", "without_vector")
@@ -85,13 +88,32 @@ def mark_events(events: DataFrame, embedded: DataFrame, rejected: DataFrame, sen
         .when(weight <= 0, ZERO_WEIGHT)
         .otherwise(FOLDED)
     )
-    # A hash before the id: ids begin alike, and numbers that differ at once are sorted in half the time.
-    of_day = Window.partitionBy(F.xxhash64("user_id"), "user_id", "event_date", "fate").orderBy("event_ts", "event_id")
-    over_cap = (F.col("fate") == FOLDED) & (F.row_number().over(of_day) > fold.daily_cap)
     marked = joined.withColumns({"weight": weight, "facets": facets_of(joined, fold)}).withColumn("fate", fate)
-    return marked.withColumn("fate", F.when(over_cap, ZERO_WEIGHT).otherwise(F.col("fate"))).select(
+    is_flood = (F.col("fate") == FOLDED) & F.col("is_flood")
+    return mark_floods(marked, fold).withColumn("fate", F.when(is_flood, ZERO_WEIGHT).otherwise(F.col("fate"))).select(
         "user_id", "user_bucket", "event_date", "event_ts", "event_id", "text_key", "weight", "facets", "fate"
     )
+
+
+def mark_floods(events: DataFrame, fold: FoldSettings) -> DataFrame:
+    """Adds is_flood: what no person does. The end of a burst of equal deeds, what is beyond the daily cap, and the whole of a day with a
+    minute of more events than a person makes; by all stored events of the user and day.
+    """
+    # A hash before the id: ids begin alike, and numbers that differ at once are sorted sooner.
+    day: list[Column | str] = [F.xxhash64("user_id"), "user_id", "event_date"]
+    of_day = Window.partitionBy(*day).orderBy("event_ts", "event_id")
+    equal = Window.partitionBy(*day, F.xxhash64(*DEED)).orderBy("event_ts", "event_id")
+
+    def follows(order: WindowSpec, places: int, seconds: int) -> Column:
+        """Whether so many events of the order, and one more, lie within the seconds that end with this one."""
+        since = F.unix_micros("event_ts") - F.unix_micros(F.lag("event_ts", places).over(order))
+        return F.coalesce(since < seconds * 1_000_000, F.lit(False))
+
+    bursts = events.withColumn("is_burst", follows(equal, fold.burst_repeats, fold.burst_seconds))
+    counted = F.count_if(F.col("fate") == FOLDED).over(of_day.rowsBetween(Window.unboundedPreceding, Window.currentRow))
+    minutes = bursts.withColumns({"is_beyond": counted > fold.daily_cap, "ends_minute": follows(of_day, fold.minute_limit, 60)})
+    impossible = F.max("ends_minute").over(Window.partitionBy(*day))
+    return minutes.withColumn("is_flood", F.col("is_burst") | F.col("is_beyond") | impossible)
 
 
 def type_weight(fold: FoldSettings) -> Column:
