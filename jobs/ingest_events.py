@@ -59,6 +59,8 @@ REASONS = {
     "conflicting_id": "another record has its event id, and other content",
 }
 STORED, QUARANTINED, DUPLICATE, FILTERED, ERASED = FATES = "stored", "quarantined", "duplicate", "filtered", "erased"
+# Versions of items that are sent to every machine: some ten megabytes.
+FEW_VERSIONS = 100_000
 # What an id begins with that the log did not give, so that no log can give it too.
 DERIVED, GIVEN = "~", "given "
 # The property of behavior_events that names the key of its user ids; without it they are as they came.
@@ -446,7 +448,10 @@ def write_items(
     shown = candidates.withColumns({"title": scrubbed(privacy)(F.col("title")), "text": normal_form(privacy)(F.col("text"))})
     fresh = item_versions(shown.withColumn("text_key", F.sha2("text", 256)), kept).persist()
     replace(spark, warehouse, items.TABLE, fresh, f"valid_from >= DATE'{first}' AND valid_from <= DATE'{last}'", is_again)
-    return kept.unionByName(fresh)
+    versions = kept.unionByName(fresh)
+    # Where they fit on every machine, the events need not be moved to meet them; Spark can't tell beforehand.
+    fits = kept.limit(FEW_VERSIONS + 1).count() + fresh.count() <= FEW_VERSIONS
+    return F.broadcast(versions) if fits else versions
 
 
 def delivered_items(spark: SparkSession, logs_root: str, source: ItemSource, first: date, last: date, all_before: bool) -> DataFrame:
