@@ -337,7 +337,8 @@ def ingest_days(
         found = fated.groupBy("log_date", "fate", "reason").count().collect()
         damage.require_promised(fated, promised, logs_root)
     run.counts |= count_fates(found)
-    refused = bad_day(found, settings.ingest.max_bad_share)
+    most = settings.ingest.max_bad_share if mapping.max_bad_share is None else mapping.max_bad_share
+    refused = bad_day(found, most)
     is_again = was_ingested(spark, warehouse, run, first, last)
     stored = fated.where(F.col("fate") == STORED)
     with run.phase("write"):

@@ -27,6 +27,7 @@ from schemas.all_tables import ALL_TABLES
 from schemas.table import SCHEMA_VERSION, Check, Table
 
 JOB = "upgrade_tables"
+STATISTICS = "delta.dataSkippingStatsColumns"
 CHECK = "delta.constraints."
 
 
@@ -119,9 +120,13 @@ def refuse_broken_rows(spark: SparkSession, warehouse: str, table: Table, checks
 
 def upgrade(spark: SparkSession, warehouse: str, table: Table, stored: Stored) -> None:
     with delta.keeping_meaning(spark, warehouse, table):
+        wanted = wanted_properties(table, stored)
         if stored.partition_by != table.partition_by:
+            # Delta refuses statistics of partition columns, old and new ones alike.
+            shown = [name for name in wanted[STATISTICS].split(",") if name not in stored.partition_by]
+            delta.declare_again(spark, warehouse, table, wanted | {STATISTICS: ",".join(shown)})
             delta.partition_again(spark, warehouse, table)
-        delta.declare_again(spark, warehouse, table, wanted_properties(table, stored))
+        delta.declare_again(spark, warehouse, table, wanted)
 
 
 def run(spark: SparkSession, args: argparse.Namespace) -> None:

@@ -87,6 +87,7 @@ class LogMapping(_Part):
     filter: str | None = Field(None, description="rows for which this is not true are passed over, and counted as filtered")
     rating_min: float = Field(0.0, description="rating that becomes 0")
     rating_max: float = Field(1.0, description="rating that becomes 1")
+    max_bad_share: float | None = Field(None, ge=0, le=1, description="for this source, in place of ingest.max_bad_share")
     items: ItemSource | None = None
     texts: dict[str, str] = Field({}, description="expression of the text by event type, over the event's fields and item_title, ...")
 
