@@ -105,7 +105,7 @@ class FoldSettings(_Section):
     k_max: float = Field(0.98, gt=0, lt=1, description="greatest gain")
     max_day_share: float = Field(0.8, gt=0, lt=1, description="one day moves a profile by at most this share")
     daily_cap: int = Field(1000, ge=1, description="events of one user and day that count; later ones weigh nothing")
-    burst_repeats: int = Field(5, ge=1, description="equal events of a user within burst_seconds that count; later ones weigh nothing")
+    burst_repeats: int = Field(10, ge=1, description="equal events of a user within burst_seconds that count; later ones weigh nothing")
     burst_seconds: int = Field(60, ge=1, le=86400, description="how long a burst of equal events is looked back upon, seconds")
     minute_limit: int = Field(
         1000, ge=1, description="events of a user within a minute that a person may make; beyond it the whole day weighs nothing"
