@@ -23,6 +23,8 @@ from jobs.io import delta, logs
 from jobs.io.runs import DONE, FAILED, PUBLISHED, UNDONE, Record, new_run_id, publications, recorded, records, refuse_holes, runs_table
 from jobs.io.session import located
 from jobs.io.shell import JobError, Parser, existing_folder, iso_day, job_parser, progress, range_problem, run_main, say
+from jobs.private_data import normal_form
+from jobs.record_fates import map_records
 from jobs.run_night import chunks, finish_days, ingest_chunk
 from schemas import behavior_events, profile_states, rejected_texts, text_embeddings, user_profiles
 from schemas.mapping import LogMapping
@@ -80,12 +82,12 @@ def missing_texts(
     As they come: what a mapping's `texts` would make of an event and its item is not made.
     """
     read = logs.read_days(spark, mapping.source, [logs.day_folder(logs_root, day) for day in days], logs_root)
-    mapped = ingest_events.map_records(read, mapping, settings.privacy).where("passed")
+    mapped = map_records(read, mapping).where("passed")
     texts = mapped.select("text").unionByName(mapped.select(F.col("title").alias("text")))
     if mapping.items is not None:
         delivered = ingest_events.delivered_items(spark, logs_root, mapping.items, days[0], days[-1], all_before=True)
         texts = texts.unionByName(delivered.select("text"))
-    normal = texts.distinct().select(ingest_events.normal_form(settings.privacy)(F.col("text")).alias("text"))
+    normal = texts.distinct().select(normal_form(settings.privacy)(F.col("text")).alias("text"))
     texts = normal.where("text IS NOT NULL").withColumn("text_key", F.sha2("text", 256))
     of_model = F.col("model_key") == embed_texts.model_key_of(settings.engine)
     known = [delta.read_table(spark, warehouse, table).where(of_model) for table in (text_embeddings.TABLE, rejected_texts.TABLE)]

@@ -12,10 +12,23 @@ SHOWN = ["title", "text", "text_key", "attributes"]
 
 
 def item_candidates(stored: DataFrame) -> DataFrame:
-    """(item_id, log_date, title, attributes): what each item was called on each log day, the last title by (event_ts, event_id)."""
-    last = F.max_by(F.struct("title", "attributes"), F.struct("event_ts", "event_id"))
-    titled = stored.where("item_id IS NOT NULL AND trim(title) <> ''")
-    return titled.groupBy("item_id", "log_date").agg(last.alias("last")).select("item_id", "log_date", "last.*")
+    """(item_id, log_date, title, attributes): what each item was called on each log day, the last title by (event_ts, event_id).
+
+    stored: held events, since they are read once more where several titles share an item's last instant.
+    """
+    # Grouped by what is looked for, with nothing but a time to compute: the last of a group as a whole would be sorted for.
+    entries = F.sort_array(F.map_entries("attributes"))
+    titled = stored.where("item_id IS NOT NULL AND trim(title) <> ''").withColumn("entries", entries)
+    faces = titled.groupBy("item_id", "log_date", "title", "entries").agg(F.max("event_ts").alias("event_ts"))
+    newest = Window.partitionBy("item_id", "log_date").orderBy(F.desc("event_ts"))
+    last = faces.withColumn("place", F.rank().over(newest)).where("place = 1").drop("place").localCheckpoint()
+    ties = last.groupBy("item_id", "log_date", "event_ts").count().where("count > 1").drop("count")
+    if not ties.isEmpty():
+        rivals = titled.join(ties, ["item_id", "log_date", "event_ts"], "left_semi")
+        chosen = F.max_by(F.struct("title", "entries"), "event_id").alias("last")
+        told = rivals.groupBy("item_id", "log_date", "event_ts").agg(chosen).select("item_id", "log_date", "last.*", "event_ts")
+        last = last.join(ties, ["item_id", "log_date", "event_ts"], "left_anti").unionByName(told)
+    return last.select("item_id", "log_date", "title", F.map_from_entries("entries").alias("attributes"))
 
 
 def item_versions(candidates: DataFrame, before: DataFrame) -> DataFrame:

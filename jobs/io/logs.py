@@ -77,18 +77,19 @@ def read_days(spark: SparkSession, source: Source, folders: Sequence[str], root:
     # Folders and not files: a list of thousands would be looked up one by one.
     read = read_files(spark, source, filled, recursiveFileLookup="true")
     kinds = dict(read.dtypes)
-    columns = {name: F.col(_quoted(name)) if name in kinds else F.lit(None).cast("string") for name in source.columns}
+    columns = {name: F.col(quoted(name)) if name in kinds else F.lit(None).cast("string") for name in source.columns}
     if source.format == "parquet":
         # Its texts are bytes that nobody has looked at; those of the other formats were decoded.
         columns = {name: F.make_valid_utf8(column) if kinds.get(name) == "string" else column for name, column in columns.items()}
     typed = {name: columns[name].cast(ddl) for name, ddl in source.columns.items()}
-    file = below_root(F.col("_metadata.file_path"), root)
-    return read.select(
+    # Not by _metadata.file_path: Spark makes a structure of it for every row.
+    named = read.withColumn(SOURCE_FILE, below_root(F.input_file_name(), root))
+    return named.select(
         *[column.alias(name) for name, column in typed.items()],
-        F.to_date(F.substring(file, F.instr(file, "dt=") + 3, F.lit(10))).alias(LOG_DATE),
-        file.alias(SOURCE_FILE),
+        F.to_date(F.substring(SOURCE_FILE, F.instr(SOURCE_FILE, "dt=") + 3, F.lit(10))).alias(LOG_DATE),
+        SOURCE_FILE,
         # As read, and that may be no text at all.
-        (F.make_valid_utf8(_quoted(UNREADABLE)) if UNREADABLE in kinds else F.lit(None).cast("string")).alias(UNREADABLE),
+        (F.make_valid_utf8(quoted(UNREADABLE)) if UNREADABLE in kinds else F.lit(None).cast("string")).alias(UNREADABLE),
         _first_of_wrong_type(read, columns, typed).alias(WRONG_TYPE),
     )
 
@@ -110,9 +111,9 @@ def _first_of_wrong_type(read: DataFrame, columns: Mapping[str, Column], typed: 
 def below_root(column: Column, root: str) -> Column:
     """A file's path below the logs folder: Spark gives file:///logs/b%20c for /logs/b c. Of every row, so without search."""
     decoded = F.url_decode(F.replace(column, F.lit("+"), F.lit("%2B")))
-    path = F.when(F.contains(column, F.lit("%")), decoded).otherwise(column)
     # Before a local folder stands file:/ or file:///, as Spark likes.
-    return F.substring(path, F.instr(path, _plain(root)) + len(_plain(root)) + 1, F.lit(100_000))
+    below = [F.substring(path, F.instr(path, _plain(root)) + len(_plain(root)) + 1, F.lit(100_000)) for path in (decoded, column)]
+    return F.when(F.contains(column, F.lit("%")), below[0]).otherwise(below[1])
 
 
 def read_files(spark: SparkSession, source: Source, paths: Sequence[str], **more: str) -> DataFrame:
@@ -123,13 +124,13 @@ def read_files(spark: SparkSession, source: Source, paths: Sequence[str], **more
     if source.format == "json":
         # Where the text is not UTF-8, Spark wants to be told what ends a line.
         options = {"lineSep": "\n"} | source.options if "encoding" in source.options else source.options
-        return reader.options(**options).schema(f"{_ddl(source)}, {_quoted(UNREADABLE)} STRING").json(list(paths))
+        return reader.options(**options).schema(f"{_ddl(source)}, {quoted(UNREADABLE)} STRING").json(list(paths))
     # Columns go by the header's names, whatever their order; a file of the day with another header is an error. Without a header
     # the declared columns are the file's.
     options = {"header": "true", "escape": '"', "enforceSchema": "false"} | source.options
     has_header = options["header"] == "true"
     names = spark.read.options(**options, **more).csv(list(paths)).columns if has_header else list(source.columns)
-    schema = ", ".join(f"{_quoted(name)} STRING" for name in [*names, UNREADABLE])
+    schema = ", ".join(f"{quoted(name)} STRING" for name in [*names, UNREADABLE])
     return reader.options(**options).schema(schema).csv(list(paths))
 
 
@@ -213,10 +214,10 @@ def remove_folder(spark: SparkSession, path: str) -> None:
 
 
 def _ddl(source: Source) -> str:
-    return ", ".join(f"{_quoted(name)} {ddl}" for name, ddl in source.columns.items())
+    return ", ".join(f"{quoted(name)} {ddl}" for name, ddl in source.columns.items())
 
 
-def _quoted(name: str) -> str:
+def quoted(name: str) -> str:
     return "`" + name.replace("`", "``") + "`"
 
 

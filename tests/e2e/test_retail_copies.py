@@ -4,11 +4,11 @@ import pandas as pd
 import pytest
 from pyspark.sql import functions as F
 
-from jobs import ingest_events
-from jobs.io import logs
-from schemas import behavior_events, erased_users
+from jobs.private_data import normal_form
+from jobs.record_fates import IDS
 from schemas.mapping import LogMapping, parse_mapping, shipped_mapping
-from schemas.settings import PrivacySettings, Settings
+from schemas.settings import PrivacySettings
+from tests.jobs.fates import fated
 
 CLEAN = parse_mapping(shipped_mapping("online_retail") or "", "online_retail")
 EXPORTED = LogMapping.model_validate(CLEAN.model_dump() | {"source": CLEAN.source.model_dump() | {"format": "csv", "options": {}}})
@@ -25,16 +25,12 @@ def write_days(rows, folder, days, suffix, write):
 
 
 def decided(spark, root, mapping):
-    folders = [logs.day_folder(str(root), day) for day in logs.day_folders(spark, str(root))]
-    known = ingest_events.known_identities(spark.createDataFrame([], behavior_events.TABLE.spark_schema()))
-    erased = spark.createDataFrame([], erased_users.TABLE.spark_schema())
-    records = logs.read_days(spark, mapping.source, folders, str(root))
-    fated = ingest_events.fates_of(records, known, erased, mapping, Settings(), None)
     is_stored = F.col("fate") == "stored"
-    item_text = ingest_events.normal_form(PrivacySettings())(F.col("title"))
+    item_text = normal_form(PrivacySettings())(F.col("title"))
     of_events = {"event_id": F.when(is_stored, F.col("event_id")), "item_key": F.when(is_stored, F.sha2("item_text", 256))}
-    facts = ["fate", "reason", "event_date", *ingest_events.IDS, "value", F.array_sort(F.map_entries("extra")).alias("extra")]
-    return fated.withColumn("item_text", item_text).withColumns(of_events).select(*facts, "item_key", "item_text")
+    facts = ["fate", "reason", "event_date", *IDS, "value", F.array_sort(F.map_entries("extra")).alias("extra")]
+    rows = fated(spark, str(root), mapping).withColumn("item_text", item_text)
+    return rows.withColumns(of_events).select(*facts, "item_key", "item_text")
 
 
 @pytest.mark.parametrize("days", [SOME, pytest.param(None, marks=pytest.mark.slow)], ids=["some days", "all days"])

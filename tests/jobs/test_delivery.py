@@ -16,7 +16,8 @@ from jobs import make_demo_logs
 from jobs.io import damage
 from jobs.io.shell import JobError
 from schemas.mapping import EVENT_FIELDS, parse_mapping, shipped_mapping
-from tests.jobs.test_log_formats import DAY, fated, write_day
+from tests.jobs.fates import fated
+from tests.jobs.test_log_formats import DAY, write_day
 
 CANONICAL = parse_mapping(shipped_mapping("canonical") or "", "canonical")
 few = settings(max_examples=4, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -71,7 +72,7 @@ def stored(spark, files: dict[str, bytes]) -> set[str]:
     """The stored events, each as text of all its fields."""
     with tempfile.TemporaryDirectory() as folder:
         write_day(Path(folder), files)
-        rows = fated(spark, folder, CANONICAL)
+        rows = fated(spark, folder, CANONICAL).collect()
     events = [repr([row[name] for name in EVENT_FIELDS]) for row in rows if row["fate"] == "stored"]
     assert len(events) == len(set(events))
     return set(events)

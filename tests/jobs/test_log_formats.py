@@ -10,12 +10,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from jobs import ingest_events
-from jobs.io import damage, logs
+from jobs.io import damage
 from jobs.io.shell import JobError
-from schemas import behavior_events, erased_users
 from schemas.mapping import parse_mapping
 from schemas.settings import Settings
+from tests.jobs.fates import fated
 
 DAY = "2025-04-01"
 ROWS = [
@@ -85,20 +84,12 @@ def write_day(root, files):
     (root / f"dt={DAY}" / "_SUCCESS").touch()
 
 
-def fated(spark, root, mapping, settings=None):
-    """The rows that an ingest of the day would decide upon, without its tables."""
-    records = logs.read_days(spark, mapping.source, [f"{root}/dt={DAY}"], str(root))
-    known = ingest_events.known_identities(spark.createDataFrame([], behavior_events.TABLE.spark_schema()))
-    erased = spark.createDataFrame([], erased_users.TABLE.spark_schema())
-    return ingest_events.fates_of(records, known, erased, mapping, settings or Settings(), None).collect()
-
-
 @pytest.mark.parametrize("form", FORMS)
 def test_a_form_gives_the_events(spark, tmp_path, form):
     files, mapping = FORMS[form]
     write_day(tmp_path, files)
     assert damage.require_whole(spark, mapping.source.format, [f"{tmp_path}/dt={DAY}"], 200) == {}
-    rows = fated(spark, tmp_path, mapping)
+    rows = fated(spark, str(tmp_path), mapping).collect()
     assert {row["fate"] for row in rows} == {"stored"}
     got = {(r["user_id"], r["item_id"], r["text"], r["rating"], r["event_ts"].astimezone(UTC), r["utc_offset_min"]) for r in rows}
     hours = [datetime(2025, 4, 1, n, 15, tzinfo=UTC).timestamp() - 7200 for n in range(12)]
@@ -111,14 +102,15 @@ def test_a_form_gives_the_events(spark, tmp_path, form):
 def test_a_row_of_other_length_or_type_is_set_aside(spark, tmp_path):
     good = as_csv(ROWS[:2])
     write_day(tmp_path, {"a.csv": (good + "only,two\n" + '001,"2025-04-01 10:00:00",view,7,x,many\n' + "1,2,3,4,5,6,7\n").encode()})
-    reasons = sorted(row["reason"] or "" for row in fated(spark, tmp_path, mapping_of("csv")))
+    reasons = sorted(row["reason"] or "" for row in fated(spark, str(tmp_path), mapping_of("csv")).collect())
     assert reasons == ["", "", "unreadable", "unreadable", "wrong_type"]
 
 
 def test_types_that_the_settings_do_not_list(spark, tmp_path):
     write_day(tmp_path, {"a.jsonl": as_json([ROWS[0], ROWS[1] | {"what": "waved"}]).encode()})
     settings = Settings.model_validate({"ingest": {"unknown_types": "quarantine"}})
-    assert sorted(row["reason"] or "" for row in fated(spark, tmp_path, mapping_of("json"), settings)) == ["", "unknown_type"]
+    rows = fated(spark, str(tmp_path), mapping_of("json"), settings).collect()
+    assert sorted(row["reason"] or "" for row in rows) == ["", "unknown_type"]
 
 
 # ---- whole files
