@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from jobs import make_demo_logs
+from jobs import make_demo_logs, record_fates
 from jobs.io import damage
 from jobs.io.shell import JobError
 from schemas.mapping import EVENT_FIELDS, parse_mapping, shipped_mapping
@@ -93,6 +93,15 @@ def test_delivery_changes_nothing(spark, request, kind):
         assert stored(spark, delivered(lines, random.Random(seed))) == expected
 
     holds()
+
+
+@pytest.mark.parametrize("kind", ["with ids", "without ids"])
+def test_many_records_in_doubt_are_decided_like_few(spark, monkeypatch, kind):
+    lines = demo_lines() if kind == "with ids" else without_ids(demo_lines())
+    files = delivered(lines, random.Random(1))
+    few_compared = stored(spark, files)
+    monkeypatch.setattr(record_fates, "FEW_DOUBTS", 1)
+    assert stored(spark, files) == few_compared
 
 
 @few

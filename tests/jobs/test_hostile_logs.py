@@ -89,6 +89,7 @@ HOSTILE: list[tuple[str, bytes, str | dict]] = [
     ("leap_second", line(event_ts=f"{DAY}T23:59:60Z"), "bad_time"),
     ("month_13", line(event_ts="2025-13-01T00:00:00Z"), "bad_time"),
     ("30_february", line(event_ts="2025-02-30T00:00:00Z"), "bad_time"),
+    ("offset_without_colon", line(event_ts="2025-04-01T02:30:00-0330"), {"event_ts": at(2025, 4, 1, 6), "utc_offset_min": -210}),
     ("no_offset", line(event_ts=f"{DAY}T10:00:00"), "bad_time"),
     ("time_of_day_alone", line(event_ts="12:30"), "bad_time"),
     ("offset_of_25_hours", line(event_ts=f"{DAY}T10:00:00+25:00"), "bad_time"),

@@ -57,6 +57,13 @@ def test_a_day_that_is_mostly_unusable_is_refused(ingest, tmp_path):
     assert after == versions | {"quarantined_events": after["quarantined_events"]}
 
 
+def test_of_several_titles_the_last_counts_and_of_one_instant_that_of_the_greatest_id(ingest, tmp_path):
+    early, late = f"{FIRST}T08:00:00Z", f"{FIRST}T09:00:00Z"
+    told = [("9", early, "Z"), ("1", late, "A"), ("3", late, "B"), ("2", late, "C")]
+    ingest(FIRST, *[event(event_id=id_, event_ts=time, title=title) for id_, time, title in told])
+    assert [row["title"] for row in rows_of(str(tmp_path / "w"), "items")] == ["B"]
+
+
 def test_a_changed_title_is_a_new_text_from_its_day_on(ingest, tmp_path):
     ingest(FIRST, event(event_id="1", title="Old  name"), event(event_id="2"))
     events = ingest(SECOND, event(SECOND, event_id="3", title="New name"), event(SECOND, event_id="4"))
