@@ -105,10 +105,10 @@ def with_texts(of_item: DataFrame, mapping: LogMapping, privacy: PrivacySettings
 def bad_day(found: Sequence[Row], most: float) -> str | None:
     """What is wrong with the first log day with too many unusable records, None where there is none. found: log_date, fate, count."""
     for day in sorted({row["log_date"] for row in found}):
-        of_day = [row for row in found if row["log_date"] == day and row["fate"] in (STORED, QUARANTINED, DUPLICATE)]
-        read, bad = sum(row["count"] for row in of_day), sum(row["count"] for row in of_day if row["fate"] == QUARANTINED)
-        if bad > most * read:
-            return f"{bad} of {read} records of {day} can't be used, more than ingest.max_bad_share allows ({most:g})"
+        counts = count_fates([row for row in found if row["log_date"] == day])
+        if counts["quarantined"] > most * counts["read"]:
+            bad, read = counts["quarantined"], counts["read"]
+            return f"{bad} of {read} records of {day} can't be used, more than max_bad_share allows ({most:g})"
     return None
 
 
@@ -188,7 +188,7 @@ def replace(spark: SparkSession, warehouse: str, table: Table, rows: DataFrame, 
 def count_fates(found: Sequence[Row]) -> dict[str, int]:
     """Records by fate, and quarantined ones by reason; read = stored + quarantined + duplicate (law 2). found: fate, reason, count."""
     by_fate = {fate: sum(row["count"] for row in found if row["fate"] == fate) for fate in FATES}
-    reasons = Counter({f"quarantined_{row['reason']}": 0 for row in found if row["fate"] == QUARANTINED})
+    reasons: Counter[str] = Counter()
     for row in found:
         if row["fate"] == QUARANTINED:
             reasons[f"quarantined_{row['reason']}"] += row["count"]
