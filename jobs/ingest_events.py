@@ -66,7 +66,7 @@ def ingest_days(
     except AnalysisException as error:
         raise JobError(f"the mapping does not fit the logs: {one_sentence(error)}") from error
     with run.phase("read"), damage.named():
-        fated = decide_fates(read.localCheckpoint(storageLevel=PACKED), known, compares_texts=not mapping.texts)
+        fated = decide_fates(read.localCheckpoint(eager=False, storageLevel=PACKED), known, compares_texts=not mapping.texts)
         found = fated.groupBy("log_date", "fate", "reason").count().collect()
         damage.require_promised(fated, promised, logs_root)
     run.counts |= count_fates(found)

@@ -21,7 +21,7 @@ def item_candidates(stored: DataFrame) -> DataFrame:
     titled = stored.where("item_id IS NOT NULL AND trim(title) <> ''").withColumn("entries", entries)
     faces = titled.groupBy("item_id", "log_date", "title", "entries").agg(F.max("event_ts").alias("event_ts"))
     newest = Window.partitionBy("item_id", "log_date").orderBy(F.desc("event_ts"))
-    last = faces.withColumn("place", F.rank().over(newest)).where("place = 1").drop("place").localCheckpoint()
+    last = faces.withColumn("place", F.rank().over(newest)).where("place = 1").drop("place").localCheckpoint(eager=False)
     ties = last.groupBy("item_id", "log_date", "event_ts").count().where("count > 1").drop("count")
     if not ties.isEmpty():
         rivals = titled.join(ties, ["item_id", "log_date", "event_ts"], "left_semi")

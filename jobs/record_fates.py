@@ -180,7 +180,8 @@ def decide_fates(records: DataFrame, known: DataFrame, compares_texts: bool) -> 
     Most records are alone with their identity, and their fate is their own. Which are not, a shuffle of hashes alone finds; so that
     of whole records only those move that have to be compared.
     """
-    doubtful = doubtful_hashes(records, known).localCheckpoint()
+    # Held by the first look at it.
+    doubtful = doubtful_hashes(records, known).localCheckpoint(eager=False)
     doubts = doubtful.count()
     if not doubts:
         return fates_alone(records)
@@ -190,7 +191,7 @@ def decide_fates(records: DataFrame, known: DataFrame, compares_texts: bool) -> 
         few = F.broadcast(doubtful)
         alone, doubted = records.join(few, "same_hash", "left_anti"), records.join(few, "same_hash", "left_semi")
         known = known.join(few, "same_hash", "left_semi")
-    return fates_alone(alone).unionByName(fates_compared(doubted, known, compares_texts).localCheckpoint())
+    return fates_alone(alone).unionByName(fates_compared(doubted, known, compares_texts).localCheckpoint(eager=False))
 
 
 def doubtful_hashes(records: DataFrame, known: DataFrame) -> DataFrame:

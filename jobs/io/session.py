@@ -39,6 +39,8 @@ _DEFAULTS: Final = {
     "spark.hadoop.parquet.enable.dictionary#vector.list.element": "false",
     # Java never compiles a method above 8,000 bytes: a wide plan that Spark makes one method of runs at half its speed or less.
     "spark.sql.codegen.hugeMethodLimit": "8000",
+    # A night makes more plans than the hundred that Spark keeps compiled: the next in the session would begin cold again.
+    "spark.sql.codegen.cache.maxEntries": "1000",
     # Rows of a few partitions are written as they come, into a file for each, and not sorted by partition before.
     "spark.sql.maxConcurrentOutputFileWriters": "16",
     # Delta keeps its snapshots in 50 partitions by default, which costs seconds on every small table.
