@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date, timedelta
 
-from pyspark import StorageLevel
 from pyspark.errors import AnalysisException
 from pyspark.sql import DataFrame, Row, SparkSession
 from pyspark.sql import functions as F
@@ -32,9 +31,6 @@ from udfs.privacy import key_id
 JOB = "ingest_events"
 # Versions of items that are sent to every machine: some ten megabytes.
 FEW_VERSIONS = 100_000
-# How records are held: as rows, where persist would turn them into columns and back, for a third of the whole ingest; and packed, in a
-# fifth of the memory, which is not free again before Java tidies up.
-PACKED = StorageLevel(useDisk=True, useMemory=True, useOffHeap=False, deserialized=False)
 
 
 def arg_parser() -> Parser:
@@ -66,7 +62,8 @@ def ingest_days(
     except AnalysisException as error:
         raise JobError(f"the mapping does not fit the logs: {one_sentence(error)}") from error
     with run.phase("read"), damage.named():
-        fated = decide_fates(read.localCheckpoint(eager=False, storageLevel=PACKED), known, compares_texts=not mapping.texts)
+        # Rows as they are, where persist would turn them into columns and back: a third of the whole ingest.
+        fated = decide_fates(read.localCheckpoint(eager=False), known, compares_texts=not mapping.texts)
         found = fated.groupBy("log_date", "fate", "reason").count().collect()
         damage.require_promised(fated, promised, logs_root)
     run.counts |= count_fates(found)
