@@ -160,7 +160,7 @@ def delivered_items(spark: SparkSession, logs_root: str, source: ItemSource, fir
     days = [day for day in logs.day_folders(spark, f"{logs_root}/items") if (all_before or first <= day) and day <= last]
     records = logs.read_days(spark, source.source, [logs.items_folder(logs_root, day) for day in days], logs_root)
     fields = {name: field(source.fields.get(name), type_) for name, type_ in ITEM_FIELDS.items()}
-    named = records.select(F.col(f"`{logs.LOG_DATE}`").alias("delivered"), *[column.alias(name) for name, column in fields.items()])
+    named = records.select(F.col(logs.quoted(logs.LOG_DATE)).alias("delivered"), *[column.alias(name) for name, column in fields.items()])
     texts = named.where("item_id IS NOT NULL").withColumn("text", F.coalesce("text", "title"))
     # A file's order is no order: of several rows for an item in one delivery the greatest counts.
     last_row = F.max(F.struct("delivered", "title", "text", F.to_json("attributes").alias("attributes"))).alias("row")

@@ -204,17 +204,20 @@ def doubtful_hashes(records: DataFrame, known: DataFrame) -> DataFrame:
 
 def fates_alone(records: DataFrame) -> DataFrame:
     """The fates of records that no other is equal to."""
-    told = {"ordinal": F.lit(0), "fate": _own_fate().otherwise(STORED), "event_id": F.coalesce("event_id", F.concat("same", F.lit("#0")))}
+    fate = (
+        F.when(~F.col("passed"), FILTERED)
+        .when(F.col("is_erased"), ERASED)
+        .when(F.col("reason").isNotNull(), QUARANTINED)
+        .otherwise(STORED)
+    )
+    told = {"ordinal": F.lit(0), "fate": fate, "event_id": F.coalesce("event_id", F.concat("same", F.lit("#0")))}
     return records.withColumns(told).select(*DECIDED)
-
-
-def _own_fate() -> Column:
-    """What a record's fate is whatever others say; open where it could be stored."""
-    return F.when(~F.col("passed"), FILTERED).when(F.col("is_erased"), ERASED).when(F.col("reason").isNotNull(), QUARANTINED)
 
 
 def fates_compared(records: DataFrame, known: DataFrame, compares_texts: bool) -> DataFrame:
     """The fates of records among which there are equals: of equal ids the first by (log_date, source_file, ordinal) is stored.
+
+    All have an identity, so none is filtered or erased.
 
     One shuffle and one sort serve all that compares records: by `same`, and within it by file, whose path begins with its log day. The
     hash before `same` is for the sort, which else would compare ids that begin alike letter by letter.
@@ -239,12 +242,12 @@ def fates_compared(records: DataFrame, known: DataFrame, compares_texts: bool) -
     if not compares_texts:
         other_text = other_text & ~is_known
     differs = (F.col("payload") != other["payload"]) | (F.col("payload_too") != other["payload_too"]) | other_text
-    usable = F.col("passed") & ~F.col("is_erased") & F.col("reason").isNull()
-    told = joined.withColumns({"repeats": is_known | F.col("repeats"), "conflict": usable & (is_known | F.col("repeats")) & differs})
+    again = is_known | F.col("repeats")
+    told = joined.withColumns({"repeats": again, "conflict": F.col("reason").isNull() & again & differs})
     conflict = F.col("conflict")
     fields = F.to_json(F.struct(*EVENT_FIELDS))
     decided = {
-        "fate": _own_fate().when(conflict, QUARANTINED).when(F.col("repeats"), DUPLICATE).otherwise(STORED),
+        "fate": F.when(F.col("reason").isNotNull() | conflict, QUARANTINED).when(F.col("repeats"), DUPLICATE).otherwise(STORED),
         "event_id": F.coalesce("event_id", F.concat("same", F.lit("#"), "ordinal")),
         "reason": F.when(conflict, "conflicting_id").otherwise(F.col("reason")),
         "record_hash": F.when(conflict, F.sha2(fields, 256)).otherwise(F.col("record_hash")),

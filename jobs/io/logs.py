@@ -111,9 +111,9 @@ def _first_of_wrong_type(read: DataFrame, columns: Mapping[str, Column], typed: 
 def below_root(column: Column, root: str) -> Column:
     """A file's path below the logs folder: Spark gives file:///logs/b%20c for /logs/b c. Of every row, so without search."""
     decoded = F.url_decode(F.replace(column, F.lit("+"), F.lit("%2B")))
+    path = F.when(F.contains(column, F.lit("%")), decoded).otherwise(column)
     # Before a local folder stands file:/ or file:///, as Spark likes.
-    below = [F.substring(path, F.instr(path, _plain(root)) + len(_plain(root)) + 1, F.lit(100_000)) for path in (decoded, column)]
-    return F.when(F.contains(column, F.lit("%")), below[0]).otherwise(below[1])
+    return F.substring(path, F.instr(path, _plain(root)) + len(_plain(root)) + 1, F.lit(100_000))
 
 
 def read_files(spark: SparkSession, source: Source, paths: Sequence[str], **more: str) -> DataFrame:
@@ -218,6 +218,7 @@ def _ddl(source: Source) -> str:
 
 
 def quoted(name: str) -> str:
+    """A column's name as Spark takes any name, those that a read adds (ADDED) too."""
     return "`" + name.replace("`", "``") + "`"
 
 
