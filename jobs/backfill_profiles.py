@@ -18,7 +18,7 @@ from datetime import date, timedelta
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from jobs import check_tables, embed_texts, fold_profiles, ingest_events
+from jobs import check_tables, embed_texts, fold_profiles, fold_ranges, ingest_events
 from jobs.io import delta, logs
 from jobs.io.runs import DONE, FAILED, PUBLISHED, UNDONE, Record, new_run_id, publications, recorded, records, refuse_holes, runs_table
 from jobs.io.session import located
@@ -143,7 +143,7 @@ def tell_range(spark: SparkSession, args: argparse.Namespace) -> None:
 def tell_rebuild(spark: SparkSession, warehouse: str, settings: Settings, first: date, last: date) -> None:
     """Says which facets a rebuild would fold, and what it would write."""
     profiles = delta.read_table(spark, warehouse, user_profiles.TABLE)
-    wanted, dropped = fold_profiles.stale_facets(spark, warehouse, settings, profiles)
+    wanted, dropped = fold_ranges.stale_facets(spark, warehouse, settings, profiles)
     if not wanted and not dropped:
         say(f"nothing to rebuild: all facets of {first} to {last} were folded under these settings")
         return
@@ -179,7 +179,7 @@ def run(spark: SparkSession, args: argparse.Namespace) -> None:
                 ingested += len(days)
                 total = sum(map(len, parts)) - before
                 say(f"{JOB}: ingest {progress(ingested, total, events, time.monotonic() - began)}")
-        finish_days(spark, args.warehouse, args.config, run_id, args.start, args.end, fold_profiles.fold_range)
+        finish_days(spark, args.warehouse, args.config, run_id, args.start, args.end, fold_ranges.fold_range)
 
 
 def is_done(days: Sequence[date], done: Sequence[Record]) -> bool:
@@ -196,7 +196,7 @@ def rebuild(spark: SparkSession, args: argparse.Namespace, published: Sequence[R
         return
     run_id = args.run_id or new_run_id(JOB, last)
     with recorded(spark, args.warehouse, args.config, JOB, run_id, first, last, has_steps=True):
-        finish_days(spark, args.warehouse, args.config, run_id, first, last, fold_profiles.rebuild_days)
+        finish_days(spark, args.warehouse, args.config, run_id, first, last, fold_ranges.rebuild_days)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

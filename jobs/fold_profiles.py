@@ -10,26 +10,23 @@ nothing special, and a day that is already folded costs a comparison and writes 
 
 import argparse
 import sys
-import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import date, timedelta
 from functools import reduce
-from typing import Any
 
 import pyarrow as pa
-from pyspark.errors import AnalysisException
-from pyspark.sql import Column, DataFrame, SparkSession, Window
+from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.pandas.types import from_arrow_schema
-from pyspark.sql.window import WindowSpec
 
 from jobs.embed_texts import model_key_of
-from jobs.io import delta, logs
+from jobs.event_marks import by_facet, count_fates, mark_events
+from jobs.io import delta
 from jobs.io.runs import Run, new_run_id, publications, recorded, refuse_holes
 from jobs.io.session import configured
-from jobs.io.shell import JobError, Parser, iso_day, job_parser, one_sentence, progress, run_main, say
+from jobs.io.shell import JobError, Parser, iso_day, job_parser, run_main
 from schemas import behavior_events, profile_states, rejected_texts, text_embeddings, text_sentiments, user_profiles
-from schemas.settings import FoldSettings, Settings
+from schemas.settings import Settings
 from udfs.fold import EVENT_ROW, INPUT_SCHEMA, OUTPUT_SCHEMA, PRIOR_ROW, VECTOR_ROW, FoldConstants, fold_stream
 
 JOB = "fold_profiles"
@@ -37,18 +34,9 @@ KEY = ["user_id", "facet"]
 # Events of one fold task, and where there are more distinct texts than the second number, events again: a task holds the vectors
 # of its distinct texts, 400 MB of them at most.
 TASK_EVENTS, TASK_TEXTS = 1_000_000, 250_000
-# Events of a chunk of a range: what a stopped backfill may have to fold again.
-CHUNK_EVENTS = 20_000_000
 # A bound in bytes is asked for after every row, over all columns, which took most of the fold's time; here every row is bounded, and so
 # rows are bound enough: a batch of nothing but vectors of 384 numbers has 30 MB.
 BATCHES = {"spark.sql.execution.arrow.maxBytesPerBatch": str(2**31 - 1)}
-# Folder of a rebuild, beside the tables.
-SHADOW = "_rebuild"
-# What makes two events of a user the same deed.
-DEED = ["event_type", "item_id", "text_key", "rating", "value"]
-# What a facet's predicate may not see: how a record came here says nothing of what the user did.
-HIDDEN = ("log_date", "source_file", "event_id", "ordinal", "retractions", "is_refused")
-FOLDED, ZERO_WEIGHT, RETRACT, RETRACTED, WITHOUT_VECTOR = FATES = ("folded", "zero_weight", "retract", "retracted", "without_vector")
 
 
 def arg_parser() -> Parser:
@@ -58,107 +46,7 @@ def arg_parser() -> Parser:
     return parser
 
 
-# ---- pure: events to what is folded
-
-
-def mark_events(events: DataFrame, embedded: DataFrame, rejected: DataFrame, sentiments: DataFrame, fold: FoldSettings) -> DataFrame:
-    """Every event with its fate and, where it is folded, its weight in (0, 1] and its facets.
-
-    embedded, rejected: text_key of the model's vectors and refusals; sentiments: text_key, polarity. A pure function of all
-    stored events of each (user, event_date) and of the retractions aimed at them.
-    """
-    # A retraction counts while its target can still be repaired, in a night as in a backfill. A user has few of them.
-    aimed = F.collect_list(F.struct("retracts_event_id", "log_date")).alias("retractions")
-    retractions = events.where(F.col("event_type") == RETRACT).groupBy("user_id").agg(aimed)
-
-    def hits(aim: Column) -> Column:
-        in_time = F.date_diff(aim["log_date"], "event_date").between(-1, fold.window_days)
-        return (aim["retracts_event_id"] == F.col("event_id")) & in_time
-
-    refused = rejected.join(embedded, "text_key", "left_anti").select("text_key", F.lit(True).alias("is_refused"))
-    with_texts = events.join(refused, "text_key", "left").join(sentiments.select("text_key", "polarity"), "text_key", "left")
-    # Users are brought together once; the number keeps adaptive execution from moving them again. What follows is by user.
-    partitions = int(events.sparkSession.conf.get("spark.sql.shuffle.partitions") or 1)
-    joined = with_texts.repartition(partitions, "user_id").join(retractions.hint("shuffle_hash"), "user_id", "left")
-    weight = type_weight(fold) * opinion_factor(fold)
-    fate = (
-        F.when(F.col("event_type") == RETRACT, RETRACT)
-        .when(F.exists("retractions", hits), RETRACTED)
-        .when(F.col("text_key").isNull() | F.col("is_refused"), WITHOUT_VECTOR)
-        .when(weight <= 0, ZERO_WEIGHT)
-        .otherwise(FOLDED)
-    )
-    marked = joined.withColumns({"weight": weight, "facets": facets_of(joined, fold)}).withColumn("fate", fate)
-    is_flood = (F.col("fate") == FOLDED) & F.col("is_flood")
-    return mark_floods(marked, fold).withColumn("fate", F.when(is_flood, ZERO_WEIGHT).otherwise(F.col("fate"))).select(
-        "user_id", "user_bucket", "event_date", "event_ts", "event_id", "text_key", "weight", "facets", "fate"
-    )
-
-
-def mark_floods(events: DataFrame, fold: FoldSettings) -> DataFrame:
-    """Adds is_flood: what no person does. The end of a burst of equal deeds, what is beyond the daily cap, and the whole of a day with a
-    minute of more events than a person makes; by all stored events of the user and day.
-    """
-    # A hash before the id: ids begin alike, and numbers that differ at once are sorted sooner.
-    day: list[Column | str] = [F.xxhash64("user_id"), "user_id", "event_date"]
-    of_day = Window.partitionBy(*day).orderBy("event_ts", "event_id")
-    equal = Window.partitionBy(*day, F.xxhash64(*DEED)).orderBy("event_ts", "event_id")
-
-    def follows(order: WindowSpec, places: int, seconds: int) -> Column:
-        """Whether so many events of the order, and one more, lie within the seconds that end with this one."""
-        since = F.unix_micros("event_ts") - F.unix_micros(F.lag("event_ts", places).over(order))
-        return F.coalesce(since < seconds * 1_000_000, F.lit(False))
-
-    bursts = events.withColumn("is_burst", follows(equal, fold.burst_repeats, fold.burst_seconds))
-    counted = F.count_if(F.col("fate") == FOLDED).over(of_day.rowsBetween(Window.unboundedPreceding, Window.currentRow))
-    minutes = bursts.withColumns({"is_beyond": counted > fold.daily_cap, "ends_minute": follows(of_day, fold.minute_limit, 60)})
-    impossible = F.max("ends_minute").over(Window.partitionBy(*day))
-    return minutes.withColumn("is_flood", F.col("is_burst") | F.col("is_beyond") | impossible)
-
-
-def type_weight(fold: FoldSettings) -> Column:
-    """The event type's weight over the largest."""
-    largest = max([*fold.type_weights.values(), fold.default_type_weight])
-    weight = F.lit(fold.default_type_weight / largest)
-    for name, value in fold.type_weights.items():
-        weight = F.when(F.col("event_type") == name, F.lit(value / largest)).otherwise(weight)
-    return weight
-
-
-def opinion_factor(fold: FoldSettings) -> Column:
-    """1 for a clear opinion, the floor for a neutral one, between them in proportion; 1 where none is known."""
-    clearness = F.coalesce(F.abs(2 * F.col("rating") - 1), F.abs("polarity"))
-    return F.coalesce(F.lit(fold.opinion_floor) + F.lit(1 - fold.opinion_floor) * clearness, F.lit(1.0))
-
-
-def facets_of(events: DataFrame, fold: FoldSettings) -> Column:
-    """The facets an event enters: `negative` alone, or `main` and every named one whose predicate is true."""
-    seen = events.drop(*HIDDEN)
-    negative = predicate(seen, "negative_where", fold.negative_where)
-    named = [F.when(predicate(seen, f"facet {f.name}", f.where), F.lit(f.name)) for f in fold.facets]
-    return F.when(negative, F.array(F.lit("negative"))).otherwise(F.array_compact(F.array(F.lit("main"), *named)))
-
-
-def predicate(events: DataFrame, name: str, text: str) -> Column:
-    """A setting's predicate, checked against the columns it may use; NULL is false."""
-    try:
-        # A filter would find hidden columns in the frame beneath; a selection does not.
-        events.select(F.expr(text))
-        analyzed = events.where(text)._jdf.queryExecution().analyzed()
-    except AnalysisException as error:
-        raise JobError(f"{name}: {one_sentence(error)}") from error
-    by_clock = events.sparkSession._jvm.org.apache.spark.sql.catalyst.trees.TreePattern.CURRENT_LIKE()  # type: ignore[union-attr]
-    if not analyzed.deterministic() or analyzed.containsPattern(by_clock):
-        raise JobError(f"{name}: '{text}' does not give the same answer every time")
-    return F.coalesce(F.expr(text), F.lit(False))
-
-
-def by_facet(marked: DataFrame, facets: Collection[str]) -> DataFrame:
-    """A row for each folded event and each of the facets it enters, with two independent 64-bit hashes of what it brings to the fold."""
-    brought = ["event_id", "event_ts", "weight", "text_key"]
-    hashes = {"digest_high": F.xxhash64(*brought), "digest_low": F.xxhash64(F.lit("low"), *brought)}
-    folded = marked.where(F.col("fate") == FOLDED).withColumns(hashes)
-    return folded.withColumn("facet", F.explode("facets")).where(F.col("facet").isin(*facets))
+# ---- pure: what must be folded
 
 
 def digest_of(high: Column, low: Column) -> Column:
@@ -310,80 +198,6 @@ def fold_days(
     dirty.unpersist()
 
 
-def fold_range(spark: SparkSession, warehouse: str, settings: Settings, run: Run, first: date, last: date, **where: Any) -> None:
-    """Folds a range of days in chunks that each commit: stopped and begun again it compares the finished ones and goes on.
-
-    All at once where days after the range are there: its users are replayed to the end, and must not be once for each chunk.
-    """
-    into = where.get("into") or warehouse
-    newest = delta.read_table(spark, into, user_profiles.TABLE).agg(F.max("as_of_date")).collect()[0][0]
-    events = delta.read_table(spark, warehouse, behavior_events.TABLE).where(F.col("event_date").between(first, last))
-    counts = {row[0]: row[1] for row in events.groupBy("event_date").count().collect()}
-    began, parts = time.monotonic(), day_chunks(first, last, counts if newest is None or newest <= last else {})
-    for days in parts:
-        fold_days(spark, warehouse, settings, run, days[0], days[-1], **where)
-        if len(parts) > 1:
-            done, whole = (days[-1] - first).days + 1, (last - first).days + 1
-            folded = sum(count for day, count in counts.items() if day <= days[-1])
-            say(f"{JOB}: {progress(done, whole, folded, time.monotonic() - began)}")
-
-
-def day_chunks(first: date, last: date, counts: Mapping[date, int]) -> list[tuple[date, date]]:
-    """The days first..last in spans with at most CHUNK_EVENTS events, or of one day."""
-    spans, day, held = [(first, first)], first, counts.get(first, 0)
-    while (day := day + timedelta(days=1)) <= last:
-        held += counts.get(day, 0)
-        if held > CHUNK_EVENTS:
-            spans.append((day, day))
-            held = counts.get(day, 0)
-        spans[-1] = (spans[-1][0], day)
-    return spans
-
-
-def rebuild_days(spark: SparkSession, warehouse: str, settings: Settings, run: Run, first: date, last: date) -> None:
-    """Folds the facets whose meaning changed beside the tables and then puts them in their place, in one commit for each table.
-
-    Stopped and begun again it goes on with what lies in the shadow. Once profile_states has it, the rest is as after a killed fold.
-    """
-    profiles = sound_profiles(spark, warehouse, delta.read_table(spark, warehouse, profile_states.TABLE))
-    wanted, dropped = stale_facets(spark, warehouse, settings, profiles)
-    if wanted or dropped:
-        run.fold_hash = settings.fold_hash(model_key_of(settings.engine))
-        shadow = f"{warehouse}/{SHADOW}/{run.fold_hash}"
-        fold_range(spark, warehouse, settings, run, first, last, into=shadow, facets=wanted)
-        with run.phase("swap"):
-            note: dict[str, object] = {"facet_hashes": settings.facet_hashes(model_key_of(settings.engine))}
-            swap_facets(spark, warehouse, shadow, [*wanted, *dropped], note)
-    else:
-        fold_days(spark, warehouse, settings, run, first, last)
-    logs.remove_folder(spark, f"{warehouse}/{SHADOW}")
-
-
-def swap_facets(spark: SparkSession, warehouse: str, shadow: str, facets: Sequence[str], note: dict[str, object]) -> None:
-    """Puts the shadow's rows in the place of the facets' rows."""
-    replaced = f"facet IN ({', '.join(repr(facet) for facet in facets)})"
-    for table in (profile_states.TABLE, user_profiles.TABLE):
-        with delta.noting(spark, note):
-            delta.overwrite_where(spark, warehouse, table, delta.read_table(spark, shadow, table), replaced)
-        note = note | {"profile_states": delta.table_version(spark, warehouse, profile_states.TABLE)}
-    if delta.commit_note(spark, warehouse, user_profiles.TABLE).get("facet_hashes") != note["facet_hashes"]:
-        # Nothing was replaced by nothing, which is no commit; what is known of the facets is noted all the same.
-        with delta.noting(spark, note):
-            delta.declare_again(spark, warehouse, user_profiles.TABLE, delta.properties(spark, warehouse, user_profiles.TABLE))
-
-
-def stale_facets(spark: SparkSession, warehouse: str, settings: Settings, profiles: DataFrame) -> tuple[list[str], list[str]]:
-    """Facets that must be folded for these settings, and those that were folded and are not in the settings any more."""
-    hashes = settings.facet_hashes(model_key_of(settings.engine))
-    there = {(row[0], row[1]) for row in profiles.select("facet", "fold_hash").distinct().collect()}
-    # A facet without a row may be new, or one that no event ever entered: then the last commit knew it.
-    known = delta.commit_note(spark, warehouse, user_profiles.TABLE).get("facet_hashes", {})
-    names = {facet for facet, _ in there} | set(known)
-    found = {facet: {h for f, h in there if f == facet} or {known.get(facet)} for facet in hashes}
-    sound = {facet for facet, own in hashes.items() if found[facet] == {own}}
-    return sorted(hashes.keys() - sound), sorted(names - hashes.keys())
-
-
 def add_counts(run: Run, counts: Mapping[str, int]) -> None:
     """Adds to what the run has counted: a range may be folded in several parts."""
     run.counts |= {name: run.counts.get(name, 0) + count for name, count in counts.items()}
@@ -414,14 +228,6 @@ def moves_of(output: DataFrame) -> dict[str, int]:
     }
     found = output.agg(*[F.coalesce(column.cast("long"), F.lit(0)).alias(name) for name, column in measures.items()])
     return dict(found.collect()[0].asDict())
-
-
-def count_fates(marked: DataFrame, first: date, last: date) -> dict[str, int]:
-    """Events of the days by fate: stored = the sum of the others (law 2)."""
-    in_days = F.col("event_date").between(first, last)
-    found = {row[0]: row[1] for row in marked.groupBy("fate").agg(F.count_if(in_days)).collect()}
-    counts = {fate: found.get(fate, 0) for fate in FATES}
-    return {"stored": sum(counts.values()), **counts}
 
 
 def newest_of_fold(spark: SparkSession, warehouse: str, profiles: DataFrame, hashes: Mapping[str, str]) -> date | None:

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from jobs import backfill_profiles, fold_profiles, make_demo_logs, run_night
+from jobs import backfill_profiles, fold_profiles, fold_ranges, make_demo_logs, run_night
 from jobs.embed_texts import model_key_of
 from jobs.io import delta
 from jobs.io.runs import Run
@@ -126,7 +126,7 @@ def history(spark, vectors, tmp_path_factory):
 def test_a_range_in_chunks_that_was_killed_goes_on(spark, vectors, history, tmp_path, monkeypatch, capsys):
     folder = str(shutil.copytree(vectors, tmp_path / "w"))
     write_events(spark, folder, busy())
-    monkeypatch.setattr(fold_profiles, "CHUNK_EVENTS", 24)
+    monkeypatch.setattr(fold_ranges, "CHUNK_EVENTS", 24)
     folded, real = [], fold_profiles.fold_days
 
     def dies_in_the_second(spark, warehouse, settings, run, first, last, **where):
@@ -136,9 +136,9 @@ def test_a_range_in_chunks_that_was_killed_goes_on(spark, vectors, history, tmp_
         real(spark, warehouse, settings, run, first, last, **where)
 
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        patched.setattr(fold_profiles, "fold_days", dies_in_the_second)
-        fold(spark, folder, 0, 4, fold_profiles.fold_range)
-    counts = fold(spark, folder, 0, 4, fold_profiles.fold_range)
+        patched.setattr(fold_ranges, "fold_days", dies_in_the_second)
+        fold(spark, folder, 0, 4, fold_ranges.fold_range)
+    counts = fold(spark, folder, 0, 4, fold_ranges.fold_range)
     assert hashes(folder) == hashes(history)
     assert counts["stored"] == 60 and counts["events_folded"] == 36
     assert "[####################] 5 of 5 days" in capsys.readouterr().out
@@ -148,8 +148,8 @@ def test_a_range_in_chunks_that_was_killed_goes_on(spark, vectors, history, tmp_
 def test_chunks_hold_every_day_once_and_not_too_much(counts, most):
     days = [FIRST + timedelta(days=n) for n in range(len(counts))]
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(fold_profiles, "CHUNK_EVENTS", most)
-        spans = fold_profiles.day_chunks(days[0], days[-1], dict(zip(days, counts, strict=True)))
+        patched.setattr(fold_ranges, "CHUNK_EVENTS", most)
+        spans = fold_ranges.day_chunks(days[0], days[-1], dict(zip(days, counts, strict=True)))
     inside = [[day for day in days if first <= day <= last] for first, last in spans]
     assert [day for span in inside for day in span] == days
     held = [sum(counts[days.index(day)] for day in span) for span in inside]
@@ -163,7 +163,7 @@ def test_days_before_the_history_are_folded_before_it(spark, vectors, history, t
     write_events(spark, folder, busy(range(2, 5)))
     fold(spark, folder, 2, 4)
     write_events(spark, folder, busy())
-    fold(spark, folder, 0, 1, fold_profiles.fold_range)
+    fold(spark, folder, 0, 1, fold_ranges.fold_range)
     assert hashes(folder) == hashes(history)
 
 

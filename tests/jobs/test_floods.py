@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from jobs.fold_profiles import FOLDED, mark_floods
+from jobs.event_marks import FOLDED, mark_floods
 from schemas.settings import FoldSettings
 
 RULES = FoldSettings(daily_cap=12, burst_repeats=2, burst_seconds=10, minute_limit=8)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from jobs.fold_profiles import facets_of
+from jobs.event_marks import facets_of
 from jobs.io.shell import JobError
 from schemas import behavior_events
 from schemas.settings import FacetSettings, FoldSettings

@@ -1,0 +1,126 @@
+"""What every stored event brings to the fold: its fate, its weight and the facets it enters. Pure functions of the stored events."""
+
+from collections.abc import Collection
+from datetime import date
+
+from pyspark.errors import AnalysisException
+from pyspark.sql import Column, DataFrame, Window
+from pyspark.sql import functions as F
+from pyspark.sql.window import WindowSpec
+
+from jobs.io.shell import JobError, one_sentence
+from schemas.settings import FoldSettings
+
+# What makes two events of a user the same deed.
+DEED = ["event_type", "item_id", "text_key", "rating", "value"]
+# What a facet's predicate may not see: how a record came here says nothing of what the user did.
+HIDDEN = ("log_date", "source_file", "event_id", "ordinal", "retractions", "is_refused")
+FOLDED, ZERO_WEIGHT, RETRACT, RETRACTED, WITHOUT_VECTOR = FATES = ("folded", "zero_weight", "retract", "retracted", "without_vector")
+
+
+def mark_events(events: DataFrame, embedded: DataFrame, rejected: DataFrame, sentiments: DataFrame, fold: FoldSettings) -> DataFrame:
+    """Every event with its fate and, where it is folded, its weight in (0, 1] and its facets.
+
+    embedded, rejected: text_key of the model's vectors and refusals; sentiments: text_key, polarity. A pure function of all
+    stored events of each (user, event_date) and of the retractions aimed at them.
+    """
+    # A retraction counts while its target can still be repaired, in a night as in a backfill. A user has few of them.
+    aimed = F.collect_list(F.struct("retracts_event_id", "log_date")).alias("retractions")
+    retractions = events.where(F.col("event_type") == RETRACT).groupBy("user_id").agg(aimed)
+
+    def hits(aim: Column) -> Column:
+        in_time = F.date_diff(aim["log_date"], "event_date").between(-1, fold.window_days)
+        return (aim["retracts_event_id"] == F.col("event_id")) & in_time
+
+    refused = rejected.join(embedded, "text_key", "left_anti").select("text_key", F.lit(True).alias("is_refused"))
+    with_texts = events.join(refused, "text_key", "left").join(sentiments.select("text_key", "polarity"), "text_key", "left")
+    # Users are brought together once; the number keeps adaptive execution from moving them again. What follows is by user.
+    partitions = int(events.sparkSession.conf.get("spark.sql.shuffle.partitions") or 1)
+    joined = with_texts.repartition(partitions, "user_id").join(retractions.hint("shuffle_hash"), "user_id", "left")
+    weight = type_weight(fold) * opinion_factor(fold)
+    fate = (
+        F.when(F.col("event_type") == RETRACT, RETRACT)
+        .when(F.exists("retractions", hits), RETRACTED)
+        .when(F.col("text_key").isNull() | F.col("is_refused"), WITHOUT_VECTOR)
+        .when(weight <= 0, ZERO_WEIGHT)
+        .otherwise(FOLDED)
+    )
+    marked = joined.withColumns({"weight": weight, "facets": facets_of(joined, fold)}).withColumn("fate", fate)
+    is_flood = (F.col("fate") == FOLDED) & F.col("is_flood")
+    return mark_floods(marked, fold).withColumn("fate", F.when(is_flood, ZERO_WEIGHT).otherwise(F.col("fate"))).select(
+        "user_id", "user_bucket", "event_date", "event_ts", "event_id", "text_key", "weight", "facets", "fate"
+    )
+
+
+def mark_floods(events: DataFrame, fold: FoldSettings) -> DataFrame:
+    """Adds is_flood: what no person does. The end of a burst of equal deeds, what is beyond the daily cap, and the whole of a day with a
+    minute of more events than a person makes; by all stored events of the user and day.
+    """
+    # A hash before the id: ids begin alike, and numbers that differ at once are sorted sooner.
+    day: list[Column | str] = [F.xxhash64("user_id"), "user_id", "event_date"]
+    of_day = Window.partitionBy(*day).orderBy("event_ts", "event_id")
+    equal = Window.partitionBy(*day, F.xxhash64(*DEED)).orderBy("event_ts", "event_id")
+
+    def follows(order: WindowSpec, places: int, seconds: int) -> Column:
+        """Whether so many events of the order, and one more, lie within the seconds that end with this one."""
+        since = F.unix_micros("event_ts") - F.unix_micros(F.lag("event_ts", places).over(order))
+        return F.coalesce(since < seconds * 1_000_000, F.lit(False))
+
+    bursts = events.withColumn("is_burst", follows(equal, fold.burst_repeats, fold.burst_seconds))
+    counted = F.count_if(F.col("fate") == FOLDED).over(of_day.rowsBetween(Window.unboundedPreceding, Window.currentRow))
+    minutes = bursts.withColumns({"is_beyond": counted > fold.daily_cap, "ends_minute": follows(of_day, fold.minute_limit, 60)})
+    impossible = F.max("ends_minute").over(Window.partitionBy(*day))
+    return minutes.withColumn("is_flood", F.col("is_burst") | F.col("is_beyond") | impossible)
+
+
+def type_weight(fold: FoldSettings) -> Column:
+    """The event type's weight over the largest."""
+    largest = max([*fold.type_weights.values(), fold.default_type_weight])
+    weight = F.lit(fold.default_type_weight / largest)
+    for name, value in fold.type_weights.items():
+        weight = F.when(F.col("event_type") == name, F.lit(value / largest)).otherwise(weight)
+    return weight
+
+
+def opinion_factor(fold: FoldSettings) -> Column:
+    """1 for a clear opinion, the floor for a neutral one, between them in proportion; 1 where none is known."""
+    clearness = F.coalesce(F.abs(2 * F.col("rating") - 1), F.abs("polarity"))
+    return F.coalesce(F.lit(fold.opinion_floor) + F.lit(1 - fold.opinion_floor) * clearness, F.lit(1.0))
+
+
+def facets_of(events: DataFrame, fold: FoldSettings) -> Column:
+    """The facets an event enters: `negative` alone, or `main` and every named one whose predicate is true."""
+    seen = events.drop(*HIDDEN)
+    negative = predicate(seen, "negative_where", fold.negative_where)
+    named = [F.when(predicate(seen, f"facet {f.name}", f.where), F.lit(f.name)) for f in fold.facets]
+    return F.when(negative, F.array(F.lit("negative"))).otherwise(F.array_compact(F.array(F.lit("main"), *named)))
+
+
+def predicate(events: DataFrame, name: str, text: str) -> Column:
+    """A setting's predicate, checked against the columns it may use; NULL is false."""
+    try:
+        # A filter would find hidden columns in the frame beneath; a selection does not.
+        events.select(F.expr(text))
+        analyzed = events.where(text)._jdf.queryExecution().analyzed()
+    except AnalysisException as error:
+        raise JobError(f"{name}: {one_sentence(error)}") from error
+    by_clock = events.sparkSession._jvm.org.apache.spark.sql.catalyst.trees.TreePattern.CURRENT_LIKE()  # type: ignore[union-attr]
+    if not analyzed.deterministic() or analyzed.containsPattern(by_clock):
+        raise JobError(f"{name}: '{text}' does not give the same answer every time")
+    return F.coalesce(F.expr(text), F.lit(False))
+
+
+def by_facet(marked: DataFrame, facets: Collection[str]) -> DataFrame:
+    """A row for each folded event and each of the facets it enters, with two independent 64-bit hashes of what it brings to the fold."""
+    brought = ["event_id", "event_ts", "weight", "text_key"]
+    hashes = {"digest_high": F.xxhash64(*brought), "digest_low": F.xxhash64(F.lit("low"), *brought)}
+    folded = marked.where(F.col("fate") == FOLDED).withColumns(hashes)
+    return folded.withColumn("facet", F.explode("facets")).where(F.col("facet").isin(*facets))
+
+
+def count_fates(marked: DataFrame, first: date, last: date) -> dict[str, int]:
+    """Events of the days by fate: stored = the sum of the others (law 2)."""
+    in_days = F.col("event_date").between(first, last)
+    found = {row[0]: row[1] for row in marked.groupBy("fate").agg(F.count_if(in_days)).collect()}
+    counts = {fate: found.get(fate, 0) for fate in FATES}
+    return {"stored": sum(counts.values()), **counts}
