@@ -118,9 +118,9 @@ def by_facet(marked: DataFrame, facets: Collection[str]) -> DataFrame:
     return folded.withColumn("facet", F.explode("facets")).where(F.col("facet").isin(*facets))
 
 
-def count_fates(marked: DataFrame, first: date, last: date) -> dict[str, int]:
-    """Events of the days by fate: stored = the sum of the others (law 2)."""
+def count_fates(marked: DataFrame, first: date, last: date) -> tuple[dict[str, int], int]:
+    """Events of the days by fate, stored = the sum of the others (law 2); and how many are marked as folded, of any day."""
     in_days = F.col("event_date").between(first, last)
-    found = {row[0]: row[1] for row in marked.groupBy("fate").agg(F.count_if(in_days)).collect()}
-    counts = {fate: found.get(fate, 0) for fate in FATES}
-    return {"stored": sum(counts.values()), **counts}
+    found = {row["fate"]: row for row in marked.groupBy("fate").agg(F.count_if(in_days).alias("own"), F.count("*").alias("all")).collect()}
+    counts = {fate: found[fate]["own"] if fate in found else 0 for fate in FATES}
+    return {"stored": sum(counts.values()), **counts}, found[FOLDED]["all"] if FOLDED in found else 0

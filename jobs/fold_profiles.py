@@ -34,6 +34,8 @@ KEY = ["user_id", "facet"]
 # Events of one fold task, and where there are more distinct texts than the second number, events again: a task holds the vectors
 # of its distinct texts, 400 MB of them at most.
 TASK_EVENTS, TASK_TEXTS = 1_000_000, 250_000
+# Dirty facets of which the keys and days are sent to every machine, some ten megabytes, so that states need not be moved to meet them.
+FEW_FACETS = 200_000
 # A bound in bytes is asked for after every row, over all columns, which took most of the fold's time; here every row is bounded, and so
 # rows are bound enough: a batch of nothing but vectors of 384 numbers has 30 MB.
 BATCHES = {"spark.sql.execution.arrow.maxBytesPerBatch": str(2**31 - 1)}
@@ -67,10 +69,12 @@ def find_dirty(folded: DataFrame, states: DataFrame) -> DataFrame:
 
 
 def point_back(dirty: DataFrame, states: DataFrame) -> DataFrame:
-    """(user_id, facet, as_of_date): the state before first_dirty of the dirty facets that have states from that day on."""
+    """(user_id, facet, as_of_date, replaced) of the dirty facets that have states from first_dirty on: the state before, None where
+    there is none, and the days of those that will be replaced.
+    """
     later = states.join(dirty, KEY).where("as_of_date >= first_dirty")
-    back = later.groupBy(*KEY).agg(F.min_by("previous_as_of_date", "as_of_date").alias("as_of_date"))
-    return back.where("as_of_date IS NOT NULL")
+    before = F.min_by("previous_as_of_date", "as_of_date").alias("as_of_date")
+    return later.groupBy(*KEY).agg(before, F.collect_list("as_of_date").alias("replaced"))
 
 
 def find_priors(dirty: DataFrame, profiles: DataFrame, states: DataFrame, back: DataFrame) -> DataFrame:
@@ -79,11 +83,9 @@ def find_priors(dirty: DataFrame, profiles: DataFrame, states: DataFrame, back: 
     return latest.unionByName(states.join(back, [*KEY, "as_of_date"]).select(*states.columns))
 
 
-def latest_states(fresh: DataFrame, priors: DataFrame) -> DataFrame:
-    """Rows of user_profiles for the dirty facets: the last fresh state, or the prior where no event of theirs is left."""
-    last = fresh.where("is_last").drop("is_last")
-    alone = priors.join(last.select(*KEY), KEY, "left_anti").select(*last.columns)
-    return last.unionByName(alone)
+def left_alone(priors: DataFrame, latest: DataFrame) -> DataFrame:
+    """The priors of dirty facets of which no event is left, and so no fresh state: they are the latest states again."""
+    return priors.join(latest.select(*KEY), KEY, "left_anti").select(*latest.columns)
 
 
 # ---- pure: the kernel's stream
@@ -148,7 +150,8 @@ def fold_days(
     states = delta.read_table(spark, into, profile_states.TABLE)
     profiles = sound_profiles(spark, into, states)
     # Days after `last` are there when an older day is repaired: its users are replayed to the end.
-    horizon = max(last, newest_of_fold(spark, into, profiles, hashes) or last)
+    newest = newest_of_fold(spark, into, profiles, hashes)
+    horizon = max(last, newest or last)
     of_model = F.col("model_key") == model_key
     embeddings = delta.read_table(spark, warehouse, text_embeddings.TABLE).where(of_model)
     rejected = delta.read_table(spark, warehouse, rejected_texts.TABLE).where(of_model)
@@ -162,40 +165,46 @@ def fold_days(
     with run.phase("compare"):
         # Rows as they are: persist would turn them into columns and back.
         marked = marked.localCheckpoint()
-        add_counts(run, count_fates(marked, first, last))
+        fates, in_all = count_fates(marked, first, last)
+        add_counts(run, fates)
         folded = by_facet(marked, hashes if facets is None else facets)
         # One day ahead is accepted: a day that is run again may have events of the next one, which is folded already.
         until = min(horizon, last + timedelta(days=1))
         compared = F.col("event_date") <= F.lit(until)
         stored = states.where(F.col("as_of_date").between(first - window, until))
-        dirty = find_dirty(folded.where(compared), stored).persist()
+        dirty = find_dirty(folded.where(compared), stored).localCheckpoint(eager=False)
         is_early = F.col("first_dirty") < F.lit(first)
         changed, repaired, counted = dirty.agg(F.count("*"), F.count_if(is_early), F.coalesce(F.sum("events"), F.lit(0))).collect()[0]
         add_counts(run, {"profiles_changed": changed, "profiles_repaired": repaired})
     if changed:
         with run.phase("fold"):
-            to_fold = folded.join(dirty.drop("events").hint("shuffle_hash"), KEY).where("event_date >= first_dirty")
-            # Clean days after a dirty one are folded again too; where there are any, only a count can tell how many.
-            known = counted if not repaired and until == horizon else None
-            back = point_back(dirty, states.where(F.col("as_of_date") >= first - window)).persist()
+            dirty = dirty.drop("events").hint("broadcast" if changed <= FEW_FACETS else "shuffle_hash")
+            to_fold = folded.join(dirty, KEY).where("event_date >= first_dirty")
+            # Clean days after a dirty one are folded again too: not more than all of them.
+            most = counted if not repaired and until == horizon else in_all * len(hashes)
+            back = point_back(dirty, states.where(F.col("as_of_date") >= first - window))
+            back = back.localCheckpoint(eager=False).hint("broadcast" if changed <= FEW_FACETS else "shuffle_hash")
             # Days, not users: with their names in the filter neither history nor sleepers are read for a few priors.
-            days, left = days_of(back), days_of(profiles.join(dirty, KEY))
-            priors = find_priors(dirty, profiles.where(in_days(left)), states.where(in_days(days)), back).persist()
-            if days:
+            behind, replaced, left = days_before(back, profiles.join(dirty, KEY))
+            priors = find_priors(dirty, profiles.where(in_days(left)), states.where(in_days(behind)), back).localCheckpoint(eager=False)
+            if behind:
                 refuse_thinned(back, priors)
             constants = FoldConstants(**fold.model_dump(include=set(FoldConstants.__dataclass_fields__)))
-            output = fold_frame(to_fold, priors, embeddings, tasks_of(to_fold, known), constants)
+            output = fold_frame(to_fold, priors, embeddings, tasks_of(to_fold, most), constants)
             with configured(spark, BATCHES):
                 output = output.localCheckpoint()
-            add_counts(run, moves_of(output))
+            moves, fresh_days, last_days, ended = moves_of(output)
+            add_counts(run, moves)
         with run.phase("write"):
-            note: dict[str, object] = {"facet_hashes": hashes}
+            newest = max({newest or first} | fresh_days)
+            note: dict[str, object] = {"facet_hashes": hashes, "newest": newest}
             fresh = to_states(output, model_key, hashes)
-            write_states(spark, into, fresh.drop("is_last"), states, dirty, note)
-            write_profiles(spark, into, latest_states(fresh, priors), profiles, dirty, left, note)
-        for frame in (back, priors):
-            frame.unpersist()
-    dirty.unpersist()
+            write_states(spark, into, fresh.drop("is_last"), states, dirty, replaced | fresh_days, note)
+            latest = fresh.where("is_last").drop("is_last")
+            if ended < changed:
+                alone = left_alone(priors, latest)
+                latest, last_days = latest.unionByName(alone), last_days | days_of(alone)
+            write_profiles(spark, into, latest, profiles, dirty, left | last_days, note)
 
 
 def add_counts(run: Run, counts: Mapping[str, int]) -> None:
@@ -203,18 +212,19 @@ def add_counts(run: Run, counts: Mapping[str, int]) -> None:
     run.counts |= {name: run.counts.get(name, 0) + count for name, count in counts.items()}
 
 
-def tasks_of(to_fold: DataFrame, known: int | None) -> int:
-    """In how many tasks events are folded, so that each one's memory is bounded; at least one for each core. `known`: how many events."""
+def tasks_of(to_fold: DataFrame, most: int) -> int:
+    """In how many tasks events are folded, so that each one's memory is bounded; at least one for each core. There are at most `most`."""
     cores = int(to_fold.sparkSession.sparkContext.defaultParallelism)
-    if known is not None and known <= cores * TASK_TEXTS:
+    if most <= cores * TASK_TEXTS:
         return cores
     events, texts = to_fold.agg(F.count("*"), F.approx_count_distinct("text_key")).collect()[0]
     share = TASK_EVENTS if texts <= TASK_TEXTS else TASK_TEXTS
     return max(cores, int(-(-events // share)))
 
 
-def moves_of(output: DataFrame) -> dict[str, int]:
+def moves_of(output: DataFrame) -> tuple[dict[str, int], set[date], set[date], int]:
     """What the fold did: states written, events behind them, how many profiles moved and how far, on how many events relevance acted.
+    Then the days of the states, those of the facets' last states, and how many facets these are.
 
     Run records count in whole numbers, so drift is told in millionths, summed over the states that have one before them.
     """
@@ -226,14 +236,23 @@ def moves_of(output: DataFrame) -> dict[str, int]:
         "states_moved": F.count_if(F.col("drift") > 0),
         "drift_millionths": F.sum(F.round(F.col("drift") * 1e6).cast("long")),
     }
-    found = output.agg(*[F.coalesce(column.cast("long"), F.lit(0)).alias(name) for name, column in measures.items()])
-    return dict(found.collect()[0].asDict())
+    counts = [F.coalesce(column.cast("long"), F.lit(0)).alias(name) for name, column in measures.items()]
+    last_day = F.when(F.col("is_last"), F.col("as_of_date"))
+    found = output.agg(*counts, F.collect_set("as_of_date"), F.collect_set(last_day), F.count(last_day)).collect()[0]
+    *moved, days, last_days, facets = found
+    return dict(zip(measures, moved, strict=True)), set(days), set(last_days), facets
 
 
 def newest_of_fold(spark: SparkSession, warehouse: str, profiles: DataFrame, hashes: Mapping[str, str]) -> date | None:
-    """The newest day of the profiles, None without any; stops where some were folded under other settings."""
+    """The newest day of the profiles, None without any; stops where some were folded under other settings.
+
+    The last commit says both, unless it was no fold's: then all profiles are asked.
+    """
+    note = delta.commit_note(spark, warehouse, user_profiles.TABLE)
+    if note.get("facet_hashes") == hashes and "newest" in note:
+        return date.fromisoformat(note["newest"])
     found = profiles.groupBy("facet", "fold_hash").agg(F.max("as_of_date")).collect()
-    noted = delta.commit_note(spark, warehouse, user_profiles.TABLE).get("facet_hashes", hashes) if found else hashes
+    noted = note.get("facet_hashes", hashes) if found else hashes
     if noted != hashes or any(hashes.get(facet) != other for facet, other, _ in found):
         raise JobError(
             "the profiles here were folded under other settings or another model; put the settings back, or run backfill_profiles --rebuild"
@@ -246,7 +265,8 @@ def refuse_thinned(back: DataFrame, priors: DataFrame) -> None:
 
     A dirty day that was thinned out itself ends here too: the states after it point to it, or to one between.
     """
-    lost = back.join(priors, KEY, "left_anti").agg(F.count("*"), F.min("as_of_date")).collect()[0]
+    pointing = back.where("as_of_date IS NOT NULL")
+    lost = pointing.join(priors, KEY, "left_anti").agg(F.count("*"), F.min("as_of_date")).collect()[0]
     if lost[0]:
         raise JobError(
             f"{lost[0]} profiles would have to be folded again from before {lost[1]}, a day whose states maintain_tables has thinned out; "
@@ -255,25 +275,33 @@ def refuse_thinned(back: DataFrame, priors: DataFrame) -> None:
 
 
 def write_states(
-    spark: SparkSession, warehouse: str, fresh: DataFrame, states: DataFrame, dirty: DataFrame, note: dict[str, object]
+    spark: SparkSession, warehouse: str, fresh: DataFrame, states: DataFrame, dirty: DataFrame, days: set[date], note: dict[str, object]
 ) -> None:
-    """One commit for the states of every day that changes."""
-    replaced = states.join(dirty, KEY).where("as_of_date >= first_dirty")
-    touched = in_days(days_of(fresh.select("as_of_date").union(replaced.select("as_of_date"))))
+    """One commit for the states of the days that change."""
+    touched = in_days(days)
     kept = states.where(touched).join(dirty, KEY, "left").where("first_dirty IS NULL OR as_of_date < first_dirty")
     with delta.noting(spark, note):
         delta.overwrite_where(spark, warehouse, profile_states.TABLE, fresh.unionByName(kept.select(*fresh.columns)), touched)
 
 
 def write_profiles(
-    spark: SparkSession, warehouse: str, latest: DataFrame, profiles: DataFrame, dirty: DataFrame, left: set[date], note: dict[str, object]
+    spark: SparkSession, warehouse: str, latest: DataFrame, profiles: DataFrame, dirty: DataFrame, days: set[date], note: dict[str, object]
 ) -> None:
     """One commit for the latest states: the days that dirty facets leave or enter are written anew, all others stay as they are."""
-    touched = in_days(left | days_of(latest))
+    touched = in_days(days)
     kept = profiles.where(touched).join(dirty, KEY, "left_anti")
     rows = latest.unionByName(kept.select(*latest.columns).repartition("as_of_date"))
     with delta.noting(spark, note | {"profile_states": delta.table_version(spark, warehouse, profile_states.TABLE)}):
         delta.overwrite_where(spark, warehouse, user_profiles.TABLE, rows, touched)
+
+
+def days_before(back: DataFrame, known: DataFrame) -> tuple[set[date], set[date], set[date]]:
+    """The days that later states point back to, the days of those, and the days of the dirty facets' profiles; asked for at once."""
+    replaced = back.select(F.lit(1), F.explode("replaced").alias("as_of_date"))
+    rows = back.select(F.lit(0), "as_of_date").union(replaced).union(known.select(F.lit(2), "as_of_date"))
+    found = rows.where("as_of_date IS NOT NULL").distinct().collect()
+    behind, days, left = ({day for kind, day in found if kind == wanted} for wanted in range(3))
+    return behind, days, left
 
 
 def days_of(rows: DataFrame) -> set[date]:
@@ -295,7 +323,7 @@ def sound_profiles(spark: SparkSession, warehouse: str, states: DataFrame) -> Da
     if version is not None and delta.commit_note(spark, warehouse, user_profiles.TABLE).get("profile_states") != version:
         latest = states.groupBy(*KEY).agg(F.max_by(F.struct(*states.columns), "as_of_date").alias("s")).select("s.*")
         noted = delta.commit_note(spark, warehouse, profile_states.TABLE)
-        with delta.noting(spark, {"profile_states": version} | {key: noted[key] for key in ("facet_hashes",) if key in noted}):
+        with delta.noting(spark, {"profile_states": version} | {key: noted[key] for key in ("facet_hashes", "newest") if key in noted}):
             delta.overwrite(spark, warehouse, user_profiles.TABLE, latest.repartition("as_of_date"))
     return delta.read_table(spark, warehouse, user_profiles.TABLE)
 

@@ -16,6 +16,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from udfs.worker_start import without_pandas
+
 LEDGER_SIZE: Final = 8
 # Numbers that are summed side by side; the kernel wants vectors of whole lanes, and zeros at the end change no bit of a sum.
 LANES: Final = 8
@@ -109,6 +111,7 @@ def fold_stream(batches: Iterator[pa.RecordBatch], constants: FoldConstants) -> 
     """
     from udfs import fold_kernel  # here: a driver imports this module for its schemas, and the compiler takes it 0.7 s
 
+    without_pandas()
     keys: list[pa.Array] = []
     parts: list[np.ndarray] = []
     folder: _Folder | None = None

@@ -6,6 +6,8 @@ from collections.abc import Callable
 
 import pyarrow as pa
 
+from udfs.worker_start import without_pandas
+
 
 def normalise(text: str) -> str:
     """NFC, with every run of Unicode white space made one blank and none at the ends; case is kept."""
@@ -19,6 +21,7 @@ def text_key(normal_text: str) -> str:
 
 def map_distinct(texts: pa.Array, function: Callable[[str], str | None]) -> pa.Array:
     """The function's value for each text of a column [n], null for null; called once for each distinct text, since logs repeat them."""
+    without_pandas()
     encoded = texts.dictionary_encode()
     values = pa.array([function(text) for text in encoded.dictionary.to_pylist()], pa.string())
     return values.take(encoded.indices)

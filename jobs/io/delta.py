@@ -31,7 +31,12 @@ def read_table(spark: SparkSession, warehouse: str, table: Table) -> DataFrame:
     compute what was persisted of them again.
     """
     version = table_version(spark, warehouse, table)
-    return spark.createDataFrame([], table.spark_schema()) if version is None else read_version(spark, warehouse, table, version)
+    return no_rows(spark, table) if version is None else read_version(spark, warehouse, table, version)
+
+
+def no_rows(spark: SparkSession, table: Table) -> DataFrame:
+    """The table's columns without rows, in a way that lets Spark leave out what is joined to them; createDataFrame starts Python for it."""
+    return spark.range(1).select(*[F.lit(None).cast(c.type).alias(c.name) for c in table.columns]).limit(0)
 
 
 def read_version(spark: SparkSession, warehouse: str, table: Table, version: int) -> DataFrame:
@@ -126,7 +131,7 @@ def keeping_meaning(spark: SparkSession, warehouse: str, table: Table) -> Iterat
     note = commit_note(spark, warehouse, table)
     since = note.get("same_since", table_version(spark, warehouse, table))
     lease.confirm(warehouse)
-    with noting(spark, {"same_since": since} | {key: note[key] for key in ("profile_states", "facet_hashes") if key in note}):
+    with noting(spark, {"same_since": since} | {key: note[key] for key in ("profile_states", "facet_hashes", "newest") if key in note}):
         yield
 
 

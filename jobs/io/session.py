@@ -5,7 +5,9 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
+from threading import Thread
 from typing import Any, Final
 
 from pyspark import SparkConf
@@ -77,6 +79,8 @@ def open_session(name: str, settings: SparkSettings) -> Iterator[SparkSession]:
     given = SparkConf()
     wanted = dict(_DEFAULTS)
     if not submitted:
+        # The bridge to Java imports it at its first call, and pandas with it: a second, spent while Java starts.
+        Thread(target=import_module, args=("pyspark.testing",), daemon=True).start()
         os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
         wanted |= local_conf(settings)
     conf = {key: value for key, value in wanted.items() if not given.contains(key)} | _ALWAYS

@@ -17,7 +17,7 @@ from jobs.embed_texts import model_key_of
 from jobs.io import delta
 from jobs.io.runs import Run
 from jobs.io.shell import JobError
-from schemas import behavior_events, text_embeddings
+from schemas import behavior_events, text_embeddings, user_profiles
 from schemas.settings import Settings
 from tests.e2e.tables import STATE_COLUMNS, call, differences, rows_of, version_of
 from tests.oracle import canonical_hash
@@ -84,8 +84,14 @@ def hashes(warehouse):
 
 @pytest.mark.slow
 @settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
-@given(events=histories(), order=st.randoms(use_true_random=False), partitions=st.integers(1, 5), batch=st.integers(1, 7))
-def test_every_way_to_a_history_ends_in_the_same_bits(spark, vectors, tmp_path_factory, events, order, partitions, batch):
+@given(
+    events=histories(),
+    order=st.randoms(use_true_random=False),
+    partitions=st.integers(1, 5),
+    batch=st.integers(1, 7),
+    few=st.sampled_from([0, 9]),
+)
+def test_every_way_to_a_history_ends_in_the_same_bits(spark, vectors, tmp_path_factory, events, order, partitions, batch, few):
     last = max(max(e["log_date"] for e in events), max(e["event_date"] for e in events))
     nights, whole = (str(shutil.copytree(vectors, tmp_path_factory.mktemp("w") / "w")) for _ in range(2))
     write_events(spark, whole, events)
@@ -94,7 +100,8 @@ def test_every_way_to_a_history_ends_in_the_same_bits(spark, vectors, tmp_path_f
 
     # As nights, each with what had arrived by then in any order, cut into other tasks and batches.
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(fold_profiles, "tasks_of", lambda to_fold, known: partitions)
+        patched.setattr(fold_profiles, "tasks_of", lambda to_fold, most: partitions)
+        patched.setattr(fold_profiles, "FEW_FACETS", few)
         spark.conf.set("spark.sql.execution.arrow.maxRecordsPerBatch", str(batch))
         for day in range(6):
             arrived = [e for e in events if e["log_date"] <= FIRST + timedelta(days=day)]
@@ -178,6 +185,26 @@ def test_only_touched_users_are_folded_again(spark, history, tmp_path):
     changed = {key for key in after if after[key] != before.get(key)}
     assert changed == {("u2", FIRST + timedelta(days=day)) for day in range(1, 5)}
     assert differences(folder, FIRST + timedelta(days=4)) == []
+
+
+@pytest.mark.parametrize("few", [0, 200_000])
+def test_a_profile_whose_last_day_is_taken_back_is_the_one_before_it(spark, vectors, history, tmp_path, monkeypatch, few):
+    monkeypatch.setattr(fold_profiles, "FEW_FACETS", few)
+    one, other = str(shutil.copytree(history, tmp_path / "one")), str(shutil.copytree(vectors, tmp_path / "other"))
+    left = [e for e in busy() if (e["user_id"], e["event_date"]) != ("u2", FIRST + timedelta(days=4))]
+    for folder in (one, other):
+        write_events(spark, folder, left)
+    fold(spark, one, 4, 4)
+    fold(spark, other, 0, 4)
+    assert hashes(one) == hashes(other) != hashes(history)
+
+
+def test_a_fold_after_a_fold_asks_no_profile_for_the_settings(spark, history, tmp_path):
+    folder = str(shutil.copytree(history, tmp_path / "w"))
+    note = delta.commit_note(spark, folder, user_profiles.TABLE)
+    assert note["newest"] == str(FIRST + timedelta(days=4))
+    known = SETTINGS.facet_hashes(model_key_of(SETTINGS.engine))
+    assert fold_profiles.newest_of_fold(spark, folder, None, known) == FIRST + timedelta(days=4)
 
 
 def test_a_sleeper_s_file_is_left_alone(spark, vectors, tmp_path):
