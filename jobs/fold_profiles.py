@@ -181,12 +181,14 @@ def fold_days(
             dirty = dirty.drop("events").hint("broadcast" if changed <= FEW_FACETS else "shuffle_hash")
             to_fold = folded.join(dirty, KEY).where("event_date >= first_dirty")
             # Clean days after a dirty one are folded again too: not more than all of them.
-            most = counted if not repaired and until == horizon else in_all * len(hashes)
+            most = counted if not repaired and first == horizon else in_all * len(hashes)
             back = point_back(dirty, states.where(F.col("as_of_date") >= first - window))
-            back = back.localCheckpoint(eager=False).hint("broadcast" if changed <= FEW_FACETS else "shuffle_hash")
+            back = back.localCheckpoint(eager=False)
             # Days, not users: with their names in the filter neither history nor sleepers are read for a few priors.
             behind, replaced, left = days_before(back, profiles.join(dirty, KEY))
-            priors = find_priors(dirty, profiles.where(in_days(left)), states.where(in_days(behind)), back).localCheckpoint(eager=False)
+            pointing = back.hint("broadcast" if changed <= FEW_FACETS else "shuffle_hash")
+            priors = find_priors(dirty, profiles.where(in_days(left)), states.where(in_days(behind)), pointing)
+            priors = priors.localCheckpoint(eager=False)
             if behind:
                 refuse_thinned(back, priors)
             constants = FoldConstants(**fold.model_dump(include=set(FoldConstants.__dataclass_fields__)))
@@ -196,8 +198,11 @@ def fold_days(
             moves, fresh_days, last_days, ended = moves_of(output)
             add_counts(run, moves)
         with run.phase("write"):
-            newest = max({newest or first} | fresh_days)
-            note: dict[str, object] = {"facet_hashes": hashes, "newest": newest}
+            note: dict[str, object] = {"facet_hashes": hashes}
+            # Where the newest day's profiles are left for older ones, only all profiles can tell the newest day: then nothing is noted.
+            known = fresh_days | ({newest} - left if newest else set())
+            if known and max(known) >= (newest or first):
+                note["newest"] = max(known)
             fresh = to_states(output, model_key, hashes)
             write_states(spark, into, fresh.drop("is_last"), states, dirty, replaced | fresh_days, note)
             latest = fresh.where("is_last").drop("is_last")

@@ -11,6 +11,7 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from jobs.io import lease
+from jobs.io.session import configured
 from schemas.table import SCHEMA_VERSION, Table
 
 _COMMIT_NOTE = "spark.databricks.delta.commitInfo.userMetadata"
@@ -47,7 +48,9 @@ def open_table(spark: SparkSession, warehouse: str, table: Table) -> DeltaTable:
     """The table, created as declared where it does not exist yet."""
     path = table_path(warehouse, table)
     if not table_exists(spark, warehouse, table):
-        spark.sql(table.ddl(path))
+        # Without the note of the rows that follow: a job killed between the two must not look done.
+        with configured(spark, {_COMMIT_NOTE: "{}"}):
+            spark.sql(table.ddl(path))
     return DeltaTable.forPath(spark, path)
 
 

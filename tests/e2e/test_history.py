@@ -187,6 +187,24 @@ def test_only_touched_users_are_folded_again(spark, history, tmp_path):
     assert differences(folder, FIRST + timedelta(days=4)) == []
 
 
+@pytest.mark.parametrize("killed_at", ["profile_states", "user_profiles"])
+def test_a_first_fold_killed_right_after_it_made_a_table_is_folded_whole(spark, vectors, history, tmp_path, monkeypatch, killed_at):
+    folder, real = str(shutil.copytree(vectors, tmp_path / "w")), delta.overwrite_where
+    write_events(spark, folder, busy())
+
+    def dies(spark, warehouse, table, rows, predicate):
+        if table.name == killed_at:
+            delta.open_table(spark, warehouse, table)
+            raise KeyboardInterrupt
+        real(spark, warehouse, table, rows, predicate)
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(delta, "overwrite_where", dies)
+        fold(spark, folder, 0, 4)
+    fold(spark, folder, 0, 4)
+    assert hashes(folder) == hashes(history)
+
+
 @pytest.mark.parametrize("few", [0, 200_000])
 def test_a_profile_whose_last_day_is_taken_back_is_the_one_before_it(spark, vectors, history, tmp_path, monkeypatch, few):
     monkeypatch.setattr(fold_profiles, "FEW_FACETS", few)
