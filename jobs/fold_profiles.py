@@ -178,16 +178,15 @@ def fold_days(
         add_counts(run, {"profiles_changed": changed, "profiles_repaired": repaired})
     if changed:
         with run.phase("fold"):
-            dirty = dirty.drop("events").hint("broadcast" if changed <= FEW_FACETS else "shuffle_hash")
+            way = "broadcast" if changed <= FEW_FACETS else "shuffle_hash"
+            dirty = dirty.drop("events").hint(way)
             to_fold = folded.join(dirty, KEY).where("event_date >= first_dirty")
             # Clean days after a dirty one are folded again too: not more than all of them.
             most = counted if not repaired and first == horizon else in_all * len(hashes)
-            back = point_back(dirty, states.where(F.col("as_of_date") >= first - window))
-            back = back.localCheckpoint(eager=False)
+            back = point_back(dirty, states.where(F.col("as_of_date") >= first - window)).localCheckpoint(eager=False)
             # Days, not users: with their names in the filter neither history nor sleepers are read for a few priors.
             behind, replaced, left = days_before(back, profiles.join(dirty, KEY))
-            pointing = back.hint("broadcast" if changed <= FEW_FACETS else "shuffle_hash")
-            priors = find_priors(dirty, profiles.where(in_days(left)), states.where(in_days(behind)), pointing)
+            priors = find_priors(dirty, profiles.where(in_days(left)), states.where(in_days(behind)), back.hint(way))
             priors = priors.localCheckpoint(eager=False)
             if behind:
                 refuse_thinned(back, priors)
