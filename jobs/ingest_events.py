@@ -74,7 +74,9 @@ def ingest_days(
     with run.phase("write"):
         # Beside the items: a small commit is mostly waiting.
         with ThreadPoolExecutor(1) as pool:
-            beside = pool.submit(replace_days, spark, warehouse, quarantined_events.TABLE, to_quarantine(fated), first, last, is_again)
+            # Where the count found none, all records need not be looked through for them.
+            unusable = to_quarantine(fated) if run.counts["quarantined"] else delta.no_rows(spark, quarantined_events.TABLE)
+            beside = pool.submit(replace_days, spark, warehouse, quarantined_events.TABLE, unusable, first, last, is_again)
             versions = None
             if refused is None:
                 versions = write_items(spark, warehouse, logs_root, mapping, privacy, stored, first, last, is_again)

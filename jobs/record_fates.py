@@ -114,7 +114,9 @@ def find_reasons(mapped: DataFrame, window_days: int, ingest: IngestSettings, kn
     # Tabs and line ends are white space in a text, and nothing in an id. Few records have any of them: one look at all, then at each.
     in_ids, in_texts = F.concat_ws(" ", *IDS).rlike(CONTROLS), F.concat_ws(" ", "text", "title").rlike(r"[\x00-\x08\x0e-\x1b\x7f]")
     control = F.concat_ws(" ", *IDS, "text", "title").rlike(CONTROLS) & (in_ids | in_texts)
-    no_text = ~F.coalesce(F.col("text").rlike(f"[^{BLANKS}]"), F.lit(False))
+    # Most texts begin with a character of ASCII that can be seen, and are not searched.
+    has_text = F.col("text").between("!", "~") | F.col("text").rlike(f"[^{BLANKS}]")
+    no_text = ~F.coalesce(has_text, F.lit(False))
     numbers = [F.isnan(name) | (F.abs(name) == float("inf")) for name in ("value", "lat", "lon")]
     found = {
         "unreadable": F.col("unreadable").isNotNull() & ~is_json,

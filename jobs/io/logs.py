@@ -86,12 +86,19 @@ def read_days(spark: SparkSession, source: Source, folders: Sequence[str], root:
     named = read.withColumn(SOURCE_FILE, below_root(F.input_file_name(), root))
     return named.select(
         *[column.alias(name) for name, column in typed.items()],
-        F.to_date(F.substring(SOURCE_FILE, F.instr(SOURCE_FILE, "dt=") + 3, F.lit(10))).alias(LOG_DATE),
+        _day_of(filled).alias(LOG_DATE),
         SOURCE_FILE,
         # As read, and that may be no text at all.
         (F.make_valid_utf8(quoted(UNREADABLE)) if UNREADABLE in kinds else F.lit(None).cast("string")).alias(UNREADABLE),
         _first_of_wrong_type(read, columns, typed).alias(WRONG_TYPE),
     )
+
+
+def _day_of(folders: Sequence[str]) -> Column:
+    """The day of a row's folder. Of a night's one folder it is known: looking for it in every row costs a twentieth of the ingest."""
+    if len(folders) == 1:
+        return F.lit(date.fromisoformat(folders[0][-10:]))
+    return F.to_date(F.substring(SOURCE_FILE, F.instr(SOURCE_FILE, "dt=") + 3, F.lit(10)))
 
 
 def _first_of_wrong_type(read: DataFrame, columns: Mapping[str, Column], typed: Mapping[str, Column]) -> Column:

@@ -73,10 +73,12 @@ def write_bare(spark: SparkSession, logs_root: str, warehouse: str, mapping: Log
 
 
 def bare_rows(lines: DataFrame) -> DataFrame:
-    time_ = F.col("event_ts").cast("timestamp")
+    """The rows that the ingest stores of this log, but for blanks within texts: checks, doubles and items are what it does beside."""
+    time_, text = F.col("event_ts").cast("timestamp"), F.coalesce("text", "title")
     made = {
-        "event_ts": time_, "event_date": F.to_date(time_), "log_date": F.lit(DAY), "text": F.coalesce("text", "title"),
-        "text_key": F.lit("0" * 64), "rating": (F.col("rating") - 1) / 4, "utc_offset_min": F.lit(120), "user_bucket": F.lit(0),
+        "event_ts": time_, "event_date": F.to_date(time_), "log_date": F.lit(DAY), "text": text, "text_key": F.sha2(text, 256),
+        "rating": (F.col("rating") - 1) / 4, "utc_offset_min": F.lit(120),
+        "user_bucket": F.pmod(F.xxhash64("user_id"), F.lit(Settings().store.user_buckets)),
         "source_file": F.lit("events.jsonl"), "ordinal": F.lit(0),
     }  # fmt: skip
     return lines.withColumns(made)
