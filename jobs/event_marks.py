@@ -15,6 +15,10 @@ from schemas.settings import FoldSettings
 DEED = ["event_type", "item_id", "text_key", "rating", "value"]
 # What a facet's predicate may not see: how a record came here says nothing of what the user did.
 HIDDEN = ("log_date", "source_file", "event_id", "ordinal", "retractions", "is_refused")
+MARKED = ["user_id", "user_bucket", "event_date", "event_ts", "event_id", "text_key", "weight", "facets", "fate"]
+# Users' days whose hashes, or whose retractions, are sent to every machine: a few megabytes.
+FEW_DAYS = 100_000
+DEED_SLOTS = 16
 FOLDED, ZERO_WEIGHT, RETRACT, RETRACTED, WITHOUT_VECTOR = FATES = ("folded", "zero_weight", "retract", "retracted", "without_vector")
 
 
@@ -23,33 +27,70 @@ def mark_events(events: DataFrame, embedded: DataFrame, rejected: DataFrame, sen
 
     embedded, rejected: text_key of the model's vectors and refusals; sentiments: text_key, polarity. A pure function of all
     stored events of each (user, event_date) and of the retractions aimed at them.
+
+    Hardly any day of a user has so many events that some could be a flood. A count by hashes tells which have, and only their events
+    are brought together and put in order.
     """
-    # A retraction counts while its target can still be repaired, in a night as in a backfill. A user has few of them.
-    aimed = F.collect_list(F.struct("retracts_event_id", "log_date")).alias("retractions")
-    retractions = events.where(F.col("event_type") == RETRACT).groupBy("user_id").agg(aimed)
-
-    def hits(aim: Column) -> Column:
-        in_time = F.date_diff(aim["log_date"], "event_date").between(-1, fold.window_days)
-        return (aim["retracts_event_id"] == F.col("event_id")) & in_time
-
+    # Held by the first look at it.
+    marked_days = days_of_note(events, fold).localCheckpoint(eager=False)
+    crowded, retracting = marked_days.agg(F.count_if("is_crowded"), F.count_if("has_retraction")).collect()[0]
     refused = rejected.join(embedded, "text_key", "left_anti").select("text_key", F.lit(True).alias("is_refused"))
-    with_texts = events.join(refused, "text_key", "left").join(sentiments.select("text_key", "polarity"), "text_key", "left")
-    # Users are brought together once; the number keeps adaptive execution from moving them again. What follows is by user.
-    partitions = int(events.sparkSession.conf.get("spark.sql.shuffle.partitions") or 1)
-    joined = with_texts.repartition(partitions, "user_id").join(retractions.hint("shuffle_hash"), "user_id", "left")
+    joined = events.join(refused, "text_key", "left").join(sentiments.select("text_key", "polarity"), "text_key", "left")
+    is_retracted = F.lit(False)
+    if retracting:
+        # A retraction counts while its target can still be repaired, in a night as in a backfill. A user has few of them.
+        aimed = F.collect_list(F.struct("retracts_event_id", "log_date")).alias("retractions")
+        retractions = events.where(F.col("event_type") == RETRACT).groupBy("user_id").agg(aimed)
+        joined = joined.join(retractions.hint("broadcast" if retracting <= FEW_DAYS else "shuffle_hash"), "user_id", "left")
+        is_retracted = F.exists("retractions", lambda aim: _hits(aim, fold.window_days))
     weight = type_weight(fold) * opinion_factor(fold)
     fate = (
         F.when(F.col("event_type") == RETRACT, RETRACT)
-        .when(F.exists("retractions", hits), RETRACTED)
+        .when(is_retracted, RETRACTED)
         .when(F.col("text_key").isNull() | F.col("is_refused"), WITHOUT_VECTOR)
         .when(weight <= 0, ZERO_WEIGHT)
         .otherwise(FOLDED)
     )
     marked = joined.withColumns({"weight": weight, "facets": facets_of(joined, fold)}).withColumn("fate", fate)
-    is_flood = (F.col("fate") == FOLDED) & F.col("is_flood")
-    return mark_floods(marked, fold).withColumn("fate", F.when(is_flood, ZERO_WEIGHT).otherwise(F.col("fate"))).select(
-        "user_id", "user_bucket", "event_date", "event_ts", "event_id", "text_key", "weight", "facets", "fate"
+    if not crowded:
+        return marked.select(*MARKED)
+    if crowded > FEW_DAYS:
+        return without_floods(marked, fold)
+    noted = F.broadcast(marked_days.where("is_crowded").select("user_day"))
+    marked = marked.withColumn("user_day", _user_day())
+    alone = marked.join(noted, "user_day", "left_anti").select(*MARKED)
+    return alone.unionByName(without_floods(marked.join(noted, "user_day", "left_semi"), fold))
+
+
+def _hits(aim: Column, window_days: int) -> Column:
+    in_time = F.date_diff(aim["log_date"], "event_date").between(-1, window_days)
+    return (aim["retracts_event_id"] == F.col("event_id")) & in_time
+
+
+def _user_day() -> Column:
+    return F.xxhash64("user_id", "event_date")
+
+
+def days_of_note(events: DataFrame, fold: FoldSettings) -> DataFrame:
+    """(user_day, is_crowded, has_retraction): the users' days that could hold a flood, by their hash, and those that hold a retraction.
+
+    A burst has more equal deeds than its limit, so one of the slots that deeds fall into by their hash has. What is counted together
+    though it differs makes a day look crowded, and never the other way round.
+    """
+    slot = F.pmod(F.xxhash64(*DEED), F.lit(DEED_SLOTS))
+    counted = events.groupBy(_user_day().alias("user_day")).agg(
+        F.count("*").alias("events"),
+        F.greatest(*[F.count_if(slot == place) for place in range(DEED_SLOTS)]).alias("equal"),
+        F.max(F.col("event_type") == RETRACT).alias("has_retraction"),
     )
+    is_crowded = (F.col("events") > min(fold.daily_cap, fold.minute_limit)) | (F.col("equal") > fold.burst_repeats)
+    noted = counted.select("user_day", is_crowded.alias("is_crowded"), F.coalesce("has_retraction", F.lit(False)).alias("has_retraction"))
+    return noted.where("is_crowded OR has_retraction")
+
+
+def without_floods(marked: DataFrame, fold: FoldSettings) -> DataFrame:
+    is_flood = (F.col("fate") == FOLDED) & F.col("is_flood")
+    return mark_floods(marked, fold).withColumn("fate", F.when(is_flood, ZERO_WEIGHT).otherwise(F.col("fate"))).select(*MARKED)
 
 
 def mark_floods(events: DataFrame, fold: FoldSettings) -> DataFrame:
@@ -118,9 +159,14 @@ def by_facet(marked: DataFrame, facets: Collection[str]) -> DataFrame:
     return folded.withColumn("facet", F.explode("facets")).where(F.col("facet").isin(*facets))
 
 
-def count_fates(marked: DataFrame, first: date, last: date) -> tuple[dict[str, int], int]:
-    """Events of the days by fate, stored = the sum of the others (law 2); and how many are marked as folded, of any day."""
+def count_fates(marked: DataFrame, first: date, last: date) -> tuple[dict[str, int], int, int]:
+    """Events of the days by fate, stored = the sum of the others (law 2); then how many are marked as folded, of any day, and about how
+    many distinct texts they have.
+    """
     in_days = F.col("event_date").between(first, last)
-    found = {row["fate"]: row for row in marked.groupBy("fate").agg(F.count_if(in_days).alias("own"), F.count("*").alias("all")).collect()}
+    texts = F.approx_count_distinct("text_key").alias("texts")
+    counted = marked.groupBy("fate").agg(F.count_if(in_days).alias("own"), F.count("*").alias("all"), texts).collect()
+    found = {row["fate"]: row for row in counted}
     counts = {fate: found[fate]["own"] if fate in found else 0 for fate in FATES}
-    return {"stored": sum(counts.values()), **counts}, found[FOLDED]["all"] if FOLDED in found else 0
+    in_all, texts_in_all = (found[FOLDED]["all"], found[FOLDED]["texts"]) if FOLDED in found else (0, 0)
+    return {"stored": sum(counts.values()), **counts}, in_all, texts_in_all

@@ -165,7 +165,7 @@ def fold_days(
     with run.phase("compare"):
         # Rows as they are: persist would turn them into columns and back.
         marked = marked.localCheckpoint()
-        fates, in_all = count_fates(marked, first, last)
+        fates, in_all, texts = count_fates(marked, first, last)
         add_counts(run, fates)
         folded = by_facet(marked, hashes if facets is None else facets)
         # One day ahead is accepted: a day that is run again may have events of the next one, which is folded already.
@@ -182,7 +182,8 @@ def fold_days(
             dirty = dirty.drop("events").hint(way)
             to_fold = folded.join(dirty, KEY).where("event_date >= first_dirty")
             # Clean days after a dirty one are folded again too: not more than all of them.
-            most = counted if not repaired and first == horizon else in_all * len(hashes)
+            is_known = not repaired and first == horizon
+            most = counted if is_known else in_all * len(hashes)
             back = point_back(dirty, states.where(F.col("as_of_date") >= first - window)).localCheckpoint(eager=False)
             # Days, not users: with their names in the filter neither history nor sleepers are read for a few priors.
             behind, replaced, left = days_before(back, profiles.join(dirty, KEY))
@@ -191,7 +192,7 @@ def fold_days(
             if behind:
                 refuse_thinned(back, priors)
             constants = FoldConstants(**fold.model_dump(include=set(FoldConstants.__dataclass_fields__)))
-            output = fold_frame(to_fold, priors, embeddings, tasks_of(to_fold, most), constants)
+            output = fold_frame(to_fold, priors, embeddings, tasks_of(to_fold, most, is_known, texts), constants)
             with configured(spark, BATCHES):
                 output = output.localCheckpoint()
             moves, fresh_days, last_days, ended = moves_of(output)
@@ -216,14 +217,16 @@ def add_counts(run: Run, counts: Mapping[str, int]) -> None:
     run.counts |= {name: run.counts.get(name, 0) + count for name, count in counts.items()}
 
 
-def tasks_of(to_fold: DataFrame, most: int) -> int:
-    """In how many tasks events are folded, so that each one's memory is bounded; at least one for each core. There are at most `most`."""
+def tasks_of(to_fold: DataFrame, most: int, is_known: bool, texts: int) -> int:
+    """In how many tasks events are folded, so that each one's memory is bounded; at least one for each core.
+
+    There are at most `most` events, or just as many where that is known, of at most about so many distinct texts.
+    """
     cores = int(to_fold.sparkSession.sparkContext.defaultParallelism)
-    if most <= cores * TASK_TEXTS:
-        return cores
-    events, texts = to_fold.agg(F.count("*"), F.approx_count_distinct("text_key")).collect()[0]
     share = TASK_EVENTS if texts <= TASK_TEXTS else TASK_TEXTS
-    return max(cores, int(-(-events // share)))
+    if most <= cores * share:
+        return cores
+    return max(cores, -(-(most if is_known else to_fold.count()) // share))
 
 
 def moves_of(output: DataFrame) -> tuple[dict[str, int], set[date], set[date], int]:

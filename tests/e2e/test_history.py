@@ -100,7 +100,7 @@ def test_every_way_to_a_history_ends_in_the_same_bits(spark, vectors, tmp_path_f
 
     # As nights, each with what had arrived by then in any order, cut into other tasks and batches.
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(fold_profiles, "tasks_of", lambda to_fold, most: partitions)
+        patched.setattr(fold_profiles, "tasks_of", lambda *_: partitions)
         patched.setattr(fold_profiles, "FEW_FACETS", few)
         spark.conf.set("spark.sql.execution.arrow.maxRecordsPerBatch", str(batch))
         for day in range(6):
