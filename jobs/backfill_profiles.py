@@ -85,8 +85,9 @@ def missing_texts(
     mapped = map_records(read, mapping).where("passed")
     texts = mapped.select("text").unionByName(mapped.select(F.col("title").alias("text")))
     if mapping.items is not None:
-        delivered = ingest_events.delivered_items(spark, logs_root, mapping.items, days[0], days[-1], all_before=True)
-        texts = texts.unionByName(delivered.select("text"))
+        delivered = [day for day in logs.day_folders(spark, f"{logs_root}/items") if day <= days[-1]]
+        catalogue = ingest_events.read_catalogue(spark, logs_root, mapping.items, delivered, settings)
+        texts = texts.unionByName(catalogue.where("is_usable").select(F.coalesce("text", "title").alias("text")))
     normal = texts.distinct().select(normal_form(settings.privacy)(F.col("text")).alias("text"))
     texts = normal.where("text IS NOT NULL").withColumn("text_key", F.sha2("text", 256))
     of_model = F.col("model_key") == embed_texts.model_key_of(settings.engine)

@@ -18,12 +18,22 @@ from pyspark.sql import functions as F
 
 from jobs.io import damage, delta, logs
 from jobs.io.runs import Run, new_run_id, recorded, records
-from jobs.io.shell import JobError, Parser, iso_day, job_parser, one_sentence, run_main
-from jobs.item_texts import item_candidates, item_versions, made_text, resolve_texts, to_events, with_item
-from jobs.private_data import PLAIN, name_key, normal_form, require_same_key, scrubbed, user_key
-from jobs.record_fates import DUPLICATE, FATES, QUARANTINED, STORED, decide_fates, field, identified, known_identities, to_quarantine
+from jobs.io.shell import JobError, Parser, iso_day, job_parser, one_sentence, run_main, say
+from jobs.item_texts import catalogue_rows, delivered_items, item_candidates, item_versions, made_text, resolve_texts, to_events, with_item
+from jobs.private_data import PLAIN, hide_record, name_key, normal_form, require_same_key, scrubbed, user_key
+from jobs.record_fates import (
+    DUPLICATE,
+    FATES,
+    QUARANTINED,
+    STORED,
+    compared_hashes,
+    decide_fates,
+    identified,
+    known_identities,
+    to_quarantine,
+)
 from schemas import behavior_events, erased_users, items, quarantined_events
-from schemas.mapping import ITEM_FIELDS, ItemSource, LogMapping
+from schemas.mapping import ItemSource, LogMapping
 from schemas.settings import PrivacySettings, Settings
 from schemas.table import Table
 from udfs.privacy import key_id
@@ -54,8 +64,15 @@ def ingest_days(
     key = user_key(privacy, is_needed=privacy.user_ids == "keyed" or not erased.isEmpty())
     keys_name = key_id(key) if key is not None and privacy.user_ids == "keyed" else PLAIN
     require_same_key(spark, warehouse, keys_name)
+    kept = delta.read_table(spark, warehouse, items.TABLE).where(F.col("valid_from") < first)
     with run.phase("look"):
         promised = damage.require_whole(spark, mapping.source.format, folders, settings.ingest.max_expansion)
+        catalogue = None
+        if mapping.items is not None:
+            delivered = [day for day in logs.day_folders(spark, f"{logs_root}/items") if day <= last]
+            # Before the first event, whatever was delivered is in force.
+            delivered = delivered if kept.isEmpty() else [day for day in delivered if first <= day]
+            catalogue = read_catalogue(spark, logs_root, mapping.items, delivered, settings)
     known = known_events(spark, warehouse, first, last, settings.fold.window_days)
     try:
         read = identified(logs.read_days(spark, mapping.source, folders, logs_root), erased, mapping, settings, key)
@@ -63,30 +80,54 @@ def ingest_days(
         raise JobError(f"the mapping does not fit the logs: {one_sentence(error)}") from error
     with run.phase("read"), damage.named():
         # Rows as they are, where persist would turn them into columns and back: a third of the whole ingest.
-        fated = decide_fates(read.localCheckpoint(eager=False), known, compares_texts=not mapping.texts)
+        normal = normal_form(privacy)
+        fated = decide_fates(read.localCheckpoint(eager=False), known, compares_texts=not mapping.texts, normal=normal)
         found = fated.groupBy("log_date", "fate", "reason").count().collect()
         damage.require_promised(fated, promised, logs_root)
     run.counts |= count_fates(found)
+    if catalogue is not None:
+        run.counts |= dict(
+            catalogue.agg(F.count("*").alias("items_read"), F.count_if(~F.col("is_usable")).alias("items_unusable")).collect()[0].asDict()
+        )
     most = settings.ingest.max_bad_share if mapping.max_bad_share is None else mapping.max_bad_share
     refused = bad_day(found, most)
-    is_again = was_ingested(spark, warehouse, run, first, last)
+    others = [r for r in records(spark, warehouse) if r.job == JOB and (r.run_id, r.attempt) != (run.run_id, run.attempt)]
+    # Whether an ingest of one of the days was ever begun before this one, and up to which day later ones were.
+    is_again = any(r.first <= last and first <= r.last for r in others)
+    newest = max((r.last for r in others if r.last > last), default=None)
     stored = fated.where(F.col("fate") == STORED)
     with run.phase("write"):
         # Beside the items: a small commit is mostly waiting.
         with ThreadPoolExecutor(1) as pool:
             # Where the count found none, all records need not be looked through for them.
-            unusable = to_quarantine(fated) if run.counts["quarantined"] else delta.no_rows(spark, quarantined_events.TABLE)
+            hidden = to_quarantine(fated, lambda rejected: hide_record(rejected, privacy, key))
+            unusable = hidden if run.counts["quarantined"] else delta.no_rows(spark, quarantined_events.TABLE)
             beside = pool.submit(replace_days, spark, warehouse, quarantined_events.TABLE, unusable, first, last, is_again)
             versions = None
             if refused is None:
-                versions = write_items(spark, warehouse, logs_root, mapping, privacy, stored, first, last, is_again)
+                versions = write_items(spark, warehouse, kept, catalogue, privacy, stored, first, last, is_again)
             beside.result()
         if versions is None:
             raise JobError(f"{refused}; only quarantined_events was written")
         resolved = with_texts(with_item(stored, versions), mapping, privacy)
         name_key(spark, warehouse, keys_name)
         events = to_events(resolved, settings.store.user_buckets)
+        if is_again and newest is not None:
+            run.counts["withdrawn"] = withdrawn(spark, warehouse, events, first, last)
         replace_days(spark, warehouse, behavior_events.TABLE, events, first, last, is_again)
+    if gone := run.counts.get("withdrawn"):
+        say(
+            f"{JOB}: {gone} events that {first}..{last} held before are gone or changed; the days up to {newest} may repeat them, or "
+            "tell of their items: ingest those days again"
+        )
+
+
+def withdrawn(spark: SparkSession, warehouse: str, events: DataFrame, first: date, last: date) -> int:
+    """How many stored events of the days are not among those that take their place, or with other content or text."""
+    stored = delta.read_table(spark, warehouse, behavior_events.TABLE).where(F.col("log_date").between(first, last))
+    old, new = (rows.select("event_id", *[column.alias(name) for name, column in compared_hashes().items()]) for rows in (stored, events))
+    same = [old[name].eqNullSafe(new[name]) for name in old.columns]
+    return old.join(new, same, "left_anti").count()
 
 
 def with_texts(of_item: DataFrame, mapping: LogMapping, privacy: PrivacySettings) -> DataFrame:
@@ -102,19 +143,15 @@ def with_texts(of_item: DataFrame, mapping: LogMapping, privacy: PrivacySettings
 
 
 def bad_day(found: Sequence[Row], most: float) -> str | None:
-    """What is wrong with the first log day with too many unusable records, None where there is none. found: log_date, fate, count."""
+    """What is wrong with the first log day with too many unusable records, or None. found: log_date, fate, reason, count."""
     for day in sorted({row["log_date"] for row in found}):
         counts = count_fates([row for row in found if row["log_date"] == day])
         if counts["quarantined"] > most * counts["read"]:
             bad, read = counts["quarantined"], counts["read"]
-            return f"{bad} of {read} records of {day} can't be used, more than max_bad_share allows ({most:g})"
+            reasons = Counter({row["reason"]: row["count"] for row in found if row["log_date"] == day and row["fate"] == QUARANTINED})
+            told = ", ".join(f"{count} {reason}" for reason, count in reasons.most_common(3))
+            return f"{bad} of {read} records of {day} can't be used ({told}), more than max_bad_share allows ({most:g})"
     return None
-
-
-def was_ingested(spark: SparkSession, warehouse: str, run: Run, first: date, last: date) -> bool:
-    """Whether an ingest of one of the days was ever begun before this one."""
-    others = [r for r in records(spark, warehouse) if r.job == JOB and (r.run_id, r.attempt) != (run.run_id, run.attempt)]
-    return any(r.first <= last and first <= r.last for r in others)
 
 
 def most_days(settings: Settings) -> int:
@@ -130,23 +167,34 @@ def known_events(spark: SparkSession, warehouse: str, first: date, last: date, w
     return known_identities(delta.read_table(spark, warehouse, behavior_events.TABLE).where(near))
 
 
+def read_catalogue(spark: SparkSession, logs_root: str, source: ItemSource, days: Sequence[date], settings: Settings) -> DataFrame:
+    """The rows of the days' item catalogues, held, with is_usable; damage, and a source that does not fit, stop here."""
+    folders = [logs.items_folder(logs_root, day) for day in days]
+    damage.require_whole(spark, source.source.format, folders, settings.ingest.max_expansion)
+    try:
+        return catalogue_rows(logs.read_days(spark, source.source, folders, logs_root), source, settings.ingest).localCheckpoint(
+            eager=False
+        )
+    except AnalysisException as error:
+        raise JobError(f"the mapping's items do not fit the catalogue: {one_sentence(error)}") from error
+
+
 def write_items(
     spark: SparkSession,
     warehouse: str,
-    logs_root: str,
-    mapping: LogMapping,
+    kept: DataFrame,
+    catalogue: DataFrame | None,
     privacy: PrivacySettings,
     stored: DataFrame,
     first: date,
     last: date,
     is_again: bool,
 ) -> DataFrame:
-    """Writes the days' item versions; returns all versions up to the last day."""
-    kept = delta.read_table(spark, warehouse, items.TABLE).where(F.col("valid_from") < first)
+    """Writes the days' item versions; returns all versions up to the last day. kept: those from before the first day."""
     candidates = item_candidates(stored).withColumn("text", F.col("title"))
-    if mapping.items is not None:
-        delivered = delivered_items(spark, logs_root, mapping.items, first, last, all_before=kept.isEmpty())
-        # A catalogue knows its items better than the titles of events do.
+    if catalogue is not None:
+        delivered = delivered_items(catalogue.where("is_usable"), first)
+        # On the day of its delivery a catalogue knows its items better than the titles of events do.
         candidates = candidates.join(delivered, ["item_id", "log_date"], "left_anti").unionByName(delivered)
     shown = candidates.withColumns({"title": scrubbed(privacy)(F.col("title")), "text": normal_form(privacy)(F.col("text"))})
     fresh = item_versions(shown.withColumn("text_key", F.sha2("text", 256)), kept).persist()
@@ -155,20 +203,6 @@ def write_items(
     # Where they fit on every machine, the events need not be moved to meet them; Spark can't tell beforehand.
     fits = kept.limit(FEW_VERSIONS + 1).count() + fresh.count() <= FEW_VERSIONS
     return F.broadcast(versions) if fits else versions
-
-
-def delivered_items(spark: SparkSession, logs_root: str, source: ItemSource, first: date, last: date, all_before: bool) -> DataFrame:
-    """(item_id, log_date, title, attributes, text) of the item source; with `all_before`, earlier deliveries count as of the first day."""
-    days = [day for day in logs.day_folders(spark, f"{logs_root}/items") if (all_before or first <= day) and day <= last]
-    records = logs.read_days(spark, source.source, [logs.items_folder(logs_root, day) for day in days], logs_root)
-    fields = {name: field(source.fields.get(name), type_) for name, type_ in ITEM_FIELDS.items()}
-    named = records.select(F.col(logs.quoted(logs.LOG_DATE)).alias("delivered"), *[column.alias(name) for name, column in fields.items()])
-    texts = named.where("item_id IS NOT NULL").withColumn("text", F.coalesce("text", "title"))
-    # A file's order is no order: of several rows for an item in one delivery the greatest counts.
-    last_row = F.max(F.struct("delivered", "title", "text", F.to_json("attributes").alias("attributes"))).alias("row")
-    chosen = texts.groupBy("item_id", F.greatest("delivered", F.lit(first)).alias("log_date")).agg(last_row)
-    attributes = F.from_json("row.attributes", ITEM_FIELDS["attributes"].simpleString()).alias("attributes")
-    return chosen.select("item_id", "log_date", "row.title", attributes, "row.text")
 
 
 def replace_days(spark: SparkSession, warehouse: str, table: Table, rows: DataFrame, first: date, last: date, is_again: bool) -> None:

@@ -1,12 +1,16 @@
 """What items were called on each day, and from that the text of every event; pure functions of the ingest."""
 
 from collections.abc import Mapping
+from datetime import date
 
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
+from jobs.io import logs
+from jobs.record_fates import NOT_IN_IDS, NOT_IN_TEXTS, can_be_seen, field, once_each
 from schemas.behavior_events import TABLE as EVENTS
-from schemas.mapping import OTHER_TYPES
+from schemas.mapping import ITEM_FIELDS, OTHER_TYPES, ItemSource
+from schemas.settings import IngestSettings
 
 SHOWN = ["title", "text", "text_key", "attributes"]
 
@@ -18,7 +22,7 @@ def item_candidates(stored: DataFrame) -> DataFrame:
     """
     # Grouped by what is looked for, with nothing but a time to compute: the last of a group as a whole would be sorted for.
     entries = F.sort_array(F.map_entries("attributes"))
-    titled = stored.where("item_id IS NOT NULL AND trim(title) <> ''").withColumn("entries", entries)
+    titled = stored.where(F.col("item_id").isNotNull() & can_be_seen(F.col("title"))).withColumn("entries", entries)
     faces = titled.groupBy("item_id", "log_date", "title", "entries").agg(F.max("event_ts").alias("event_ts"))
     newest = Window.partitionBy("item_id", "log_date").orderBy(F.desc("event_ts"))
     last = faces.withColumn("place", F.rank().over(newest)).where("place = 1").drop("place").localCheckpoint(eager=False)
@@ -31,12 +35,46 @@ def item_candidates(stored: DataFrame) -> DataFrame:
     return last.select("item_id", "log_date", "title", F.map_from_entries("entries").alias("attributes"))
 
 
+def catalogue_rows(records: DataFrame, source: ItemSource, ingest: IngestSettings) -> DataFrame:
+    """(item_id, delivered, title, text, attributes, is_usable) of an item catalogue. A row is of no use that can't be read, names no item,
+    has neither title nor text, or holds what an event may not hold either. records: as jobs.io.logs.read_days gives them.
+    """
+    fields = {name: field(source.fields.get(name), type_) for name, type_ in ITEM_FIELDS.items()}
+    fields["attributes"] = once_each(fields["attributes"])
+    names = records.select(
+        F.col(logs.quoted(logs.LOG_DATE)).alias("delivered"),
+        (F.col(logs.quoted(logs.UNREADABLE)).isNull() & F.col(logs.quoted(logs.WRONG_TYPE)).isNull()).alias("is_read"),
+        *[column.alias(name) for name, column in fields.items()],
+    )
+    everything = F.concat_ws(" ", "item_id", "title", "text", F.map_keys("attributes"), F.map_values("attributes"))
+    is_sound = (
+        can_be_seen(F.col("item_id"))
+        & ~F.col("item_id").rlike(NOT_IN_IDS)
+        & ~everything.rlike(NOT_IN_TEXTS)
+        & (F.char_length("item_id") <= ingest.max_id_chars)
+        & (F.octet_length(everything) <= ingest.max_record_kb * 1024)
+        & (F.coalesce(can_be_seen(F.col("title")), F.lit(False)) | can_be_seen(F.col("text")))
+    )
+    return names.withColumn("is_usable", F.coalesce(F.col("is_read") & is_sound, F.lit(False))).drop("is_read")
+
+
+def delivered_items(catalogue: DataFrame, first: date) -> DataFrame:
+    """(item_id, log_date, title, attributes, text) of catalogue rows; deliveries before the first day count as of that day."""
+    # A file's order is no order: of several rows for an item in one delivery the greatest counts.
+    texts = catalogue.withColumn("text", F.coalesce("text", "title"))
+    last_row = F.max(F.struct("delivered", "title", "text", F.array_sort(F.map_entries("attributes")).alias("entries"))).alias("row")
+    chosen = texts.groupBy("item_id", F.greatest("delivered", F.lit(first)).alias("log_date")).agg(last_row)
+    return chosen.select("item_id", "log_date", "row.title", F.map_from_entries("row.entries").alias("attributes"), "row.text")
+
+
 def item_versions(candidates: DataFrame, before: DataFrame) -> DataFrame:
     """A row of the items table for each candidate that differs from the version before it.
 
     `before` holds the versions already in force: all with a valid_from before the first candidate's day.
     """
-    last = before.groupBy("item_id", "first_seen_date").agg(F.max_by(F.struct("valid_from", *SHOWN), "valid_from").alias("v"))
+    latest = F.max_by(F.struct("valid_from", *SHOWN), "valid_from").alias("v")
+    # Of days that came in another order, versions know other first days.
+    last = before.groupBy("item_id").agg(latest, F.min("first_seen_date").alias("first_seen_date"))
     old = last.select("item_id", "first_seen_date", F.lit(None).cast("date").alias("log_date"), *[f"v.{name}" for name in SHOWN])
     new = candidates.select("item_id", F.lit(None).cast("date").alias("first_seen_date"), "log_date", *SHOWN)
     in_time = Window.partitionBy("item_id").orderBy(F.col("log_date").asc_nulls_first())

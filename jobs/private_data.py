@@ -12,7 +12,7 @@ from jobs.io import delta
 from jobs.io.shell import JobError, read_secret
 from schemas import behavior_events
 from schemas.settings import PrivacySettings
-from udfs.privacy import KeyProblem, check_key, erased_user, keyed_record, keyed_user, scrub
+from udfs.privacy import KeyProblem, check_key, erased_user, keyed_record, keyed_user, scrub, scrub_record
 from udfs.text import map_distinct, normalise
 
 # The property of behavior_events that names the key of its user ids; without it they are as they came.
@@ -21,11 +21,11 @@ KEY_VARIABLE = "NIGHTFOLD_KEY"
 
 
 def hide(reasoned: DataFrame, privacy: PrivacySettings, key: bytes | None, erased: DataFrame) -> DataFrame:
-    """Texts in their stored form; user ids and what a rejected record gives away hidden as the settings say; erased users marked.
+    """Texts in their stored form; user ids hidden as the settings say; erased users marked.
 
     Before identities are made, so that what is derived from a record is derived from what may be stored of it. erased: user_hmac.
     """
-    hidden = reasoned.withColumns({"text": normal_form(privacy)(F.col("text")), "raw": scrubbed(privacy)(F.col("raw"))})
+    hidden = reasoned.withColumn("text", normal_form(privacy)(F.col("text")))
     if key is None:
         return hidden.withColumn("is_erased", F.lit(False))
     hmac = of_distinct(lambda user: erased_user(key, user))
@@ -34,10 +34,24 @@ def hide(reasoned: DataFrame, privacy: PrivacySettings, key: bytes | None, erase
     marked = marked.withColumn("is_erased", F.coalesce("is_erased", F.lit(False)))
     if privacy.user_ids == "plain":
         return marked
-    # A raw record names its user, and so might its hash.
-    named = {"user_id": lambda user: keyed_user(key, user), "record_hash": lambda record: keyed_record(key, record)}
-    keyed = {name: of_distinct(function)(F.col(name)) for name, function in named.items()}
-    return marked.withColumns(keyed | {"raw": F.when(F.col("raw").isNotNull(), F.lit(""))})
+    return marked.withColumn("user_id", of_distinct(lambda user: keyed_user(key, user))(F.col("user_id")))
+
+
+def hide_record(rejected: DataFrame, privacy: PrivacySettings, key: bytes | None) -> DataFrame:
+    """Rejected records without what they give away: raw is empty where it names a user whom the settings hide, or may name an erased one.
+
+    rejected: user_id, raw, record_hash; key: where ids are keyed, or users were erased.
+    """
+    shown = rejected
+    if privacy.scrub_texts:
+        shown = shown.withColumn("raw", of_distinct(lambda raw: scrub_record(raw, privacy.phone_region))(F.col("raw")))
+    if key is None:
+        return shown
+    # Whom a record without a readable user is about nobody can tell. A short record could be guessed from its hash.
+    is_hidden = F.lit(privacy.user_ids == "keyed") | F.col("user_id").isNull()
+    keyed = of_distinct(lambda record: keyed_record(key, record))(F.col("record_hash"))
+    hidden = {"raw": F.lit(""), "record_hash": keyed}
+    return shown.withColumns({name: F.when(is_hidden, column).otherwise(F.col(name)) for name, column in hidden.items()})
 
 
 def normal_form(privacy: PrivacySettings) -> Callable[[Column], Column]:
@@ -74,10 +88,8 @@ def user_key(privacy: PrivacySettings, is_needed: bool) -> bytes | None:
 
 def require_same_key(spark: SparkSession, warehouse: str, name: str) -> None:
     """Stops where the stored user ids were made by another key, or by none: a user would get a second profile."""
-    if not delta.table_exists(spark, warehouse, behavior_events.TABLE):
-        return
-    stored = delta.properties(spark, warehouse, behavior_events.TABLE).get(USER_KEY, PLAIN)
-    if stored != name:
+    stored = stored_key(spark, warehouse)
+    if stored not in (None, name):
         shown = {PLAIN: "as they came"}
         raise JobError(
             f"this warehouse holds user ids {shown.get(stored, f'keyed by key {stored}')}, and the settings ask for ids "
@@ -85,8 +97,17 @@ def require_same_key(spark: SparkSession, warehouse: str, name: str) -> None:
         )
 
 
+def stored_key(spark: SparkSession, warehouse: str) -> str | None:
+    """The name of the stored user ids' key, PLAIN where they are as they came, None where no id was ever stored."""
+    if not delta.table_exists(spark, warehouse, behavior_events.TABLE):
+        return None
+    noted = delta.properties(spark, warehouse, behavior_events.TABLE).get(USER_KEY)
+    # A job killed before it noted the key leaves a table that nothing was written to.
+    return noted or (PLAIN if delta.table_version(spark, warehouse, behavior_events.TABLE) else None)
+
+
 def name_key(spark: SparkSession, warehouse: str, name: str) -> None:
     """Notes the key of user ids in the table that holds them first."""
-    if name != PLAIN and not delta.table_exists(spark, warehouse, behavior_events.TABLE):
+    if name != PLAIN and stored_key(spark, warehouse) is None:
         delta.open_table(spark, warehouse, behavior_events.TABLE)
         delta.set_property(spark, warehouse, behavior_events.TABLE, USER_KEY, name)

@@ -4,7 +4,7 @@ A record's identity is the log's own event id, or a hash of its mapped content a
 file delivered again adds nothing, while two equal purchases in one file both count.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import reduce
 
 from pyspark.sql import Column, DataFrame, Window
@@ -15,7 +15,9 @@ from jobs.io import logs
 from jobs.private_data import hide
 from schemas.mapping import EVENT_FIELDS, LogMapping
 from schemas.settings import IngestSettings, Settings
+from udfs.privacy import RECORD_HELD
 
+# Characters of a rejected record that are stored; more are held until private data is out of it.
 RAW_LIMIT = 2000
 # What two records of one event id must agree in. The text is compared apart: a stored one may come from the item.
 PAYLOAD = [name for name in EVENT_FIELDS if name not in ("event_id", "title", "text", "attributes")]
@@ -25,9 +27,9 @@ IDS = ["event_id", "user_id", "event_type", "item_id", "retracts_event_id", "ses
 REASONS = {
     "unreadable": "the record can't be parsed",
     "wrong_type": "a field is not of its declared type",
-    "over_long": "it has more text than ingest.max_record_kb, or an id longer than ingest.max_id_chars",
+    "over_long": "it holds more than ingest.max_record_kb, or an id longer than ingest.max_id_chars",
     "missing_user": "it has no user",
-    "control_characters": "an id or a text has control characters",
+    "control_characters": "it has control characters, or an id has bytes that are not of the source's encoding",
     "reserved_id": "its event id begins as only derived ones do",
     "bad_time": "its time is missing or can't be read",
     "future": "it happened more than a day after its log day",
@@ -48,7 +50,9 @@ DERIVED, GIVEN = "~", "given "
 FEW_DOUBTS = 200_000
 # Before the names of the source's own fields, which keeps them apart from ours.
 AS_READ = "as read "
-CONTROLS = r"[\x00-\x1f\x7f-\x9f]"
+# Tabs and line ends are white space in a text, and nothing in an id; nor is what stands for bytes of another encoding, which would make
+# one id of several.
+NOT_IN_IDS, NOT_IN_TEXTS = "[\\x00-\\x1f\\x7f-\\x9f\ufffd]", r"[\x00-\x08\x0e-\x1b\x7f]"
 # What normalise (udfs/text.py) takes for white space.
 BLANKS = r"\t-\r\x1c-\x20\x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
 
@@ -70,6 +74,7 @@ def map_records(records: DataFrame, mapping: LogMapping) -> DataFrame:
         fields["utc_offset_min"] = _offset_minutes(fields["event_ts"], mapping.zone)
         fields["event_ts"] = F.to_utc_timestamp(fields["event_ts"], mapping.zone)
     fields |= {name: _unless_blank(fields[name]) for name in IDS}
+    fields |= {name: once_each(fields[name]) for name in ("attributes", "extra")}
     # A retraction says nothing of its own: it takes its target away, and has no text.
     fields["text"] = F.when(fields["event_type"] != "retract", fields["text"])
     scale = mapping.rating_max - mapping.rating_min
@@ -96,6 +101,16 @@ def _unless_blank(text: Column) -> Column:
     return F.when((text >= "!") | (F.trim(text) != ""), text)
 
 
+def once_each(map_: Column) -> Column:
+    """A map with each key once, the last of several (jobs/io/session.py): JSON's reader keeps all that there are."""
+    return F.map_from_entries(F.map_entries(map_))
+
+
+def can_be_seen(text: Column) -> Column:
+    """Whether a text is more than white space. Most begin with a character of ASCII that can be seen, and are not searched."""
+    return text.between("!", "~") | text.rlike(f"[^{BLANKS}]")
+
+
 def _offset_minutes(local: Column, zone: str) -> Column:
     """Local time less UTC: `local` reads as if the local clock showed UTC."""
     return ((F.unix_seconds(local) - F.unix_seconds(F.to_utc_timestamp(local, zone))) / 60).cast("int")
@@ -108,15 +123,15 @@ def find_reasons(mapped: DataFrame, window_days: int, ingest: IngestSettings, kn
     # What is JSON and was not read has a field of another type; what is not JSON, or no text, can't be read at all.
     is_text = ~F.contains("unreadable", F.lit("\ufffd"))
     is_json = F.try_parse_json("unreadable").isNotNull() & F.json_object_keys("unreadable").isNotNull() & is_text
-    size = sum((F.coalesce(F.octet_length(name), F.lit(0)) for name in ("title", "text", "place", "device", *IDS)), F.lit(0))
+    parts = [*IDS, "title", "text", "place", "device", "companions"]
+    maps = [of(name) for name in ("attributes", "extra") for of in (F.map_keys, F.map_values)]
+    everything = F.concat_ws(" ", *parts, *maps)
+    size = F.octet_length(everything)
     # Bytes are counted sooner than characters, and are as many at least.
     too_long = [F.greatest(*[length(name) for name in IDS]) > ingest.max_id_chars for length in (F.octet_length, F.char_length)]
-    # Tabs and line ends are white space in a text, and nothing in an id. Few records have any of them: one look at all, then at each.
-    in_ids, in_texts = F.concat_ws(" ", *IDS).rlike(CONTROLS), F.concat_ws(" ", "text", "title").rlike(r"[\x00-\x08\x0e-\x1b\x7f]")
-    control = F.concat_ws(" ", *IDS, "text", "title").rlike(CONTROLS) & (in_ids | in_texts)
-    # Most texts begin with a character of ASCII that can be seen, and are not searched.
-    has_text = F.col("text").between("!", "~") | F.col("text").rlike(f"[^{BLANKS}]")
-    no_text = ~F.coalesce(has_text, F.lit(False))
+    # Few records have any of them: one look at all, then at each.
+    control = everything.rlike(NOT_IN_IDS) & (F.concat_ws(" ", *IDS).rlike(NOT_IN_IDS) | everything.rlike(NOT_IN_TEXTS))
+    no_text = ~F.coalesce(can_be_seen(F.col("text")), F.lit(False))
     numbers = [F.isnan(name) | (F.abs(name) == float("inf")) for name in ("value", "lat", "lon")]
     found = {
         "unreadable": F.col("unreadable").isNotNull() & ~is_json,
@@ -139,11 +154,13 @@ def find_reasons(mapped: DataFrame, window_days: int, ingest: IngestSettings, kn
     for code, condition in found.items():
         reason = reason.when(condition, code)
     source = [F.col(logs.quoted(name)).alias(name.removeprefix(AS_READ)) for name in mapped.columns if name.startswith(AS_READ)]
+    # What is not of its type is NULL among the source's fields.
+    source.append(F.col("wrong_type").alias("not of its type"))
     raw = F.when(F.col("reason").isNotNull(), F.coalesce("unreadable", F.to_json(F.struct(*source))))
     reasoned = mapped.withColumn("event_date", F.to_date("event_ts")).withColumn("reason", reason).withColumn("raw", raw)
     # The text of a reject is not needed, and may be of any length.
     text = F.when(F.col("reason").isNull(), F.col("text"))
-    kept = reasoned.withColumns({"record_hash": F.sha2("raw", 256), "raw": F.substring("raw", 1, RAW_LIMIT), "text": text})
+    kept = reasoned.withColumns({"record_hash": F.sha2("raw", 256), "raw": F.substring("raw", 1, RECORD_HELD), "text": text})
     return kept.select("log_date", "event_date", "source_file", "passed", "reason", "record_hash", "raw", *EVENT_FIELDS)
 
 
@@ -163,7 +180,10 @@ def identify(hidden: DataFrame) -> DataFrame:
 
 
 def known_identities(stored: DataFrame) -> DataFrame:
-    """(SAME, known_ordinal, COMPARED with known_ before): what stored events share with records that repeat them."""
+    """(SAME, known_ordinal, COMPARED with known_ before): what stored events share with records that repeat them.
+
+    The ordinals of derived ids need not be all up to the greatest: the days that are read anew hold the others.
+    """
     is_derived = F.startswith("event_id", F.lit(DERIVED))
     # A derived id is the content it was derived from, and the ordinal.
     same = F.when(is_derived, F.substring_index("event_id", "#", 1)).otherwise(F.concat(F.lit(GIVEN), "event_id"))
@@ -173,11 +193,12 @@ def known_identities(stored: DataFrame) -> DataFrame:
     return named.select(*SAME, "known_ordinal", *compared)
 
 
-def decide_fates(records: DataFrame, known: DataFrame, compares_texts: bool) -> DataFrame:
+def decide_fates(records: DataFrame, known: DataFrame, compares_texts: bool, normal: Callable[[Column], Column]) -> DataFrame:
     """Every record with its fate, and an event id where the log gives none: the columns DECIDED.
 
     records: as `identified` gives them, held, since they are read more than once; known: as known_identities gives them, of the
-    events stored on other days near by. Texts of theirs that a mapping made of several fields are not compared.
+    events stored on other days near by. Texts of theirs that a mapping made of several fields are not compared. normal: the stored form of
+    a column of texts.
 
     Most records are alone with their identity, and their fate is their own. Which are not, a shuffle of hashes alone finds; so that
     of whole records only those move that have to be compared.
@@ -193,7 +214,7 @@ def decide_fates(records: DataFrame, known: DataFrame, compares_texts: bool) -> 
         few = F.broadcast(doubtful)
         alone, doubted = records.join(few, "same_hash", "left_anti"), records.join(few, "same_hash", "left_semi")
         known = known.join(few, "same_hash", "left_semi")
-    return fates_alone(alone).unionByName(fates_compared(doubted, known, compares_texts).localCheckpoint(eager=False))
+    return fates_alone(alone).unionByName(fates_compared(doubted, known, compares_texts, normal).localCheckpoint(eager=False))
 
 
 def doubtful_hashes(records: DataFrame, known: DataFrame) -> DataFrame:
@@ -207,16 +228,13 @@ def doubtful_hashes(records: DataFrame, known: DataFrame) -> DataFrame:
 def fates_alone(records: DataFrame) -> DataFrame:
     """The fates of records that no other is equal to."""
     fate = (
-        F.when(~F.col("passed"), FILTERED)
-        .when(F.col("is_erased"), ERASED)
-        .when(F.col("reason").isNotNull(), QUARANTINED)
-        .otherwise(STORED)
+        F.when(~F.col("passed"), FILTERED).when(F.col("is_erased"), ERASED).when(F.col("reason").isNotNull(), QUARANTINED).otherwise(STORED)
     )
     told = {"ordinal": F.lit(0), "fate": fate, "event_id": F.coalesce("event_id", F.concat("same", F.lit("#0")))}
     return records.withColumns(told).select(*DECIDED)
 
 
-def fates_compared(records: DataFrame, known: DataFrame, compares_texts: bool) -> DataFrame:
+def fates_compared(records: DataFrame, known: DataFrame, compares_texts: bool, normal: Callable[[Column], Column]) -> DataFrame:
     """The fates of records among which there are equals: of equal ids the first by (log_date, source_file, ordinal) is stored.
 
     All have an identity, so none is filtered or erased.
@@ -224,25 +242,31 @@ def fates_compared(records: DataFrame, known: DataFrame, compares_texts: bool) -
     One shuffle and one sort serve all that compares records: by `same`, and within it by file, whose path begins with its log day. The
     hash before `same` is for the sort, which else would compare ids that begin alike letter by letter.
     """
-    together = records.withColumns(compared_hashes()).repartition(*SAME)
-    in_file = Window.partitionBy(*SAME, "source_file").orderBy(*COMPARED, "title")
+    together = records.withColumns(compared_hashes() | {"rest": F.to_json(F.struct("title", _ordered("attributes")))}).repartition(*SAME)
+    in_file = Window.partitionBy(*SAME, "source_file").orderBy(*COMPARED, "rest")
     placed = together.withColumn("ordinal", F.row_number().over(in_file) - 1)
-    order = Window.partitionBy(*SAME).orderBy("source_file", *COMPARED)
+    order = Window.partitionBy(*SAME).orderBy("source_file", *COMPARED, "rest")
     earlier = F.max("ordinal").over(order.rowsBetween(Window.unboundedPreceding, -1))
     has_id = F.col("event_id").isNotNull()
     # Without ids, equal records of one file are events of their own, and those of a second file repeat them one by one.
     repeats = F.when(has_id, F.row_number().over(order) > 1).otherwise(F.coalesce(earlier >= F.col("ordinal"), F.lit(False)))
-    placed = placed.withColumns({"repeats": repeats, **{f"first_{name}": F.first(name).over(order) for name in COMPARED}})
+    of_first = {f"first_{name}": F.first(name).over(order) for name in (*COMPARED, "title", "log_date")}
+    placed = placed.withColumns({"repeats": repeats} | of_first)
     # Equal stored events differ in their ordinal only.
-    stored = [F.max(name).alias(name) for name in known.columns if name not in SAME]
-    joined = placed.join(known.groupBy(*SAME).agg(*stored), [*SAME], "left")
-    counted = F.coalesce(F.col("known_ordinal") >= F.col("ordinal"), F.lit(False))
+    stored = [F.max(f"known_{name}").alias(f"known_{name}") for name in COMPARED]
+    joined = placed.join(known.groupBy(*SAME).agg(F.collect_set("known_ordinal").alias("known_ordinals"), *stored), [*SAME], "left")
+    counted = F.coalesce(F.array_contains("known_ordinals", F.col("ordinal")), F.lit(False))
     is_known = F.when(has_id, F.col("known_payload").isNotNull()).otherwise(counted)
     other = {name: F.when(is_known, F.col(f"known_{name}")).otherwise(F.col(f"first_{name}")) for name in COMPARED}
-    # A record without text of its own can't contradict one: a stored text may be the item's.
-    other_text = F.col("text_hash").isNotNull() & ~F.col("text_hash").eqNullSafe(other["text_hash"])
-    if not compares_texts:
-        other_text = other_text & ~is_known
+    # A record without text of its own can't contradict one: a stored text may be the item's. Of an event of another day a night knows
+    # what was stored, so days that are read together look at that too: its own text, or else what its title makes of it.
+    same_day = ~is_known & (F.col("first_log_date") == F.col("log_date"))
+    named = F.when(~is_known & F.col("first_text_hash").isNull(), normal(F.col("first_title")))
+    that_day = F.coalesce(other["text_hash"], F.when(named.isNotNull(), F.xxhash64(F.sha2(named, 256))))
+    other_text = F.when(same_day, ~F.col("text_hash").eqNullSafe(other["text_hash"])).otherwise(
+        F.lit(compares_texts) & that_day.isNotNull() & (F.col("text_hash") != that_day)
+    )
+    other_text = F.col("text_hash").isNotNull() & other_text
     differs = (F.col("payload") != other["payload"]) | (F.col("payload_too") != other["payload_too"]) | other_text
     again = is_known | F.col("repeats")
     told = joined.withColumns({"repeats": again, "conflict": F.col("reason").isNull() & again & differs})
@@ -253,7 +277,7 @@ def fates_compared(records: DataFrame, known: DataFrame, compares_texts: bool) -
         "event_id": F.coalesce("event_id", F.concat("same", F.lit("#"), "ordinal")),
         "reason": F.when(conflict, "conflicting_id").otherwise(F.col("reason")),
         "record_hash": F.when(conflict, F.sha2(fields, 256)).otherwise(F.col("record_hash")),
-        "raw": F.when(conflict, F.substring(fields, 1, RAW_LIMIT)).otherwise(F.col("raw")),
+        "raw": F.when(conflict, F.substring(fields, 1, RECORD_HELD)).otherwise(F.col("raw")),
     }
     return told.withColumns(decided).select(*DECIDED)
 
@@ -273,8 +297,9 @@ def _ordered(name: str) -> Column:
     return F.unix_micros(name).alias(name) if isinstance(EVENT_FIELDS[name], T.TimestampType) else F.col(name)
 
 
-def to_quarantine(fated: DataFrame) -> DataFrame:
-    """The rows of quarantined_events."""
+def to_quarantine(fated: DataFrame, hide_record: Callable[[DataFrame], DataFrame]) -> DataFrame:
+    """The rows of quarantined_events. hide_record: what private data there is in raw and record_hash hides it."""
     message = reduce(lambda told, code: told.when(F.col("reason") == code, REASONS[code]), REASONS, F.when(F.lit(False), ""))
-    rows = fated.where(F.col("fate") == QUARANTINED).withColumns({"line": F.lit(None).cast("int"), "message": message})
-    return rows.select("log_date", "source_file", "record_hash", "ordinal", "raw", "line", "reason", "message")
+    rows = hide_record(fated.where(F.col("fate") == QUARANTINED))
+    told = {"line": F.lit(None).cast("int"), "message": message, "raw": F.substring("raw", 1, RAW_LIMIT)}
+    return rows.withColumns(told).select("log_date", "source_file", "record_hash", "ordinal", "raw", "line", "reason", "message")

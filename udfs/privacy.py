@@ -18,6 +18,11 @@ IPV6: Final = re.compile(r"(?<![\w:.])[0-9A-Fa-f]{0,4}(?::[0-9A-Fa-f]{0,4}){2,7}
 # The shortest number that phonenumbers takes has 7 digits: without them its slow search is not begun.
 SEVEN_DIGITS: Final = re.compile(r"(?:\d\D{0,3}){7}")
 SHORTEST_KEY: Final = 16
+# Visible ASCII but for quotes and backslashes, as JSON may write it.
+ESCAPED: Final = re.compile(r"\\u00(2[013-9a-f]|[346][0-9a-f]|5[0-9abd-f]|7[0-9a-e])", re.IGNORECASE)
+# Characters of a rejected record that are looked through, and what no single find above is longer than.
+RECORD_HELD: Final = 20_000
+LONGEST_FIND: Final = 700
 
 
 class KeyProblem(ValueError):
@@ -36,6 +41,13 @@ def scrub(text: str, phone_region: str | None = None) -> str:
         return text
     text = CARD.sub(lambda found: "[card]" if passes_luhn(found[0]) else found[0], text)
     return _without_phones(text, phone_region)
+
+
+def scrub_record(record: str, phone_region: str | None = None) -> str:
+    """A record as it was read, scrubbed: what JSON may write as \\u0040 too. The end may be of something that was cut, and goes."""
+    shown = ESCAPED.sub(lambda found: chr(int(found[1], 16)), record)
+    scrubbed = scrub(shown, phone_region)
+    return scrubbed[: max(0, len(scrubbed) - LONGEST_FIND)] if len(record) >= RECORD_HELD else scrubbed
 
 
 def passes_luhn(number: str) -> bool:

@@ -22,6 +22,8 @@ _ALWAYS: Final = {
     "spark.sql.session.timeZone": "UTC",
     # A value that can't be read becomes NULL, and so a quarantined row with a reason; with ANSI on it would end the job.
     "spark.sql.ansi.enabled": "false",
+    # A key that comes twice in a map would end the job too.
+    "spark.sql.mapKeyDedupPolicy": "LAST_WIN",
     # A plain Python UDF over a Delta scan hangs for ever with the default (SPARK-58241).
     "spark.sql.execution.arrow.pythonUDF.columnarInput.enabled": "false",
 }
@@ -54,6 +56,9 @@ _LOCAL: Final = {
     "spark.master": "local[*]",
     "spark.driver.host": "127.0.0.1",
     "spark.driver.bindAddress": "127.0.0.1",
+    # To open a file costs a machine alone far less than the four megabytes' worth that Spark reckons with: thousands of small files would
+    # become a hundred tasks in every stage that follows.
+    "spark.sql.files.openCostInBytes": str(64 << 10),
 }
 
 # Below this many bytes of input, on one machine, the time goes into compiling plans and not into running them.

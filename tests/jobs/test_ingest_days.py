@@ -1,6 +1,8 @@
 """What the ingest leaves in the tables from day to day: refused days, hidden ids and texts, erased users, texts made by a mapping."""
 
+import gzip
 import json
+import re
 from datetime import date
 
 import pytest
@@ -8,13 +10,15 @@ import yaml
 
 from jobs import ingest_events
 from jobs.io import delta
+from jobs.io.runs import Run
 from jobs.io.shell import JobError
-from schemas import erased_users
-from schemas.mapping import shipped_mapping
+from schemas import behavior_events, erased_users
+from schemas.mapping import parse_mapping, shipped_mapping
+from schemas.settings import Settings
 from tests.e2e.tables import call, rows_of, version_of
 from udfs.privacy import erased_user, key_id, keyed_user
 
-FIRST, SECOND = date(2025, 4, 1), date(2025, 4, 2)
+FIRST, SECOND, THIRD = date(2025, 4, 1), date(2025, 4, 2), date(2025, 4, 3)
 KEY = b"an old secret of sixteen bytes and more"
 
 
@@ -117,3 +121,144 @@ def test_an_erased_user_does_not_come_back(spark, ingest, tmp_path, monkeypatch)
     assert rows_of(str(tmp_path / "w"), "quarantined_events") == []
     counts = [dict(row["counts"]) for row in rows_of(str(tmp_path / "w"), "pipeline_runs") if row["status"] == "done"]
     assert counts[-1]["erased"] == 2 and counts[-1]["read"] == 1
+
+
+def by_days(rows):
+    return sorted((row["log_date"], row["text"]) for row in rows)
+
+
+def test_equal_events_of_two_days_stay_whatever_day_is_run_again(ingest):
+    ingest(FIRST, event(item_id="S1", text="a"))
+    stored = by_days(ingest(SECOND, event(text="a"), event(text="a")))
+    assert stored == [(FIRST, "a"), (SECOND, "a")]
+    assert by_days(ingest(FIRST, event(text="a"))) == stored
+    assert by_days(ingest(SECOND, event(text="a"), event(text="a"))) == stored
+
+
+def test_what_a_corrected_day_takes_back_is_said_where_later_days_may_repeat_it(ingest, tmp_path, capsys):
+    kept, moved = event(event_id="kept", text="a"), event(event_id="moved", text="b")
+    ingest(FIRST, kept, moved)
+    ingest(SECOND, moved)
+    ingest(FIRST, kept)
+    assert "1 events that 2025-04-01..2025-04-01 held before are gone or changed; the days up to 2025-04-02 may" in capsys.readouterr().out
+    assert by_days(ingest(SECOND, moved)) == [(FIRST, "a"), (SECOND, "b")]
+    ingest(FIRST, kept)
+    assert "gone or changed" not in capsys.readouterr().out
+
+
+def test_titles_hold_from_their_day_on_though_days_come_in_another_order(ingest):
+    titles = {FIRST: "A", SECOND: "B", THIRD: "A"}
+    for day in (SECOND, FIRST, THIRD):
+        ingest(day, event(day, event_id=f"{day}", title=titles[day]))
+    last = date(2025, 4, 4)
+    blank = event(last, event_id="blank", title="\u00a0\t", item_id="S2", text="own")
+    found = ingest(last, event(last, event_id="4"), blank)
+    assert by_days(found) == [(FIRST, "A"), (SECOND, "B"), (THIRD, "A"), (last, "A"), (last, "own")]
+
+
+def test_a_title_of_white_space_names_nothing(ingest, tmp_path):
+    ingest(FIRST, event(event_id="1", title="Kettle"), event(event_id="2", event_ts=f"{FIRST}T11:00:00Z", title="\u00a0\t"))
+    assert [row["title"] for row in rows_of(str(tmp_path / "w"), "items")] == ["Kettle"]
+
+
+CATALOGUE = {
+    "source": {"format": "json", "columns": {"id": "string", "name": "string", "price": "int"}},
+    "fields": {"item_id": "id", "title": "name", "attributes": "map('price', cast(price as string))"},
+}
+
+
+def catalogue(root, day, content):
+    folder = root / "logs" / "items" / f"dt={day}"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "c.jsonl.gz").write_bytes(content)
+
+
+def test_rows_of_a_catalogue_that_are_of_no_use_are_counted(ingest, tmp_path):
+    good = [{"id": "S1", "name": "Kettle", "price": 3}, {"id": "S2", "name": "Cup"}]
+    bad = [
+        {"id": "S1"},
+        {"name": "no id"},
+        {"id": " ", "name": "blank"},
+        {"id": "S1", "name": "a\0b"},
+        {"id": "S1", "name": "x", "price": "cheap"},
+    ]
+    lines = [json.dumps(row) for row in good + bad] + ['{"id": "S1", "na', "nothing"]
+    catalogue(tmp_path, FIRST, gzip.compress("\n".join(lines).encode()))
+    events = ingest(
+        FIRST, event(event_id="1", title="By the event"), mapping=yaml.safe_load(shipped_mapping("canonical")) | {"items": CATALOGUE}
+    )
+    assert [row["text"] for row in events] == ["Kettle"]
+    done = [dict(row["counts"]) for row in rows_of(str(tmp_path / "w"), "pipeline_runs") if row["status"] == "done"]
+    assert (done[-1]["items_read"], done[-1]["items_unusable"]) == (9, 7)
+
+
+def test_a_catalogue_that_is_damaged_or_does_not_fit_stops_the_day_before_anything_is_written(ingest, tmp_path):
+    mapping = yaml.safe_load(shipped_mapping("canonical"))
+    whole = gzip.compress(b'{"id": "S1", "name": "Kettle"}\n' * 5000)
+    catalogue(tmp_path, FIRST, whole[:-30])
+    with pytest.raises(JobError, match=r"c.jsonl.gz can't be unpacked"):
+        ingest(FIRST, event(), event(user_id=None), mapping=mapping | {"items": CATALOGUE})
+    catalogue(tmp_path, FIRST, whole)
+    with pytest.raises(JobError, match=r"the mapping's items do not fit the catalogue: .*no_such"):
+        ingest(FIRST, event(), mapping=mapping | {"items": CATALOGUE | {"fields": {"item_id": "id", "title": "no_such"}}})
+    assert not (tmp_path / "w" / "quarantined_events").exists()
+
+
+@pytest.mark.parametrize("user_ids", ["plain", "keyed"])
+def test_rejected_records_give_nothing_private_away(ingest, tmp_path, user_ids):
+    (tmp_path / "key").write_bytes(KEY)
+    settings = f"privacy: {{scrub_texts: true, user_ids: {user_ids}, key_file: {tmp_path / 'key'}}}\ningest: {{max_bad_share: 1}}\n"
+    private = {"title": "By anna@example.com", "text": "mail anna@example.com"}
+    cut = {"text": "x" * 1970 + " anneliese.schmidt@example.com", "rating": 9}
+    long = {"text": "anna@example.com " * 5_000, "rating": 9}
+    events = [event(user_id="u", **fields) for fields in ({"event_id": "1", "value": 1} | private, {"event_id": "1"} | private, cut, long)]
+    deliver(tmp_path, FIRST, *events)
+    with (tmp_path / "logs" / f"dt={FIRST}" / "b.jsonl").open("w") as file:
+        file.write(
+            '{"text": "anna\\u0040example.com", "rating": 9, "user_id": "u", "event_ts": "2025-04-01T10:00:00Z", "event_type": "view"}\n'
+        )
+        file.write('{"torn": "anna\\u0040example.com", "user_id": "u"')
+    ingest(FIRST, *events, settings=settings)
+    rejected = rows_of(str(tmp_path / "w"), "quarantined_events")
+    assert sorted(row["reason"] for row in rejected) == ["bad_rating"] * 3 + ["conflicting_id", "unreadable"]
+    assert not re.search("anna|anneliese|example", repr(rejected))
+    assert user_ids == "plain" or {row["raw"] for row in rejected} == {""}
+
+
+def test_a_job_killed_before_it_noted_the_key_does_not_lock_the_warehouse(spark, ingest, tmp_path):
+    (tmp_path / "key").write_bytes(KEY)
+    delta.open_table(spark, str(tmp_path / "w"), behavior_events.TABLE)
+    events = ingest(FIRST, event(event_id="1", text="a"), settings=f"privacy: {{user_ids: keyed, key_file: {tmp_path / 'key'}}}\n")
+    assert [row["user_id"] for row in events] == [keyed_user(KEY, "anneliese")]
+
+
+@pytest.mark.parametrize("texts", [{}, {"default": "concat('about ', item_title)"}])
+def test_nights_and_days_read_together_decide_alike(spark, ingest, tmp_path, texts):
+    mapping = parse_mapping(yaml.safe_dump(yaml.safe_load(shipped_mapping("canonical")) | {"texts": texts}), "test")
+    shoes, boots = {"event_id": "X", "title": "Shoes"}, {"event_id": "Y", "item_id": "S2", "title": "Boots"}
+    days = {
+        FIRST: [
+            event(**shoes),
+            event(**boots),
+            event(event_id="Z", text="good"),
+            event(event_id="V", text="one"),
+            event(event_id="V", text="two"),
+        ],
+        SECOND: [event(event_id="X", text="Shoes"), event(event_id="Y", item_id="S2", text="Hats"), event(event_id="Z", text="terrible")],
+    }
+    for day, events in days.items():
+        deliver(tmp_path, day, *events)
+    found = []
+    for way in ([[FIRST], [SECOND]], [[FIRST, SECOND]]):
+        warehouse = str(tmp_path / f"w{len(way)}")
+        for part in way:
+            run = Run("r", "ingest_events", part[0], part[-1], "c")
+            settings = Settings.model_validate({"ingest": {"max_bad_share": 1}})
+            ingest_events.ingest_days(spark, warehouse, settings, run, str(tmp_path / "logs"), mapping, part)
+        rejected = sorted(
+            (row["log_date"], row["reason"], json.loads(row["raw"])["event_id"]) for row in rows_of(warehouse, "quarantined_events")
+        )
+        found.append((by_days(rows_of(warehouse, "behavior_events")), rejected))
+    assert found[0] == found[1]
+    across = [] if texts else [(SECOND, "conflicting_id", "Y"), (SECOND, "conflicting_id", "Z")]
+    assert found[0][1] == [(FIRST, "conflicting_id", "V"), *across]
