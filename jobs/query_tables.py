@@ -1,6 +1,7 @@
 """Answers one SQL query over the published tables, without Spark: what an analyst sees, in a terminal.
 
-Every table stands under its name, at the version that the last publication names.
+Every table stands under its name, at the version that the last publication names; with --newest as it is now, which may be half of a
+night, or a day that was refused.
 
     python -m jobs.query_tables --warehouse DIR "SELECT reason, count(*) FROM quarantined_events GROUP BY reason"
 """
@@ -23,6 +24,7 @@ ROWS_SHOWN = 100
 def arg_parser() -> Parser:
     parser = Parser(prog=JOB, description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("--warehouse", required=True, type=folder_uri, help="folder or address of the Delta tables")
+    parser.add_argument("--newest", action="store_true", help="the tables as they are now, published or not")
     parser.add_argument("sql", help="the query; tables stand under their names")
     return parser
 
@@ -38,6 +40,12 @@ def published_versions(warehouse: str) -> dict[str, int]:
     return published[-1].output_versions if published else {}
 
 
+def newest_versions(warehouse: str) -> dict[str, int]:
+    """The current versions of all tables that are there; pipeline_runs is always shown as it is."""
+    paths = {table.name: f"{warehouse}/{table.name}" for table in ALL_TABLES if table is not pipeline_runs.TABLE}
+    return {name: DeltaTable(path).version() for name, path in paths.items() if DeltaTable.is_deltatable(path)}
+
+
 def answer(warehouse: str, versions: dict[str, int], sql: str) -> pa.Table:
     tables = QueryBuilder().register(pipeline_runs.TABLE.name, DeltaTable(f"{warehouse}/{pipeline_runs.TABLE.name}"))
     for table in ALL_TABLES:
@@ -48,9 +56,10 @@ def answer(warehouse: str, versions: dict[str, int], sql: str) -> pa.Table:
 
 def main(argv: Sequence[str] | None = None) -> int:
     args = arg_parser().parse_args(argv)
-    versions = published_versions(args.warehouse)
+    versions = (newest_versions if args.newest else published_versions)(args.warehouse)
     if not versions:
-        print(f"{JOB}: nothing is published in {args.warehouse}", file=sys.stderr)
+        told = "there are no tables" if args.newest else "nothing is published (--newest shows tables that are not)"
+        print(f"{JOB}: {told} in {args.warehouse}", file=sys.stderr)
         return EXIT_FAILED
     try:
         result = answer(args.warehouse, versions, args.sql)

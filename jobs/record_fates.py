@@ -48,6 +48,8 @@ DECIDED = ["log_date", "event_date", "fate", *EVENT_FIELDS, "text_key", "source_
 DERIVED, GIVEN = "~", "given "
 # Records in doubt whose hashes are sent to every machine: a few megabytes.
 FEW_DOUBTS = 200_000
+# What a time begins with that is no time of today's: Spark would read '12:30' as such.
+FULL_DATE = "^[0-9]{4}-[0-9]{2}-[0-9]{2}"
 # Before the names of the source's own fields, which keeps them apart from ours.
 AS_READ = "as read "
 # Tabs and line ends are white space in a text, and nothing in an id; nor is what stands for bytes of another encoding, which would make
@@ -70,9 +72,23 @@ def identified(records: DataFrame, erased: DataFrame, mapping: LogMapping, setti
 def map_records(records: DataFrame, mapping: LogMapping) -> DataFrame:
     """Every event field by the mapping's expressions, and whether the filter lets the record pass; with the source's own fields."""
     fields = {name: field(mapping.fields.get(name), type_) for name, type_ in EVENT_FIELDS.items()}
-    if mapping.zone is not None:
-        fields["utc_offset_min"] = _offset_minutes(fields["event_ts"], mapping.zone)
-        fields["event_ts"] = F.to_utc_timestamp(fields["event_ts"], mapping.zone)
+    time = F.expr(mapping.fields["event_ts"])
+    kind = records.select(time).schema[0].dataType
+    if isinstance(kind, T.NumericType):
+        fields["event_ts"] = instant_of(time)
+        if mapping.zone is not None:
+            fields["utc_offset_min"] = _minutes_after(fields["event_ts"], F.from_utc_timestamp(fields["event_ts"], mapping.zone))
+    elif mapping.zone is not None:
+        local = F.when(time.rlike(FULL_DATE), time).cast("timestamp") if isinstance(kind, T.StringType) else fields["event_ts"]
+        fields["event_ts"] = F.to_utc_timestamp(local, mapping.zone)
+        fields["utc_offset_min"] = _minutes_after(fields["event_ts"], local)
+    elif isinstance(kind, T.StringType):
+        is_number = time.rlike(r"^[0-9]{9,16}([.][0-9]{1,9})?$")
+        number = F.when(is_number, time).cast(T.DecimalType(25, 9))
+        fields["event_ts"] = F.when(time.rlike(FULL_DATE), time).cast("timestamp")
+        fields["event_ts"] = F.when(is_number, instant_of(number)).otherwise(fields["event_ts"])
+        if "utc_offset_min" not in mapping.fields:
+            fields["utc_offset_min"] = _offset_at_end(time)
     fields |= {name: _unless_blank(fields[name]) for name in IDS}
     fields |= {name: once_each(fields[name]) for name in ("attributes", "extra")}
     # A retraction says nothing of its own: it takes its target away, and has no text.
@@ -111,9 +127,23 @@ def can_be_seen(text: Column) -> Column:
     return text.between("!", "~") | text.rlike(f"[^{BLANKS}]")
 
 
-def _offset_minutes(local: Column, zone: str) -> Column:
-    """Local time less UTC: `local` reads as if the local clock showed UTC."""
-    return ((F.unix_seconds(local) - F.unix_seconds(F.to_utc_timestamp(local, zone))) / 60).cast("int")
+def instant_of(number: Column) -> Column:
+    """The time that a number of seconds, milliseconds or microseconds since 1970 stands for; which it is, its size tells."""
+    seconds = F.timestamp_seconds(number.cast(T.DecimalType(19, 6)))
+    millis, micros = F.timestamp_millis(number.cast("long")), F.timestamp_micros(number.cast("long"))
+    return F.when(F.abs(number) < 1e11, seconds).when(F.abs(number) < 1e14, millis).otherwise(micros)
+
+
+def _minutes_after(utc: Column, local: Column) -> Column:
+    """Local time less UTC, where `local` reads as if the local clock showed UTC."""
+    return ((F.unix_seconds(local) - F.unix_seconds(utc)) / 60).cast("int")
+
+
+def _offset_at_end(time: Column) -> Column:
+    """The minutes of an ISO time's offset, as in +02:00, +0200 or Z; NULL without one."""
+    hours, minutes = (F.regexp_extract(time, r"[T ][0-9:.]+[+-]([0-9]{2}):?([0-9]{2})$", group).cast("int") for group in (1, 2))
+    sign = F.when(time.rlike(r"-[0-9]{2}:?[0-9]{2}$"), -1).otherwise(1)
+    return F.when(time.endswith("Z"), 0).otherwise(sign * (60 * hours + minutes))
 
 
 def find_reasons(mapped: DataFrame, window_days: int, ingest: IngestSettings, known_types: Sequence[str]) -> DataFrame:

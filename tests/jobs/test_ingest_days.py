@@ -8,7 +8,7 @@ from datetime import date
 import pytest
 import yaml
 
-from jobs import ingest_events
+from jobs import ingest_events, query_tables
 from jobs.io import delta
 from jobs.io.runs import Run
 from jobs.io.shell import JobError
@@ -50,15 +50,19 @@ def ingest(spark, tmp_path):
     return run
 
 
-def test_a_day_that_is_mostly_unusable_is_refused(ingest, tmp_path):
+def test_a_day_that_is_mostly_unusable_is_refused(ingest, tmp_path, capsys):
     before = {row["event_id"] for row in ingest(FIRST, event(event_id="1"))}
     versions = {name: version_of(str(tmp_path / "w"), name) for name in ("behavior_events", "items", "quarantined_events")}
-    with pytest.raises(JobError, match=r"2 of 3 records of 2025-04-02 can't be used.*only quarantined_events was written"):
+    with pytest.raises(JobError, match=r"2 of 3 records .* can't be used \(1 \w+, 1 \w+\), .*only quarantined_events was written"):
         ingest(SECOND, event(SECOND, event_id="2"), event(SECOND, user_id=None), event(SECOND, event_ts=None))
     assert {row["event_id"] for row in rows_of(str(tmp_path / "w"), "behavior_events")} == before
     assert {row["reason"] for row in rows_of(str(tmp_path / "w"), "quarantined_events")} == {"missing_user", "bad_time"}
     after = {name: version_of(str(tmp_path / "w"), name) for name in versions}
     assert after == versions | {"quarantined_events": after["quarantined_events"]}
+    # Nothing is published, and what was refused can be looked at all the same.
+    looked = ["--warehouse", str(tmp_path / "w"), "SELECT reason FROM quarantined_events"]
+    assert query_tables.main(looked) == 1 and query_tables.main(["--newest", *looked]) == 0
+    assert "missing_user" in capsys.readouterr().out
 
 
 def test_of_several_titles_the_last_counts_and_of_one_instant_that_of_the_greatest_id(ingest, tmp_path):
