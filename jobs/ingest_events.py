@@ -84,6 +84,9 @@ def ingest_days(
         fated = decide_fates(read.localCheckpoint(eager=False), known, compares_texts=not mapping.texts, normal=normal)
         found = fated.groupBy("log_date", "fate", "reason").count().collect()
         damage.require_promised(fated, promised, logs_root)
+    if mapping.texts:
+        # What does not fit is to be found before anything is written.
+        with_texts(with_item(fated, delta.no_rows(spark, items.TABLE)), mapping, privacy)
     run.counts |= count_fates(found)
     if catalogue is not None:
         run.counts |= dict(

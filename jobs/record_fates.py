@@ -72,23 +72,7 @@ def identified(records: DataFrame, erased: DataFrame, mapping: LogMapping, setti
 def map_records(records: DataFrame, mapping: LogMapping) -> DataFrame:
     """Every event field by the mapping's expressions, and whether the filter lets the record pass; with the source's own fields."""
     fields = {name: field(mapping.fields.get(name), type_) for name, type_ in EVENT_FIELDS.items()}
-    time = F.expr(mapping.fields["event_ts"])
-    kind = records.select(time).schema[0].dataType
-    if isinstance(kind, T.NumericType):
-        fields["event_ts"] = instant_of(time)
-        if mapping.zone is not None:
-            fields["utc_offset_min"] = _minutes_after(fields["event_ts"], F.from_utc_timestamp(fields["event_ts"], mapping.zone))
-    elif mapping.zone is not None:
-        local = F.when(time.rlike(FULL_DATE), time).cast("timestamp") if isinstance(kind, T.StringType) else fields["event_ts"]
-        fields["event_ts"] = F.to_utc_timestamp(local, mapping.zone)
-        fields["utc_offset_min"] = _minutes_after(fields["event_ts"], local)
-    elif isinstance(kind, T.StringType):
-        is_number = time.rlike(r"^[0-9]{9,16}([.][0-9]{1,9})?$")
-        number = F.when(is_number, time).cast(T.DecimalType(25, 9))
-        fields["event_ts"] = F.when(time.rlike(FULL_DATE), time).cast("timestamp")
-        fields["event_ts"] = F.when(is_number, instant_of(number)).otherwise(fields["event_ts"])
-        if "utc_offset_min" not in mapping.fields:
-            fields["utc_offset_min"] = _offset_at_end(time)
+    fields |= times_of(records, mapping)
     fields |= {name: _unless_blank(fields[name]) for name in IDS}
     fields |= {name: once_each(fields[name]) for name in ("attributes", "extra")}
     # A retraction says nothing of its own: it takes its target away, and has no text.
@@ -125,6 +109,31 @@ def once_each(map_: Column) -> Column:
 def can_be_seen(text: Column) -> Column:
     """Whether a text is more than white space. Most begin with a character of ASCII that can be seen, and are not searched."""
     return text.between("!", "~") | text.rlike(f"[^{BLANKS}]")
+
+
+def times_of(records: DataFrame, mapping: LogMapping) -> dict[str, Column]:
+    """event_ts as an instant, of whatever kind the mapping's expression is; and utc_offset_min where it follows from that or from the zone.
+
+    A number is an instant; a time or a text without offset is local time of the zone, or of UTC without one.
+    """
+    time = F.expr(mapping.fields["event_ts"])
+    kind = records.select(time).schema[0].dataType
+    if isinstance(kind, T.NumericType):
+        instant = instant_of(time)
+        offset = _minutes_after(instant, F.from_utc_timestamp(instant, mapping.zone)) if mapping.zone is not None else None
+    elif isinstance(kind, T.StringType):
+        instant = F.when(time.rlike(FULL_DATE), time).cast("timestamp")
+        offset = _offset_at_end(time)
+    else:
+        instant, offset = time.cast("timestamp"), None
+    if mapping.zone is not None and not isinstance(kind, T.NumericType):
+        local, instant = instant, F.to_utc_timestamp(instant, mapping.zone)
+        offset = _minutes_after(instant, local)
+    elif isinstance(kind, T.StringType):
+        is_number = time.rlike(r"^[0-9]{9,16}([.][0-9]{1,9})?$")
+        instant = F.when(is_number, instant_of(F.when(is_number, time).cast(T.DecimalType(25, 9)))).otherwise(instant)
+    given = "utc_offset_min" in mapping.fields
+    return {"event_ts": instant} if offset is None or given else {"event_ts": instant, "utc_offset_min": offset}
 
 
 def instant_of(number: Column) -> Column:

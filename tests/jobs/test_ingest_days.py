@@ -82,7 +82,7 @@ def test_a_changed_title_is_a_new_text_from_its_day_on(ingest, tmp_path):
     ]  # fmt: skip
 
 
-def test_texts_are_made_of_event_and_item_by_type(ingest):
+def test_texts_are_made_of_event_and_item_by_type(ingest, tmp_path):
     mapping = yaml.safe_load(shipped_mapping("canonical"))
     mapping["texts"] = {"review": "concat(item_title, ':\n', text)", "default": "if(place = 'home', concat('at home, ', item_text), NULL)"}
     review = event(event_id="1", event_type="review", text="cafe\u0301 was  fine", title="Kettle")
@@ -93,7 +93,8 @@ def test_texts_are_made_of_event_and_item_by_type(ingest):
     again = ingest(SECOND, review, event(SECOND, event_id="4"), mapping=mapping)
     assert {row["event_id"] for row in again} == {"1", "2", "3", "4"}
     with pytest.raises(JobError, match="the mapping's texts do not fit"):
-        ingest(SECOND, event(SECOND, event_id="5"), mapping=mapping | {"texts": {"default": "no_such_column"}})
+        ingest(THIRD, event(THIRD, event_id="5"), event(THIRD, user_id=None), mapping=mapping | {"texts": {"default": "no_such_column"}})
+    assert rows_of(str(tmp_path / "w"), "quarantined_events") == []
 
 
 def test_what_is_private_is_hidden_before_it_is_stored(ingest, tmp_path):
