@@ -1,17 +1,21 @@
 """Splits the raw rows of a flat data set into day folders, by the mapping's time and by nothing else.
 
-The rows stay as they are, in their own format: what is filtered, mapped or quarantined is the ingest's to decide. Every day of
-the span gets its folder and _SUCCESS, so that days without rows leave no hole; rows without a readable time go to the first
-day, where the ingest sets them aside. The logs appear at once, when all is written.
+The rows stay as they are, in their own format: what is filtered, mapped or quarantined is the ingest's to decide, and it decides as
+it would of the source's own files. Every day of the span gets its folder and _SUCCESS, so that days without rows leave no hole; rows
+without a readable time go to the first day, where the ingest sets them aside. The logs appear at once, when all is written.
 
     python -m jobs.import_dataset --mapping FILE --source DIR --logs DIR
 """
 
 import argparse
+import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import date
 
-from pyspark.errors import AnalysisException
+from py4j.protocol import Py4JJavaError
+from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
@@ -21,6 +25,8 @@ from jobs.io.shell import JobError, Parser, existing_folder, folder_uri, one_sen
 from schemas.mapping import LogMapping, Source
 
 JOB = "import_dataset"
+# Beside the source's own columns, among which there may be a `dt`; the folders get their names when they are in place.
+DAY, FILE = "day_of_import", "file_of_import"
 
 
 def arg_parser() -> Parser:
@@ -34,44 +40,111 @@ def arg_parser() -> Parser:
 
 
 def place_rows(rows: DataFrame, mapping: LogMapping) -> DataFrame:
-    """The rows with a column `dt`, the UTC date of the mapping's time; null where there is none."""
-    names = mapping.source.columns
-    typed = rows.select(F.struct("*").alias("raw row"), *[F.col(f"`{name}`").cast(ddl).alias(name) for name, ddl in names.items()])
+    """The rows with DAY, the UTC date of the mapping's time; null where there is none, or none of a calendar's years.
+
+    A declared column that is not there is null, as for the ingest.
+    """
+    there = set(rows.columns)
+    typed = {name: F.col(logs.quoted(name)) if name in there else F.lit(None) for name in mapping.source.columns}
     time = F.expr(mapping.fields["event_ts"]).cast("timestamp")
     if mapping.zone is not None:
         time = F.to_utc_timestamp(time, mapping.zone)
-    return typed.select("raw row.*", F.to_date(time).alias("dt"))
+    day = F.to_date(time)
+    casts = [column.cast(mapping.source.columns[name]).alias(name) for name, column in typed.items()]
+    return rows.select(F.struct("*").alias("raw row"), *casts).select("`raw row`.*", F.when(F.year(day).between(1, 9999), day).alias(DAY))
 
 
-def split_rows(spark: SparkSession, mapping: LogMapping, source: str, target: str) -> int:
-    """Writes the day folders under target, closed; returns the number of rows."""
+def write_options(source: Source) -> dict[str, str]:
+    """What makes Spark's writer write what its reader reads back the same, under the mapping's own options."""
+    given = source.options
+    if source.format == "csv":
+        # In quotes a value keeps its blanks, whatever the reader trims. But a null would come back as the mapping's emptyValue.
+        quotes_all = given.get("quote") != "" and "emptyValue" not in given
+        blanks = dict.fromkeys(["ignoreLeadingWhiteSpace", "ignoreTrailingWhiteSpace"], "false")
+        # Where the mapping names no comment sign, `#` at the start of a row would be one to the writer alone.
+        own = {"header": "true", "escape": '"', "comment": "\0"}
+        return own | given | blanks | {"quoteAll": str(quotes_all).lower()}
+    if source.format == "json":
+        # Left alone, the writer cuts times to milliseconds; and an escaped character may be none of the encoding's.
+        exact = {"timestampFormat": "yyyy-MM-dd'T'HH:mm:ss.SSSSSSXXX", "timestampNTZFormat": "yyyy-MM-dd'T'HH:mm:ss.SSSSSS"}
+        return exact | given | {"writeNonAsciiCharacterAsCodePoint": "true"}
+    return given
+
+
+def write_rows(placed: DataFrame, source: Source, folder: str) -> None:
+    """One file for each day and file of the source: equal records are told apart by their number in a file, and files by their order."""
+    options = write_options(source)
+    by_file = placed.repartition(DAY, FILE)
+    if source.format == "json" and ("multiline", "true") in {(name.lower(), value.lower()) for name, value in source.options.items()}:
+        # Of a file that is one JSON value, the reader takes the records of an array.
+        records = F.collect_list(F.struct(*[logs.quoted(name) for name in placed.columns if name not in (DAY, FILE)]))
+        arrays = by_file.groupBy(F.col(DAY), F.col(FILE)).agg(F.to_json(records, options).alias("value"))
+        arrays.write.partitionBy(DAY, FILE).text(folder)
+    else:
+        by_file.write.partitionBy(DAY, FILE).format(source.format).options(**options).save(folder)
+
+
+def split_rows(spark: SparkSession, mapping: LogMapping, source: str, target: str) -> None:
+    """Writes the day folders under target, closed."""
     files = source_files(spark, mapping.source, source)
     fit_to_size(spark, files)
-    rows = logs.read_files(spark, mapping.source, files)
-    if logs.UNREADABLE in rows.columns:
-        broken = rows.cache().where(F.col(f"`{logs.UNREADABLE}`").isNotNull()).count()
-        if broken:
-            raise JobError(
-                f"{broken} records in {source} can't be parsed as {mapping.source.format}; correct the file or the mapping's options"
-            )
-        rows = rows.drop(logs.UNREADABLE)
+    # An option's value that Spark does not know is no AnalysisException.
     try:
-        placed = place_rows(rows, mapping)
-    except AnalysisException as error:
+        placed = place_rows(with_file(logs.read_files(spark, mapping.source, files), files, source), mapping)
+    except PySparkException as error:
         raise JobError(f"the mapping does not fit {files[0]}: {one_sentence(error)}") from error
-    total, first, last = placed.select(F.count("*"), F.min("dt"), F.max("dt")).first() or (0, None, None)
-    if first is None or last is None:
-        raise JobError(f"no row of {source} has a time that the mapping can read")
-    say(f"{JOB}: {total:,} rows of {first}..{last}")
-    # One file a day: rows of a day that were in one file stay in one.
-    split = placed.withColumn("dt", F.coalesce("dt", F.lit(first))).repartition("dt")
-    options = {"header": "true", "escape": '"'} if mapping.source.format == "csv" else {}
-    split.write.partitionBy("dt").format(mapping.source.format).options(**options).save(target)
+    # Held, since whether a record can be parsed is known only where all of it is.
+    placed.persist()
+    try:
+        first, last = look(placed, mapping.source, source)
+        dated = placed.drop(logs.UNREADABLE).withColumn(DAY, F.coalesce(DAY, F.lit(first)))
+        write_rows(dated, mapping.source, f"{target}/_split")
+    finally:
+        placed.unpersist()
     if mapping.items is not None:
-        logs.copy_files(spark, source_files(spark, mapping.items.source, source), logs.items_folder(target, first))
+        # A folder each, since two of them may have one name.
+        for n, file in enumerate(source_files(spark, mapping.items.source, source)):
+            logs.copy_files(spark, [file], f"{logs.items_folder(target, first)}/{n:06d}")
+    filled = logs.folder_content(spark, f"{target}/_split")
     for day in logs.days_between(first, last):
+        if (folder := f"{DAY}={day}") in filled:
+            logs.move(spark, f"{target}/_split/{folder}", logs.day_folder(target, day))
         logs.touch(spark, f"{logs.day_folder(target, day)}/{logs.CLOSED_MARK}")
-    return int(total)
+    logs.remove_folder(spark, f"{target}/_split")
+
+
+@contextmanager
+def damage_named() -> Iterator[None]:
+    """Turns what Spark says of a file that it can't read into a sentence with the file's name."""
+    try:
+        yield
+    except (Py4JJavaError, PySparkException) as error:
+        file = re.search(r"FAILED_READ_FILE.*? while reading file (.+?)\.\s", str(error))
+        if file is None:
+            raise
+        raise JobError(f"{file[1]} can't be read to its end, or not as the mapping says") from error
+
+
+def with_file(rows: DataFrame, files: Sequence[str], source: str) -> DataFrame:
+    """The rows with FILE, the number of their file: numbers sort as the files do, and are names that any file system takes."""
+    numbers = [(logs.below(file, source), f"{n:06d}") for n, file in enumerate(files)]
+    told = rows.sparkSession.createDataFrame(numbers, f"`path of file` string, `{FILE}` string")
+    named = rows.withColumn("path of file", logs.below_root(F.input_file_name(), source))
+    return named.join(F.broadcast(told), "path of file").drop("path of file")
+
+
+def look(placed: DataFrame, source: Source, folder: str) -> tuple[date, date]:
+    """The first and the last day; stops where a record can't be parsed, or no row has a time."""
+    broken = F.count(logs.quoted(logs.UNREADABLE)) if logs.UNREADABLE in placed.columns else F.lit(0)
+    found = placed.groupBy(DAY).agg(F.count("*").alias("rows"), broken.alias("broken")).collect()
+    if unparsed := sum(row["broken"] for row in found):
+        raise JobError(f"{unparsed} records in {folder} can't be parsed as {source.format}; correct the file or the mapping's options")
+    rows_by_day = {row[DAY]: row["rows"] for row in found if row[DAY] is not None}
+    if not rows_by_day:
+        raise JobError(f"no row of {folder} has a time that the mapping can read")
+    first, last = min(rows_by_day), max(rows_by_day)
+    say(f"{JOB}: {sum(row['rows'] for row in found):,} rows of {first}..{last}")
+    return first, last
 
 
 def source_files(spark: SparkSession, source: Source, folder: str) -> list[str]:
@@ -88,7 +161,8 @@ def run(spark: SparkSession, args: argparse.Namespace) -> None:
     staging = f"{args.logs}.importing"
     logs.remove_folder(spark, staging)
     try:
-        split_rows(spark, args.mapping, args.source, staging)
+        with damage_named():
+            split_rows(spark, args.mapping, args.source, staging)
     except BaseException:
         logs.remove_folder(spark, staging)
         raise
