@@ -10,9 +10,11 @@ without a readable time go to the first day, where the ingest sets them aside. T
 import argparse
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import date
+from itertools import pairwise
+from typing import Final
 
 from py4j.protocol import Py4JJavaError
 from pyspark.errors import PySparkException
@@ -27,6 +29,8 @@ from schemas.mapping import LogMapping, Source
 JOB = "import_dataset"
 # Beside the source's own columns, among which there may be a `dt`; the folders get their names when they are in place.
 DAY, FILE = "day_of_import", "file_of_import"
+# Ten years without a row are no pause of a data set, but a wrong year or unit of time: each of their days would be a folder.
+LONGEST_PAUSE: Final = 3660
 
 
 def arg_parser() -> Parser:
@@ -52,6 +56,23 @@ def place_rows(rows: DataFrame, mapping: LogMapping) -> DataFrame:
     day = F.to_date(time)
     casts = [column.cast(mapping.source.columns[name]).alias(name) for name, column in typed.items()]
     return rows.select(F.struct("*").alias("raw row"), *casts).select("`raw row`.*", F.when(F.year(day).between(1, 9999), day).alias(DAY))
+
+
+def span(rows_by_day: Mapping[date, int], source: str) -> tuple[date, date]:
+    """The first and the last day; stops where rows lie so far from most that some time must be wrong."""
+    days = sorted(rows_by_day)
+    groups = [days[:1]]
+    for before, day in pairwise(days):
+        if (day - before).days > LONGEST_PAUSE:
+            groups.append([])
+        groups[-1].append(day)
+    most = max(groups, key=lambda group: sum(rows_by_day[day] for day in group))
+    if strays := [day for day in days if not most[0] <= day <= most[-1]]:
+        raise JobError(
+            f"{sum(rows_by_day[day] for day in strays):,} rows of {source} are dated {strays[0]}..{strays[-1]}, more than ten years from "
+            f"the others ({most[0]}..{most[-1]}); correct them, or let the mapping's event_ts be NULL there, so that they are set aside"
+        )
+    return days[0], days[-1]
 
 
 def write_options(source: Source) -> dict[str, str]:
@@ -134,7 +155,7 @@ def with_file(rows: DataFrame, files: Sequence[str], source: str) -> DataFrame:
 
 
 def look(placed: DataFrame, source: Source, folder: str) -> tuple[date, date]:
-    """The first and the last day; stops where a record can't be parsed, or no row has a time."""
+    """The first and the last day; stops where a record can't be parsed, or the days make no sense."""
     broken = F.count(logs.quoted(logs.UNREADABLE)) if logs.UNREADABLE in placed.columns else F.lit(0)
     found = placed.groupBy(DAY).agg(F.count("*").alias("rows"), broken.alias("broken")).collect()
     if unparsed := sum(row["broken"] for row in found):
@@ -142,7 +163,7 @@ def look(placed: DataFrame, source: Source, folder: str) -> tuple[date, date]:
     rows_by_day = {row[DAY]: row["rows"] for row in found if row[DAY] is not None}
     if not rows_by_day:
         raise JobError(f"no row of {folder} has a time that the mapping can read")
-    first, last = min(rows_by_day), max(rows_by_day)
+    first, last = span(rows_by_day, folder)
     say(f"{JOB}: {sum(row['rows'] for row in found):,} rows of {first}..{last}")
     return first, last
 

@@ -160,6 +160,15 @@ def test_every_day_has_its_folder_and_rows_without_a_time_are_in_the_first(spark
     }  # fmt: skip
 
 
+def test_days_far_from_the_others_stop_the_import():
+    days = {date(2025, 4, 1): 70, date(2025, 6, 1): 30}
+    assert import_dataset.span(days, "s") == (date(2025, 4, 1), date(2025, 6, 1))
+    assert import_dataset.span(days | {date(2016, 1, 1): 1}, "s") == (date(2016, 1, 1), date(2025, 6, 1))
+    told = r"9 rows of s are dated 1970-01-01\.\.2242-12-31, more than ten years from the others \(2025-04-01\.\.2025-06-01\); correct them"
+    with pytest.raises(JobError, match=told):
+        import_dataset.span(days | {date(1970, 1, 1): 2, date(1970, 1, 3): 3, date(2242, 12, 31): 4}, "s")
+
+
 GOOD = rows_at(f"{DAY} 10:00:00")
 REFUSED = {
     "cut off": ({"a.csv.gz": gzip.compress(GOOD["a.csv"] * 500)[:-40]}, {}, r"a\.csv\.gz can't be read to its end"),
