@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import Any, Final
+from typing import Final
 
 from py4j.protocol import Py4JJavaError
 from pyspark.errors import PySparkException
@@ -22,8 +22,6 @@ from jobs.io.shell import JobError
 MANIFEST: Final = "_MANIFEST"
 # Unpacked at a time between two looks at the size, and what may always be unpacked: so much hurts no machine.
 STEP: Final = 64 << 20
-# Unpacking waits for the disk or the network as much as for the processor.
-THREADS: Final = 4
 
 
 def require_whole(spark: SparkSession, format_: str, folders: Sequence[str], most_expansion: int) -> dict[str, int]:
@@ -33,7 +31,7 @@ def require_whole(spark: SparkSession, format_: str, folders: Sequence[str], mos
         promised |= _promised(spark, folder)
     files = [file for folder in folders for file in logs.data_files(spark, folder)]
     look = _parquet_damage if format_ == "parquet" else _packed_damage
-    with ThreadPoolExecutor(THREADS) as pool:
+    with ThreadPoolExecutor(logs.THREADS) as pool:
         for file, problem in zip(files, pool.map(lambda file: look(spark, file, most_expansion), files), strict=True):
             if problem is not None:
                 raise JobError(f"{file} {problem}; nothing of its day was stored")
@@ -74,7 +72,7 @@ def _packed_damage(spark: SparkSession, file: str, most_expansion: int) -> str |
             if size > most:
                 return f"unpacks to more than {most_expansion} times its size"
     except Py4JJavaError as error:
-        return f"can't be unpacked: {error.java_exception.getMessage() or error.java_exception.getClass().getSimpleName()}"
+        return f"can't be unpacked: {logs.first_line(error)}"
     finally:
         if stream is not None:
             stream.close()
@@ -84,16 +82,11 @@ def _packed_damage(spark: SparkSession, file: str, most_expansion: int) -> str |
 def _parquet_damage(spark: SparkSession, file: str, most_expansion: int) -> str | None:
     """What is wrong with a Parquet file by its footer, the last that is written."""
     path, fs = located(spark, file)
-    jvm: Any = spark._jvm
     try:
-        source = jvm.org.apache.parquet.hadoop.util.HadoopInputFile.fromPath(path, spark.sparkContext._jsc.hadoopConfiguration())
-        reader = jvm.org.apache.parquet.hadoop.ParquetFileReader.open(source)
-        try:
+        with logs.open_parquet(spark, file) as reader:
             groups = list(reader.getRowGroups())
-        finally:
-            reader.close()
     except Py4JJavaError as error:
-        return f"is no whole Parquet file: {(error.java_exception.getMessage() or '').splitlines()[0]}"
+        return f"is no whole Parquet file: {logs.first_line(error)}"
     # A page of equal values takes a few bytes and says nothing of its rows: each is counted as a byte at least.
     size = sum(max(int(group.getTotalByteSize()), int(group.getRowCount())) for group in groups)
     if size > max(STEP, most_expansion * int(fs.getFileStatus(path).getLen())):

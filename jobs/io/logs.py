@@ -3,19 +3,29 @@
 import argparse
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from datetime import date, timedelta
 from fnmatch import fnmatch
+from functools import reduce
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+from py4j.protocol import Py4JJavaError
+from pyspark.errors import AnalysisException
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
+from pyspark.sql import types as T
 
 from jobs.io.session import located
-from jobs.io.shell import JobError, Parser, existing_folder
+from jobs.io.shell import JobError, Parser, existing_folder, one_sentence
 from schemas.mapping import LogMapping, MappingError, Source, parse_mapping, shipped_mapping, shipped_names
 
 CLOSED_MARK = "_SUCCESS"
+# How the names of these types of Spark begin.
+NESTED, NUMBERS = ("array", "map", "struct"), ("tinyint", "smallint", "int", "bigint", "decimal", "float", "double")
+# Looking into files is waiting for the disk or the network as much as for the processor.
+THREADS = 4
 # Columns that a read adds beside the source's own; the blank keeps them apart from any source's names.
 ADDED = LOG_DATE, SOURCE_FILE, UNREADABLE, WRONG_TYPE = "log date", "source file", "unreadable record", "column of wrong type"
 
@@ -71,27 +81,45 @@ def is_empty_closed_day(spark: SparkSession, logs: str, day: date) -> bool:
 def read_days(spark: SparkSession, source: Source, folders: Sequence[str], root: str) -> DataFrame:
     """The rows of all data files in the folders and below: the declared columns, and those that a read adds (ADDED)."""
     filled = [folder for folder in folders if data_files(spark, folder)]
-    if not filled:
+    # Folders and not files: a list of thousands would be looked up one by one.
+    parts = [_as_declared(part, source, filled, root) for part in _parts(spark, source, filled, recursiveFileLookup="true")]
+    if not parts:
         empty = spark.createDataFrame([], _ddl(source))
         return empty.select("*", F.lit(None).cast("date").alias(LOG_DATE), *[F.lit("").alias(name) for name in ADDED[1:]])
-    # Folders and not files: a list of thousands would be looked up one by one.
-    read = read_files(spark, source, filled, recursiveFileLookup="true")
+    return reduce(DataFrame.unionAll, parts)
+
+
+def _as_declared(read: DataFrame, source: Source, folders: Sequence[str], root: str) -> DataFrame:
     kinds = dict(read.dtypes)
-    columns = {name: F.col(quoted(name)) if name in kinds else F.lit(None).cast("string") for name in source.columns}
-    if source.format == "parquet":
-        # Its texts are bytes that nobody has looked at; those of the other formats were decoded.
-        columns = {name: F.make_valid_utf8(column) if kinds.get(name) == "string" else column for name, column in columns.items()}
+    columns = {name: F.col(quoted(name)) if name in kinds else F.lit(None) for name in source.columns}
     typed = {name: columns[name].cast(ddl) for name, ddl in source.columns.items()}
+    if source.format == "parquet":
+        columns = {name: _text_of_bytes(column, kinds.get(name, "")) for name, column in columns.items()}
+        typed = {name: _of_type(columns[name], kinds.get(name, ""), ddl) for name, ddl in source.columns.items()}
     # Not by _metadata.file_path: Spark makes a structure of it for every row.
     named = read.withColumn(SOURCE_FILE, below_root(F.input_file_name(), root))
     return named.select(
         *[column.alias(name) for name, column in typed.items()],
-        _day_of(filled).alias(LOG_DATE),
+        _day_of(folders).alias(LOG_DATE),
         SOURCE_FILE,
         # As read, and that may be no text at all.
         (F.make_valid_utf8(quoted(UNREADABLE)) if UNREADABLE in kinds else F.lit(None).cast("string")).alias(UNREADABLE),
-        _first_of_wrong_type(read, columns, typed).alias(WRONG_TYPE),
+        _first_of_wrong_type(read, source, columns, typed).alias(WRONG_TYPE),
     )
+
+
+def _text_of_bytes(column: Column, kind: str) -> Column:
+    """Parquet's texts are bytes that nobody has looked at, and may be called so; those of the other formats were decoded."""
+    return F.make_valid_utf8(column.cast("string")) if kind in ("string", "binary") else column
+
+
+def _of_type(column: Column, kind: str, ddl: str) -> Column:
+    """A Parquet column as the declared type, NULL where it can't be."""
+    if kind.startswith(NESTED):
+        # Written as one text, it has the bytes of all texts in it.
+        return F.when(F.is_valid_utf8(column.cast("string")), column.cast(ddl))
+    # A number beyond the declared type must not become another one.
+    return column.try_cast(ddl) if kind.startswith(NUMBERS) else column.cast(ddl)
 
 
 def _day_of(folders: Sequence[str]) -> Column:
@@ -101,16 +129,18 @@ def _day_of(folders: Sequence[str]) -> Column:
     return F.to_date(F.substring(SOURCE_FILE, F.instr(SOURCE_FILE, "dt=") + 3, F.lit(10)))
 
 
-def _first_of_wrong_type(read: DataFrame, columns: Mapping[str, Column], typed: Mapping[str, Column]) -> Column:
+def _first_of_wrong_type(read: DataFrame, source: Source, columns: Mapping[str, Column], typed: Mapping[str, Column]) -> Column:
     """The name of the first column whose value is there and is not of the declared type; NULL where all are.
 
     JSON's reader converts by itself, and keeps a record that it can't convert where it keeps those that it can't parse.
     """
-    kinds = dict(read.dtypes)
+    kinds, fields = dict(read.dtypes), cast(T.StructType, T.StructType.fromDDL(_ddl(source)))
+    declared = {field.name: field.dataType.simpleString() for field in fields}
+    looked_at = NESTED if source.format == "parquet" else ()
     wrong = [
         F.when(column.isNotNull() & (F.trim(column.cast("string")) != "") & typed[name].isNull(), F.lit(name))
         for name, column in columns.items()
-        if kinds.get(name) not in (None, read.select(typed[name]).dtypes[0][1])
+        if name in kinds and (kinds[name] != declared[name] or kinds[name].startswith(looked_at))
     ]
     return F.coalesce(*wrong, F.lit(None).cast("string"))
 
@@ -123,22 +153,93 @@ def below_root(column: Column, root: str) -> Column:
     return F.substring(path, F.instr(path, _plain(root)) + len(_plain(root)) + 1, F.lit(100_000))
 
 
-def read_files(spark: SparkSession, source: Source, paths: Sequence[str], **more: str) -> DataFrame:
-    """Files or folders with their own columns, those of text formats as the source declares them; what can't be parsed is in UNREADABLE."""
+def read_files(spark: SparkSession, source: Source, files: Sequence[str]) -> DataFrame:
+    """The rows of files with all columns that any of them has; what can't be parsed is in UNREADABLE."""
+    parts = _parts(spark, source, files)
+    if not parts:
+        raise JobError(f"{files[0]} has no columns")
+    try:
+        return reduce(lambda one, other: one.unionByName(other, allowMissingColumns=True), parts)
+    except AnalysisException as error:
+        raise JobError(f"{files[0]} and the files beside it do not go together: {one_sentence(error)}") from error
+
+
+def _parts(spark: SparkSession, source: Source, paths: Sequence[str], **more: str) -> list[DataFrame]:
+    """Files or folders with their own columns, those of a kind in one part; what can't be parsed is in UNREADABLE."""
+    if not paths:
+        return []
     if source.format == "parquet":
-        return spark.read.options(**source.options, **more).parquet(*paths)
+        return [spark.read.options(**source.options, **more).parquet(*map(_literal, kind)) for kind in _parquet_kinds(spark, paths)]
     reader = spark.read.options(mode="PERMISSIVE", columnNameOfCorruptRecord=UNREADABLE, **more)
     if source.format == "json":
         # Where the text is not UTF-8, Spark wants to be told what ends a line.
         options = {"lineSep": "\n"} | source.options if "encoding" in source.options else source.options
-        return reader.options(**options).schema(f"{_ddl(source)}, {quoted(UNREADABLE)} STRING").json(list(paths))
+        records = reader.options(**options).schema(f"{_ddl(source)}, {quoted(UNREADABLE)} STRING").json([*map(_literal, paths)])
+        return [records, _passed_over(spark, paths, options, more)]
     # Columns go by the header's names, whatever their order; a file of the day with another header is an error. Without a header
-    # the declared columns are the file's.
-    options = {"header": "true", "escape": '"', "enforceSchema": "false"} | source.options
-    has_header = options["header"] == "true"
-    names = spark.read.options(**options, **more).csv(list(paths)).columns if has_header else list(source.columns)
-    schema = ", ".join(f"{quoted(name)} STRING" for name in [*names, UNREADABLE])
-    return reader.options(**options).schema(schema).csv(list(paths))
+    # the declared columns are the file's. A line of no end of columns is a bad line, and not a bad file.
+    options = {"header": "true", "escape": '"', "enforceSchema": "false", "maxColumns": "1000000"} | source.options
+    by_names: dict[tuple[str, ...], list[str]] = {}
+    for path in paths:
+        names = _header(spark, source, path, {**options, **more}) if options["header"] == "true" else tuple(source.columns)
+        by_names.setdefault(names, []).append(_literal(path))
+    # Files without a byte have no names.
+    by_names.pop((), None)
+    schemas = {names: ", ".join(f"{quoted(name)} STRING" for name in [*names, UNREADABLE]) for names in by_names}
+    return [reader.options(**options).schema(schemas[names]).csv(alike) for names, alike in by_names.items()]
+
+
+def _passed_over(spark: SparkSession, paths: Sequence[str], options: Mapping[str, str], more: Mapping[str, str]) -> DataFrame:
+    """What Spark's JSON reader leaves of a line without a word, in UNREADABLE: all after the first value, and arrays of nothing."""
+    is_whole_file = {name.lower(): text for name, text in options.items()}.get("multiline", "false")
+    lines = spark.read.options(**options, **more).text([*map(_literal, paths)], wholetext=is_whole_file == "true")
+    line, quiet = F.col("value"), {**options, "mode": "PERMISSIVE", "columnNameOfCorruptRecord": UNREADABLE}
+    # Most lines are one flat object: their only brace of this kind is their last byte, and they need not be parsed.
+    is_flat = F.octet_length(F.substring_index(line, "}", 1)) == F.octet_length(line) - 1
+    # What follows a line's one value is the end that we put there.
+    ended = F.from_json(F.concat(F.lit('{"line":'), line, F.lit(',"end":0}')), "end INT", quiet)["end"].isNotNull()
+    # A line that is not even begun by a value is in the reader's own UNREADABLE.
+    as_object, as_array = F.from_json(line, f"{quoted(UNREADABLE)} STRING", quiet), F.from_json(line, "ARRAY<STRING>", quiet)
+    has_value = (as_object.isNotNull() & as_object[UNREADABLE].isNull()) | as_array.isNotNull()
+    # From the first object's end, so that it is not taken for a record.
+    rest = F.substring(line, F.instr(line, "}"), F.octet_length(line))
+    # As a condition within a condition: what two parts of it share Spark would compute first, and of every line.
+    lost = F.when(is_flat, F.lit(False)).otherwise((~ended & has_value) | (F.size(as_array) == 0))
+    return lines.where(lost).select(rest.alias(UNREADABLE))
+
+
+def _parquet_kinds(spark: SparkSession, paths: Sequence[str]) -> list[Sequence[str]]:
+    """The files by their schema, since Spark reads all by that of one; the paths as they are where all files have the same."""
+    files = [file for path in paths for file in data_files(spark, path)]
+    if len(files) == 1:
+        return [paths]
+    with ThreadPoolExecutor(THREADS) as pool:
+        by_schema: dict[str, list[str]] = {}
+        for file, schema in zip(files, pool.map(lambda file: _parquet_schema(spark, file), files), strict=True):
+            by_schema.setdefault(schema, []).append(file)
+    return [paths] if len(by_schema) == 1 else [*by_schema.values()]
+
+
+def _parquet_schema(spark: SparkSession, file: str) -> str:
+    try:
+        with open_parquet(spark, file) as reader:
+            return str(reader.getFileMetaData().getSchema().toString())
+    except Py4JJavaError as error:
+        raise JobError(f"{file} is no whole Parquet file: {first_line(error)}") from error
+
+
+def _header(spark: SparkSession, source: Source, path: str, options: Mapping[str, str]) -> tuple[str, ...]:
+    """The names of a CSV file's columns, or of a folder's; none where there is not a byte."""
+    names = tuple(spark.read.options(**options).csv(_literal(path)).columns)
+    if names and not set(names) & set(source.columns):
+        found, wanted = ", ".join(names), ", ".join(source.columns)
+        raise JobError(f"{path} has none of the mapping's columns: its header has {found[:300]}, and the mapping wants {wanted[:300]}")
+    return names
+
+
+def _literal(path: str) -> str:
+    """A path for Spark's readers, which would take some characters of it for a pattern."""
+    return re.sub(r"([][{}*?\\])", r"\\\1", path)
 
 
 def data_files(spark: SparkSession, folder: str) -> list[str]:
@@ -171,6 +272,25 @@ def open_packed(spark: SparkSession, path: Any, fs: Any) -> Any:
         return jvm.com.github.luben.zstd.ZstdInputStreamNoFinalizer(fs.open(path))
     codec = jvm.org.apache.hadoop.io.compress.CompressionCodecFactory(fs.getConf()).getCodec(path)
     return None if codec is None else codec.createInputStream(fs.open(path))
+
+
+@contextmanager
+def open_parquet(spark: SparkSession, file: str) -> Iterator[Any]:
+    """A Parquet file's reader, which has read the footer, the last that is written."""
+    path, fs = located(spark, file)
+    jvm: Any = spark._jvm
+    reader = jvm.org.apache.parquet.hadoop.ParquetFileReader.open(
+        jvm.org.apache.parquet.hadoop.util.HadoopInputFile.fromPath(path, fs.getConf())
+    )
+    try:
+        yield reader
+    finally:
+        reader.close()
+
+
+def first_line(error: Py4JJavaError) -> str:
+    """What Java says of an error, without the rest of its story."""
+    return str(error.java_exception.getMessage() or error.java_exception.getClass().getSimpleName()).splitlines()[0]
 
 
 def matching_files(spark: SparkSession, folder: str, pattern: str) -> list[str]:

@@ -116,6 +116,7 @@ HOSTILE: list[tuple[str, bytes, str | dict]] = [
     ("no_json", b"hello, world", "unreadable"),
     ("number_alone", b"5", "unreadable"),
     ("null_alone", b"null", "unreadable"),
+    ("empty_array", b"[]", "unreadable"),
     ("empty_object", b"{}", "missing_user"),
     ("deep", line(extra=None).replace(b"}", b', "extra": ' + b'{"x":' * 5000 + b"1" + b"}" * 5000 + b"}"), "unreadable"),
     ("raw_nul", line(text="a b").replace(b"a b", b"a\0b"), "unreadable"),

@@ -73,15 +73,22 @@ FORMS = {
     "csv with byte order marks": ({f"{n}.csv": as_csv(half).encode("utf-8-sig") for n, half in enumerate(HALVES)}, mapping_of("csv")),
     "csv in Latin-1": ({"a.csv": as_csv(ROWS, "\t").encode("latin-1")}, mapping_of("csv", sep="\t", encoding="ISO-8859-1")),
     "parquet": ({f"{n}.parquet": as_parquet(half) for n, half in enumerate(HALVES)}, mapping_of("parquet")),
+    "parquet of several schemas": (
+        {
+            "0.parquet": as_parquet(HALVES[0]),
+            "1.parquet": as_parquet([{"more": 1} | row | {"stars": float(row["stars"])} for row in HALVES[1]]),
+        },
+        mapping_of("parquet"),
+    ),
 }
 
 
-def write_day(root, files):
+def write_day(root, files, day=DAY):
     for name, content in files.items():
-        path = root / f"dt={DAY}" / name
+        path = root / f"dt={day}" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
-    (root / f"dt={DAY}" / "_SUCCESS").touch()
+    (root / f"dt={day}" / "_SUCCESS").touch()
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -100,10 +107,87 @@ def test_a_form_gives_the_events(spark, tmp_path, form):
 
 
 def test_a_row_of_other_length_or_type_is_set_aside(spark, tmp_path):
-    good = as_csv(ROWS[:2])
-    write_day(tmp_path, {"a.csv": (good + "only,two\n" + '001,"2025-04-01 10:00:00",view,7,x,many\n' + "1,2,3,4,5,6,7\n").encode()})
+    good, bad = as_csv(ROWS[:2]), ["only,two", '001,"2025-04-01 10:00:00",view,7,x,many', "1,2,3,4,5,6,7", "," * 30_000]
+    write_day(tmp_path, {"a.csv": (good + "\n".join(bad)).encode()})
     reasons = sorted(row["reason"] or "" for row in fated(spark, str(tmp_path), mapping_of("csv")).collect())
-    assert reasons == ["", "", "unreadable", "unreadable", "wrong_type"]
+    assert reasons == ["", "", "unreadable", "unreadable", "unreadable", "wrong_type"]
+
+
+SINGLE_QUOTES = "{'user': 'single', 'what': 'view', 'item': '1', 'when': '2025-04-01 01:00:00'}"
+# What a line is, given two records, and how what it holds ends.
+LINES = {
+    "two": (lambda one, two: one + two, ["stored", "unreadable"]),
+    "torn": (lambda one, two: one + two[:30], ["stored", "unreadable"]),
+    "words": (lambda one, two: f"{one} words", ["stored", "unreadable"]),
+    "comma": (lambda one, two: f"{one},", ["stored", "unreadable"]),
+    "closed": (lambda one, two: f"{one}}}", ["stored", "unreadable"]),
+    "nested": (lambda one, two: one[:-1] + ', "more": {"a": [{}]}}' + two, ["stored", "unreadable"]),
+    "single quotes": (lambda one, two: SINGLE_QUOTES + two, ["stored", "unreadable"]),
+    "array and more": (lambda one, two: f"[{one}] {two}", ["stored", "unreadable"]),
+    "array": (lambda one, two: f"[{one}, {two}]", ["stored", "stored"]),
+    "array of nothing": (lambda one, two: "[]", ["unreadable"]),
+    "sound": (lambda one, two: one[:-1] + ', "more": {"a": "}{"}} \t', ["stored"]),
+    "no record": (lambda one, two: one[:-9] + "{}", ["unreadable"]),
+}
+
+
+def test_nothing_of_a_line_is_lost(spark, tmp_path):
+    pairs = {name: [json.dumps(row | {"user": name}) for row in ROWS[:2]] for name in LINES}
+    write_day(tmp_path, {f"{name}.jsonl": line(*pairs[name]).encode() for name, (line, _) in LINES.items()})
+    ends = {name: [] for name in LINES}
+    for row in fated(spark, str(tmp_path), mapping_of("json")).collect():
+        ends[row["source_file"].removeprefix(f"dt={DAY}/").removesuffix(".jsonl")].append(row["reason"] or row["fate"])
+    assert {name: sorted(found) for name, found in ends.items()} == {name: ends for name, (_, ends) in LINES.items()}
+
+
+def test_parquet_columns_of_other_kinds(spark, tmp_path):
+    def file(**other):
+        return as_parquet([{name: value for name, value in (ROWS[0] | other).items() if value is not None}])
+
+    no_text = pa.StringArray.from_buffers(1, pa.py_buffer(b"\0\0\0\0\3\0\0\0"), pa.py_buffer(b"a\xff\xfe"))
+    out = io.BytesIO()
+    pq.write_table(pa.Table.from_pylist([ROWS[0]]).append_column("with", pa.ListArray.from_arrays([0, 1], no_text)), out)
+    write_day(tmp_path, {
+        "0.parquet": file(words=None, stars=None),
+        "bytes.parquet": file(item=b"S\xff", words=b"caf\xc3\xa9"),
+        "number.parquet": file(item=7),
+        "list.parquet": file(**{"with": ["Ann"]}),
+        "large.parquet": file(stars=2**32 + 3),
+        "bytes_in_list.parquet": file(**{"with": [b"a\xff"]}),
+        "text_in_list.parquet": out.getvalue(),
+    })  # fmt: skip
+    mapping = json.loads(mapping_of("parquet").model_dump_json())
+    mapping["source"]["columns"] |= {"stars": "int", "with": "array<string>"}
+    mapping["fields"]["companions"] = "`with`"
+    rows = fated(spark, str(tmp_path), parse_mapping(json.dumps(mapping), "m")).collect()
+    found = {row["source_file"].removeprefix(f"dt={DAY}/").removesuffix(".parquet"): row for row in rows}
+    assert {name: row["reason"] for name, row in found.items()} == {
+        "0": None, "bytes": None, "number": None, "list": None,
+        "large": "wrong_type", "bytes_in_list": "wrong_type", "text_in_list": "wrong_type",
+    }  # fmt: skip
+    stored = {name: (row["item_id"], row["text"], row["rating"], row["companions"]) for name, row in found.items() if not row["reason"]}
+    words = ROWS[0]["words"]
+    assert stored == {
+        "0": ("00", None, None, None), "bytes": ("S\ufffd", "café", 0, None),
+        "number": ("7", words, 0, None), "list": ("00", words, 0, ["Ann"]),
+    }  # fmt: skip
+
+
+def test_days_of_other_headers(spark, tmp_path):
+    write_day(tmp_path, {"a.csv": as_csv(ROWS[:1]).encode()})
+    turned = [list(reversed(line.split("|"))) for line in as_csv([ROWS[1] | {"words": "x"}], "|").splitlines()]
+    write_day(tmp_path, {"a.csv": "\n".join(",".join(line) for line in turned).encode()}, day="2025-04-02")
+    write_day(tmp_path, {"a.csv": b""}, day="2025-04-03")
+    rows = fated(spark, str(tmp_path), mapping_of("csv")).collect()
+    found = sorted((str(row["log_date"]), row["item_id"], row["fate"]) for row in rows)
+    assert found == [(DAY, "00", "stored"), ("2025-04-02", "01", "stored")]
+
+
+def test_a_folder_with_the_name_of_a_pattern(spark, tmp_path):
+    for name, item in (("l[1]", "right"), ("l1", "wrong")):
+        write_day(tmp_path / name, {"a.jsonl": as_json([ROWS[0] | {"item": item}]).encode()})
+    rows = fated(spark, str(tmp_path / "l[1]"), mapping_of("json")).collect()
+    assert [(row["item_id"], row["source_file"]) for row in rows] == [("right", f"dt={DAY}/a.jsonl")]
 
 
 def test_types_that_the_settings_do_not_list(spark, tmp_path):
