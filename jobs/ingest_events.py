@@ -75,7 +75,8 @@ def ingest_days(
             catalogue = read_catalogue(spark, logs_root, mapping.items, delivered, settings)
     known = known_events(spark, warehouse, first, last, settings.fold.window_days)
     try:
-        read = identified(logs.read_days(spark, mapping.source, folders, logs_root), erased, mapping, settings, key)
+        with damage.named():
+            read = identified(logs.read_days(spark, mapping.source, folders, logs_root), erased, mapping, settings, key)
     except AnalysisException as error:
         raise JobError(f"the mapping does not fit the logs: {one_sentence(error)}") from error
     with run.phase("read"), damage.named():
@@ -99,7 +100,8 @@ def ingest_days(
     is_again = any(r.first <= last and first <= r.last for r in others)
     newest = max((r.last for r in others if r.last > last), default=None)
     stored = fated.where(F.col("fate") == STORED)
-    with run.phase("write"):
+    # Item deliveries are read here.
+    with run.phase("write"), damage.named():
         # Beside the items: a small commit is mostly waiting.
         with ThreadPoolExecutor(1) as pool:
             # Where the count found none, all records need not be looked through for them.

@@ -10,14 +10,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Final
+from urllib.parse import unquote
 
 from py4j.protocol import Py4JJavaError
-from pyspark.errors import PySparkException
+from pyspark.errors import IllegalArgumentException, PySparkException
 from pyspark.sql import DataFrame, SparkSession
 
 from jobs.io import logs
 from jobs.io.session import located
-from jobs.io.shell import JobError
+from jobs.io.shell import JobError, one_sentence
 
 MANIFEST: Final = "_MANIFEST"
 # Unpacked at a time between two looks at the size, and what may always be unpacked: so much hurts no machine.
@@ -46,7 +47,7 @@ def _promised(spark: SparkSession, folder: str) -> dict[str, int]:
     stream = fs.open(path)
     try:
         counts = json.loads(spark._jvm.org.apache.commons.io.IOUtils.toString(stream, "UTF-8"))  # type: ignore[union-attr]
-    except ValueError:
+    except (ValueError, RecursionError):
         counts = None
     finally:
         stream.close()
@@ -107,12 +108,26 @@ def require_promised(records: DataFrame, promised: Mapping[str, int], logs_root:
 
 @contextmanager
 def named() -> Iterator[None]:
-    """Turns what Spark says of a file that it can't read into a sentence with the file's name."""
+    """Turns what Spark says of a file that it can't read, or of the reader's options, into a sentence."""
     try:
         yield
-    except PySparkException as error:
-        file = re.search(r"while reading file (?:file:/+)?(\S+?)\.?\s", str(error))
-        if "FAILED_READ_FILE" not in str(error) or file is None:
+    except IllegalArgumentException as error:
+        raise JobError(f"the mapping's options do not fit the logs: {one_sentence(error)}") from error
+    except (PySparkException, Py4JJavaError) as error:
+        told = _with_causes(error)
+        file = re.search(r"FAILED_READ_FILE.* while reading file (.+?)\.\s+SQLSTATE", told)
+        if file is None:
             raise
-        name = f"/{file[1].lstrip('/')}"
-        raise JobError(f"{name} can't be read to its end, or not as the mapping says; nothing of its day was stored") from error
+        name = unquote(re.sub("^file:/+", "/", file[1]))
+        if "CSV header" in told:
+            raise JobError(f"{name} has another header than the other files of its day; no event of it was stored") from error
+        raise JobError(f"{name} can't be read to its end, or not as the mapping says; no event of it was stored") from error
+
+
+def _with_causes(error: PySparkException | Py4JJavaError) -> str:
+    """All that Java said: the file and what is wrong with it stand in different causes, and which comes first differs too."""
+    java, told = error.java_exception if isinstance(error, Py4JJavaError) else getattr(error, "_origin", None), [str(error)]
+    while java is not None:
+        told.append(str(java.getMessage()))
+        java = java.getCause()
+    return "\n".join(told)

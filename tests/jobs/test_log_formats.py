@@ -190,6 +190,16 @@ def test_a_folder_with_the_name_of_a_pattern(spark, tmp_path):
     assert [(row["item_id"], row["source_file"]) for row in rows] == [("right", f"dt={DAY}/a.jsonl")]
 
 
+@pytest.mark.parametrize(("file", "mapping", "sentence"), [
+    ("a.csv", mapping_of("csv"), "none of the mapping's columns: its header has user;when;.*, and the mapping wants user, when"),
+    ("a.jsonl", mapping_of("json", encoding="UTF-16"), "the mapping's options do not fit the logs: .*UTF-16"),
+], ids=["separator", "encoding"])  # fmt: skip
+def test_a_mapping_that_does_not_fit_the_files(spark, tmp_path, file, mapping, sentence):
+    write_day(tmp_path, {file: as_csv(ROWS, ";").replace('"', "").encode()})
+    with pytest.raises(JobError, match=sentence), damage.named():
+        fated(spark, str(tmp_path), mapping)
+
+
 def test_types_that_the_settings_do_not_list(spark, tmp_path):
     write_day(tmp_path, {"a.jsonl": as_json([ROWS[0], ROWS[1] | {"what": "waved"}]).encode()})
     settings = Settings.model_validate({"ingest": {"unknown_types": "quarantine"}})
@@ -227,11 +237,30 @@ def test_a_damaged_file_is_named(spark, tmp_path, name):
         look(spark, tmp_path, format_)
 
 
+def torn_page() -> bytes:
+    """A Parquet file with a whole footer."""
+    content = bytearray(as_parquet([row | {"user": f"u{n}"} for n, row in enumerate(ROWS * 200)]))
+    content[200:2000] = b"\x55" * 1800
+    return bytes(content)
+
+
+@pytest.mark.parametrize(("files", "format_", "sentence"), [
+    ({"b c.parquet": torn_page()}, "parquet", "b c.parquet can't be read to its end"),
+    ({"a.csv": as_csv(ROWS).encode(), "b.csv": b"item,user\n1,2\n"}, "csv", "b.csv has another header than the other files of its day"),
+], ids=["torn page", "header"])  # fmt: skip
+def test_a_file_that_fails_while_it_is_read_is_named(spark, tmp_path, files, format_, sentence):
+    write_day(tmp_path, files)
+    look(spark, tmp_path, format_)
+    with pytest.raises(JobError, match=f"^/.*/{sentence}.*no event of it was stored"), damage.named():
+        fated(spark, str(tmp_path), mapping_of(format_))
+
+
 @pytest.mark.parametrize(("manifest", "sentence"), [
     ('{"a.jsonl": 12, "b.jsonl": 3}', "b.jsonl is promised by _MANIFEST and not there"),
     ("{}", "a.jsonl is not in _MANIFEST"),
     ('{"a.jsonl": "many"}', "_MANIFEST must be one JSON object"),
     ("[", "_MANIFEST must be one JSON object"),
+    pytest.param("[" * 100_000, "_MANIFEST must be one JSON object", id="deep"),
 ])  # fmt: skip
 def test_a_manifest_is_held(spark, tmp_path, manifest, sentence):
     write_day(tmp_path, {"a.jsonl": as_json(ROWS).encode(), "_MANIFEST": manifest.encode()})
