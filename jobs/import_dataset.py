@@ -8,22 +8,20 @@ without a readable time go to the first day, where the ingest sets them aside. T
 """
 
 import argparse
-import re
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from datetime import date
 from itertools import pairwise
 from typing import Final
 
-from py4j.protocol import Py4JJavaError
 from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from jobs.io import logs
+from jobs.io import damage, logs
 from jobs.io.session import fit_to_size
 from jobs.io.shell import JobError, Parser, existing_folder, folder_uri, one_sentence, run_main, say
+from jobs.record_fates import times_of
 from schemas.mapping import LogMapping, Source
 
 JOB = "import_dataset"
@@ -50,12 +48,10 @@ def place_rows(rows: DataFrame, mapping: LogMapping) -> DataFrame:
     """
     there = set(rows.columns)
     typed = {name: F.col(logs.quoted(name)) if name in there else F.lit(None) for name in mapping.source.columns}
-    time = F.expr(mapping.fields["event_ts"]).cast("timestamp")
-    if mapping.zone is not None:
-        time = F.to_utc_timestamp(time, mapping.zone)
-    day = F.to_date(time)
     casts = [column.cast(mapping.source.columns[name]).alias(name) for name, column in typed.items()]
-    return rows.select(F.struct("*").alias("raw row"), *casts).select("`raw row`.*", F.when(F.year(day).between(1, 9999), day).alias(DAY))
+    typed_rows = rows.select(F.struct("*").alias("raw row"), *casts)
+    day = F.to_date(times_of(typed_rows, mapping)["event_ts"])
+    return typed_rows.select("`raw row`.*", F.when(F.year(day).between(1, 9999), day).alias(DAY))
 
 
 def span(rows_by_day: Mapping[date, int], source: str) -> tuple[date, date]:
@@ -134,18 +130,6 @@ def split_rows(spark: SparkSession, mapping: LogMapping, source: str, target: st
     logs.remove_folder(spark, f"{target}/_split")
 
 
-@contextmanager
-def damage_named() -> Iterator[None]:
-    """Turns what Spark says of a file that it can't read into a sentence with the file's name."""
-    try:
-        yield
-    except (Py4JJavaError, PySparkException) as error:
-        file = re.search(r"FAILED_READ_FILE.*? while reading file (.+?)\.\s", str(error))
-        if file is None:
-            raise
-        raise JobError(f"{file[1]} can't be read to its end, or not as the mapping says") from error
-
-
 def with_file(rows: DataFrame, files: Sequence[str], source: str) -> DataFrame:
     """The rows with FILE, the number of their file: numbers sort as the files do, and are names that any file system takes."""
     numbers = [(logs.below(file, source), f"{n:06d}") for n, file in enumerate(files)]
@@ -182,7 +166,7 @@ def run(spark: SparkSession, args: argparse.Namespace) -> None:
     staging = f"{args.logs}.importing"
     logs.remove_folder(spark, staging)
     try:
-        with damage_named():
+        with damage.named():
             split_rows(spark, args.mapping, args.source, staging)
     except BaseException:
         logs.remove_folder(spark, staging)

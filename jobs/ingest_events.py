@@ -30,6 +30,7 @@ from jobs.record_fates import (
     decide_fates,
     identified,
     known_identities,
+    misfit,
     to_quarantine,
 )
 from schemas import behavior_events, erased_users, items, quarantined_events
@@ -74,11 +75,12 @@ def ingest_days(
             delivered = delivered if kept.isEmpty() else [day for day in delivered if first <= day]
             catalogue = read_catalogue(spark, logs_root, mapping.items, delivered, settings)
     known = known_events(spark, warehouse, first, last, settings.fold.window_days)
+    with damage.named():
+        read = logs.read_days(spark, mapping.source, folders, logs_root)
     try:
-        with damage.named():
-            read = identified(logs.read_days(spark, mapping.source, folders, logs_root), erased, mapping, settings, key)
+        read = identified(read, erased, mapping, settings, key)
     except AnalysisException as error:
-        raise JobError(f"the mapping does not fit the logs: {one_sentence(error)}") from error
+        raise JobError(f"the mapping does not fit the logs: {misfit(read, mapping)}{one_sentence(error)}") from error
     with run.phase("read"), damage.named():
         # Rows as they are, where persist would turn them into columns and back: a third of the whole ingest.
         normal = normal_form(privacy)

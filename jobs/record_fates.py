@@ -7,6 +7,7 @@ file delivered again adds nothing, while two equal purchases in one file both co
 from collections.abc import Callable, Sequence
 from functools import reduce
 
+from pyspark.errors import AnalysisException
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
@@ -90,6 +91,16 @@ def map_records(records: DataFrame, mapping: LogMapping) -> DataFrame:
         passed.alias("passed"),
         *[column.alias(name) for name, column in fields.items()],
     )
+
+
+def misfit(records: DataFrame, mapping: LogMapping) -> str:
+    """The name of the first expression of the mapping that can't be asked of the records, as the beginning of a sentence."""
+    for name, expression in {**mapping.fields, "filter": mapping.filter or "true"}.items():
+        try:
+            records.select(F.expr(expression))
+        except AnalysisException:
+            return f"{name}: "
+    return ""
 
 
 def field(expression: str | None, type_: T.DataType) -> Column:

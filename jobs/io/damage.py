@@ -120,8 +120,8 @@ def named() -> Iterator[None]:
             raise
         name = unquote(re.sub("^file:/+", "/", file[1]))
         if "CSV header" in told:
-            raise JobError(f"{name} has another header than the other files of its day; no event of it was stored") from error
-        raise JobError(f"{name} can't be read to its end, or not as the mapping says; no event of it was stored") from error
+            raise JobError(f"{name} has another header than the other files of its day; nothing of it was stored") from error
+        raise JobError(f"{name} can't be read to its end, or not as the mapping says; nothing of it was stored") from error
 
 
 def _with_causes(error: PySparkException | Py4JJavaError) -> str:

@@ -18,7 +18,7 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from jobs.io.session import located
-from jobs.io.shell import JobError, Parser, existing_folder, one_sentence
+from jobs.io.shell import JobError, Parser, existing_folder, one_sentence, say
 from schemas.mapping import LogMapping, MappingError, Source, parse_mapping, shipped_mapping, shipped_names
 
 CLOSED_MARK = "_SUCCESS"
@@ -82,7 +82,10 @@ def read_days(spark: SparkSession, source: Source, folders: Sequence[str], root:
     """The rows of all data files in the folders and below: the declared columns, and those that a read adds (ADDED)."""
     filled = [folder for folder in folders if data_files(spark, folder)]
     # Folders and not files: a list of thousands would be looked up one by one.
-    parts = [_as_declared(part, source, filled, root) for part in _parts(spark, source, filled, recursiveFileLookup="true")]
+    read = _parts(spark, source, filled, recursiveFileLookup="true")
+    if lacking := [name for name in source.columns if read and not any(name in part.columns for part in read)]:
+        say(f"no file in {', '.join(filled)[:300]} has the column {' or '.join(lacking)[:300]}: taken for empty")
+    parts = [_as_declared(part, source, filled, root) for part in read]
     if not parts:
         empty = spark.createDataFrame([], _ddl(source))
         return empty.select("*", F.lit(None).cast("date").alias(LOG_DATE), *[F.lit("").alias(name) for name in ADDED[1:]])

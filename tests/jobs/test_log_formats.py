@@ -251,7 +251,7 @@ def torn_page() -> bytes:
 def test_a_file_that_fails_while_it_is_read_is_named(spark, tmp_path, files, format_, sentence):
     write_day(tmp_path, files)
     look(spark, tmp_path, format_)
-    with pytest.raises(JobError, match=f"^/.*/{sentence}.*no event of it was stored"), damage.named():
+    with pytest.raises(JobError, match=f"^/.*/{sentence}.*nothing of it was stored"), damage.named():
         fated(spark, str(tmp_path), mapping_of(format_))
 
 
