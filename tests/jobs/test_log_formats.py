@@ -149,7 +149,8 @@ def test_parquet_columns_of_other_kinds(spark, tmp_path):
     pq.write_table(pa.Table.from_pylist([ROWS[0]]).append_column("with", pa.ListArray.from_arrays([0, 1], no_text)), out)
     write_day(tmp_path, {
         "0.parquet": file(words=None, stars=None),
-        "bytes.parquet": file(item=b"S\xff", words=b"caf\xc3\xa9"),
+        "bytes.parquet": file(item=b"00", words=b"caf\xc3\xa9 \xff"),
+        "bytes_in_id.parquet": file(item=b"S\xff"),
         "number.parquet": file(item=7),
         "list.parquet": file(**{"with": ["Ann"]}),
         "large.parquet": file(stars=2**32 + 3),
@@ -162,13 +163,13 @@ def test_parquet_columns_of_other_kinds(spark, tmp_path):
     rows = fated(spark, str(tmp_path), parse_mapping(json.dumps(mapping), "m")).collect()
     found = {row["source_file"].removeprefix(f"dt={DAY}/").removesuffix(".parquet"): row for row in rows}
     assert {name: row["reason"] for name, row in found.items()} == {
-        "0": None, "bytes": None, "number": None, "list": None,
+        "0": None, "bytes": None, "number": None, "list": None, "bytes_in_id": "control_characters",
         "large": "wrong_type", "bytes_in_list": "wrong_type", "text_in_list": "wrong_type",
     }  # fmt: skip
     stored = {name: (row["item_id"], row["text"], row["rating"], row["companions"]) for name, row in found.items() if not row["reason"]}
     words = ROWS[0]["words"]
     assert stored == {
-        "0": ("00", None, None, None), "bytes": ("S\ufffd", "café", 0, None),
+        "0": ("00", None, None, None), "bytes": ("00", "café \ufffd", 0, None),
         "number": ("7", words, 0, None), "list": ("00", words, 0, ["Ann"]),
     }  # fmt: skip
 
