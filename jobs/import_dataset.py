@@ -95,7 +95,9 @@ def write_rows(placed: DataFrame, source: Source, folder: str) -> None:
     if source.format == "json" and ("multiline", "true") in {(name.lower(), value.lower()) for name, value in source.options.items()}:
         # Of a file that is one JSON value, the reader takes the records of an array.
         records = F.collect_list(F.struct(*[logs.quoted(name) for name in placed.columns if name not in (DAY, FILE)]))
-        arrays = by_file.groupBy(F.col(DAY), F.col(FILE)).agg(F.to_json(records, options).alias("value"))
+        # The text writer writes a string's bytes as they are.
+        array = F.encode(F.to_json(records, options), options.get("encoding", "UTF-8")).cast("string").alias("value")
+        arrays = by_file.groupBy(F.col(DAY), F.col(FILE)).agg(array)
         arrays.write.partitionBy(DAY, FILE).text(folder)
     else:
         by_file.write.partitionBy(DAY, FILE).format(source.format).options(**options).save(folder)

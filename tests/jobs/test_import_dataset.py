@@ -107,6 +107,10 @@ FORMS = {
         {"a.json": json.dumps(JSON_ROWS, indent=1).encode(), "b.json": json.dumps(JSON_ROW, indent=1).encode()},
         mapping_of("json", TYPED, TYPED_FIELDS, multiLine=True),
     ),
+    "json of several lines in UTF-16": (
+        {"a.json": json.dumps(JSON_ROWS).encode("utf-16-le")},
+        mapping_of("json", TYPED, TYPED_FIELDS, multiLine=True, encoding="UTF-16LE"),
+    ),
     "parquet": (
         {"a.parquet": as_parquet(PARQUET_ROW, PARQUET_ROW), "b.parquet": as_parquet(PARQUET_ROW | {"words": ""})},
         # A declared column is in no file.
