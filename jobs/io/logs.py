@@ -207,7 +207,8 @@ def _passed_over(spark: SparkSession, paths: Sequence[str], options: Mapping[str
     # From the first object's end, so that it is not taken for a record.
     rest = F.substring(line, F.instr(line, "}"), F.octet_length(line))
     # As a condition within a condition: what two parts of it share Spark would compute first, and of every line.
-    lost = F.when(is_flat, F.lit(False)).otherwise((~ended & has_value) | (F.size(as_array) == 0))
+    is_empty_array = F.when(line.rlike(r"^\s*\["), F.size(as_array) == 0)
+    lost = F.when(is_flat, F.lit(False)).when(ended, is_empty_array).otherwise(has_value | is_empty_array)
     return lines.where(lost).select(rest.alias(UNREADABLE))
 
 

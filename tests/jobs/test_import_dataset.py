@@ -137,7 +137,11 @@ def decided(spark, logs, mapping):
     return Counter(map(repr, fated(spark, str(logs), LogMapping.model_validate(mapping)).drop("source_file").collect()))
 
 
-@pytest.mark.parametrize("form", FORMS)
+# Of the many ways to write a CSV or JSON file, the odd ones are left to the long run.
+USUAL = ("csv", "json", "parquet", "csv with || and NA, without header, in Latin-1")
+
+
+@pytest.mark.parametrize("form", [pytest.param(form, marks=() if form in USUAL else pytest.mark.slow) for form in FORMS])
 def test_a_form_comes_through(spark, tmp_path, form):
     files, mapping = FORMS[form]
     write_files(tmp_path / "raw" / f"dt={DAY}", files)

@@ -237,7 +237,7 @@ def test_a_job_killed_before_it_noted_the_key_does_not_lock_the_warehouse(spark,
     assert [row["user_id"] for row in events] == [keyed_user(KEY, "anneliese")]
 
 
-@pytest.mark.parametrize("texts", [{}, {"default": "concat('about ', item_title)"}])
+@pytest.mark.parametrize("texts", [{}, pytest.param({"default": "concat('about ', item_title)"}, marks=pytest.mark.slow)])
 def test_nights_and_days_read_together_decide_alike(spark, ingest, tmp_path, texts):
     mapping = parse_mapping(yaml.safe_dump(yaml.safe_load(shipped_mapping("canonical")) | {"texts": texts}), "test")
     shoes, boots = {"event_id": "X", "title": "Shoes"}, {"event_id": "Y", "item_id": "S2", "title": "Boots"}
