@@ -24,6 +24,7 @@ from schemas.mapping import LogMapping, MappingError, Source, parse_mapping, shi
 CLOSED_MARK = "_SUCCESS"
 # How the names of these types of Spark begin.
 NESTED, NUMBERS = ("array", "map", "struct"), ("tinyint", "smallint", "int", "bigint", "decimal", "float", "double")
+ZSTD = (".zst", ".zstd")
 # Looking into files is waiting for the disk or the network as much as for the processor.
 THREADS = 4
 # Columns that a read adds beside the source's own; the blank keeps them apart from any source's names.
@@ -268,11 +269,19 @@ def _is_mark(name: str) -> bool:
     return name.startswith(".") or (name.startswith("_") and "=" not in name) or name.endswith("._COPYING_")
 
 
+def is_packed(spark: SparkSession, name: str) -> bool:
+    """Whether a file of that name is one that Spark's text readers unpack."""
+    jvm: Any = spark._jvm
+    conf = spark.sparkContext._jsc.hadoopConfiguration()
+    codecs, path = jvm.org.apache.hadoop.io.compress.CompressionCodecFactory(conf), jvm.org.apache.hadoop.fs.Path(name)
+    return name.endswith(ZSTD) or codecs.getCodec(path) is not None
+
+
 def open_packed(spark: SparkSession, path: Any, fs: Any) -> Any:
     """A stream of what a compressed file holds, as Spark's text readers unpack it; None where its name is not that of one."""
     jvm: Any = spark._jvm
     # Hadoop's own reader of this kind wants a native library; Spark and we do without.
-    if path.getName().endswith((".zst", ".zstd")):
+    if path.getName().endswith(ZSTD):
         return jvm.com.github.luben.zstd.ZstdInputStreamNoFinalizer(fs.open(path))
     codec = jvm.org.apache.hadoop.io.compress.CompressionCodecFactory(fs.getConf()).getCodec(path)
     return None if codec is None else codec.createInputStream(fs.open(path))
