@@ -161,10 +161,9 @@ def fold_days(
     arrived = F.col("log_date").between(first - window - timedelta(days=1), horizon + window)
     events = delta.read_table(spark, warehouse, behavior_events.TABLE).where(arrived)
     in_reach = F.col("event_date").between(first - window, horizon)
-    marked = mark_events(events, embeddings, rejected, sentiments, fold).where(in_reach)
     with run.phase("compare"):
         # Rows as they are: persist would turn them into columns and back.
-        marked = marked.localCheckpoint()
+        marked = mark_events(events, embeddings, rejected, sentiments, fold).where(in_reach).localCheckpoint()
         fates, in_all, texts = count_fates(marked, first, last)
         add_counts(run, fates)
         folded = by_facet(marked, hashes if facets is None else facets)

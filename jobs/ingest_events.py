@@ -87,14 +87,11 @@ def ingest_days(
         fated = decide_fates(read.localCheckpoint(eager=False), known, compares_texts=not mapping.texts, normal=normal)
         found = fated.groupBy("log_date", "fate", "reason").count().collect()
         damage.require_promised(fated, promised, logs_root)
+        of_items = {} if catalogue is None else count_catalogue(catalogue)
     if mapping.texts:
         # What does not fit is to be found before anything is written.
         with_texts(with_item(fated, delta.no_rows(spark, items.TABLE)), mapping, privacy)
-    run.counts |= count_fates(found)
-    if catalogue is not None:
-        run.counts |= dict(
-            catalogue.agg(F.count("*").alias("items_read"), F.count_if(~F.col("is_usable")).alias("items_unusable")).collect()[0].asDict()
-        )
+    run.counts |= count_fates(found) | of_items
     most = settings.ingest.max_bad_share if mapping.max_bad_share is None else mapping.max_bad_share
     refused = bad_day(found, most)
     others = [r for r in records(spark, warehouse) if r.job == JOB and (r.run_id, r.attempt) != (run.run_id, run.attempt)]
@@ -102,8 +99,7 @@ def ingest_days(
     is_again = any(r.first <= last and first <= r.last for r in others)
     newest = max((r.last for r in others if r.last > last), default=None)
     stored = fated.where(F.col("fate") == STORED)
-    # Item deliveries are read here.
-    with run.phase("write"), damage.named():
+    with run.phase("write"):
         # Beside the items: a small commit is mostly waiting.
         with ThreadPoolExecutor(1) as pool:
             # Where the count found none, all records need not be looked through for them.
@@ -179,11 +175,16 @@ def read_catalogue(spark: SparkSession, logs_root: str, source: ItemSource, days
     folders = [logs.items_folder(logs_root, day) for day in days]
     damage.require_whole(spark, source.source.format, folders, settings.ingest.max_expansion)
     try:
-        return catalogue_rows(logs.read_days(spark, source.source, folders, logs_root), source, settings.ingest).localCheckpoint(
-            eager=False
-        )
+        rows = catalogue_rows(logs.read_days(spark, source.source, folders, logs_root), source, settings.ingest)
     except AnalysisException as error:
         raise JobError(f"the mapping's items do not fit the catalogue: {one_sentence(error)}") from error
+    return rows.localCheckpoint(eager=False)
+
+
+def count_catalogue(catalogue: DataFrame) -> dict[str, int]:
+    """Rows read, and rows of no use."""
+    read, usable = catalogue.agg(F.count("*"), F.count_if("is_usable")).collect()[0]
+    return {"items_read": read, "items_unusable": read - usable}
 
 
 def write_items(

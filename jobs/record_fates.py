@@ -129,20 +129,21 @@ def times_of(records: DataFrame, mapping: LogMapping) -> dict[str, Column]:
     """
     time = F.expr(mapping.fields["event_ts"])
     kind = records.select(time).schema[0].dataType
+    is_text, offset = isinstance(kind, T.StringType), None
+    read = F.when(time.rlike(FULL_DATE), time).cast("timestamp") if is_text else time.cast("timestamp")
     if isinstance(kind, T.NumericType):
         instant = instant_of(time)
-        offset = _minutes_after(instant, F.from_utc_timestamp(instant, mapping.zone)) if mapping.zone is not None else None
-    elif isinstance(kind, T.StringType):
-        instant = F.when(time.rlike(FULL_DATE), time).cast("timestamp")
+        if mapping.zone is not None:
+            offset = _minutes_after(instant, F.from_utc_timestamp(instant, mapping.zone))
+    elif mapping.zone is not None:
+        instant = F.to_utc_timestamp(read, mapping.zone)
+        offset = _minutes_after(instant, read)
+    elif is_text:
+        is_number = time.rlike(r"^[0-9]{9,16}([.][0-9]{1,9})?$")
+        instant = F.when(is_number, instant_of(F.when(is_number, time).cast(T.DecimalType(25, 9)))).otherwise(read)
         offset = _offset_at_end(time)
     else:
-        instant, offset = time.cast("timestamp"), None
-    if mapping.zone is not None and not isinstance(kind, T.NumericType):
-        local, instant = instant, F.to_utc_timestamp(instant, mapping.zone)
-        offset = _minutes_after(instant, local)
-    elif isinstance(kind, T.StringType):
-        is_number = time.rlike(r"^[0-9]{9,16}([.][0-9]{1,9})?$")
-        instant = F.when(is_number, instant_of(F.when(is_number, time).cast(T.DecimalType(25, 9)))).otherwise(instant)
+        instant = read
     given = "utc_offset_min" in mapping.fields
     return {"event_ts": instant} if offset is None or given else {"event_ts": instant, "utc_offset_min": offset}
 

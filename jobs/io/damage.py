@@ -70,13 +70,13 @@ def _promised(spark: SparkSession, folder: str) -> dict[str, int]:
 
 
 def _packed_damage(spark: SparkSession, file: str, most_expansion: int) -> str | None:
-    """What is wrong with a compressed file, found by unpacking it to nowhere; other files are taken as they are."""
+    """What is wrong with a compressed file, found by unpacking it to nowhere."""
     path, fs = located(spark, file)
     most = max(STEP, most_expansion * int(fs.getFileStatus(path).getLen()))
     stream = None
     try:
         stream, size = logs.open_packed(spark, path, fs), 0
-        while stream is not None and (step := int(stream.skip(STEP))):
+        while step := int(stream.skip(STEP)):
             size += step
             if size > most:
                 return f"unpacks to more than {most_expansion} times its size"

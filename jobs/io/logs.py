@@ -271,20 +271,21 @@ def _is_mark(name: str) -> bool:
 
 def is_packed(spark: SparkSession, name: str) -> bool:
     """Whether a file of that name is one that Spark's text readers unpack."""
-    jvm: Any = spark._jvm
-    conf = spark.sparkContext._jsc.hadoopConfiguration()
-    codecs, path = jvm.org.apache.hadoop.io.compress.CompressionCodecFactory(conf), jvm.org.apache.hadoop.fs.Path(name)
-    return name.endswith(ZSTD) or codecs.getCodec(path) is not None
+    return name.endswith(ZSTD) or _codec(spark, spark._jvm.org.apache.hadoop.fs.Path(name)) is not None  # type: ignore[union-attr]
 
 
 def open_packed(spark: SparkSession, path: Any, fs: Any) -> Any:
-    """A stream of what a compressed file holds, as Spark's text readers unpack it; None where its name is not that of one."""
+    """A stream of what a packed file holds, as Spark's text readers unpack it."""
     jvm: Any = spark._jvm
     # Hadoop's own reader of this kind wants a native library; Spark and we do without.
     if path.getName().endswith(ZSTD):
         return jvm.com.github.luben.zstd.ZstdInputStreamNoFinalizer(fs.open(path))
-    codec = jvm.org.apache.hadoop.io.compress.CompressionCodecFactory(fs.getConf()).getCodec(path)
-    return None if codec is None else codec.createInputStream(fs.open(path))
+    return _codec(spark, path).createInputStream(fs.open(path))
+
+
+def _codec(spark: SparkSession, path: Any) -> Any:
+    jvm: Any = spark._jvm
+    return jvm.org.apache.hadoop.io.compress.CompressionCodecFactory(spark.sparkContext._jsc.hadoopConfiguration()).getCodec(path)
 
 
 @contextmanager
