@@ -6,7 +6,6 @@ ARG JOBS=nightfold-jobs:0.1.0
 
 FROM docker.io/library/python:3.11.16-slim-bookworm@sha256:fe556eaffd0d96abd8685b83bb8a69addd0dc730fa193669a7df0d49ddcfac02 AS build
 WORKDIR /opt/nightfold
-ENV UV_COMPILE_BYTECODE=1
 COPY docker/setup.sh docker/
 COPY docker/requirements/bootstrap.lock docker/requirements/airflow.lock docker/requirements/
 RUN docker/setup.sh airflow

@@ -12,7 +12,6 @@ FROM base AS build
 # 1: also the jars that read and write s3a:// (690 MB)
 ARG S3=0
 WORKDIR /opt/nightfold
-ENV UV_COMPILE_BYTECODE=1
 COPY docker/setup.sh docker/
 COPY docker/requirements/bootstrap.lock docker/requirements/jobs.lock docker/requirements/jars.sha256 \
      docker/requirements/s3-jars.sha256 docker/requirements/

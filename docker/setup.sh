@@ -28,7 +28,8 @@ environment() { # FOLDER LOCK
   }
   [ -x "$folder/bin/python" ] || { python=$(find_python); .uv/bin/uv venv --quiet --python "$python" "$folder"; }
   say "set-up: installing $(grep -c '==' "$lock") locked packages into $folder (some minutes the first time)"
-  .uv/bin/uv pip sync --quiet --python "$folder/bin/python" --require-hashes "$lock"
+  # Compiled now, once: where Python may not write beside its sources, every process would compile what it imports, vLLM for 10 s.
+  UV_COMPILE_BYTECODE=1 .uv/bin/uv pip sync --quiet --python "$folder/bin/python" --require-hashes "$lock"
 }
 
 # What the list names, fetched once by Spark's own resolver; afterwards sessions start from the jars beside Spark's own.
