@@ -1,19 +1,13 @@
-"""What turns texts into vectors: the real engine, vLLM inside the worker, and a hashed bag of words with the same interface.
+"""What turns texts into vectors: what every engine is asked, what names its model, and a hashed bag of words as the least of them.
 
-Nothing heavy is imported until an engine is loaded, so a driver can name the model without starting it. The engine that asks
-running servers stands in udfs/engine_server.py.
+Nothing heavy is imported until an engine is loaded, so a driver can name the model without starting it. The real engines are vLLM
+inside the worker (udfs/engine_vllm.py) and running servers (udfs/engine_server.py), which import this module.
 """
 
-import faulthandler
 import hashlib
 import importlib.util
-import json
-import os
 import re
-import sys
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -27,12 +21,8 @@ PACKAGED_NAME: Final = "all-minilm-l6-v2"
 TOKENIZER_FILES: Final = ("tokenizer.json", "vocab.txt", "vocab.json", "merges.txt", "sentencepiece.bpe.model", "tokenizer.model")
 # A tokenizer reads the whole text before it cuts; English has 4 to 5 characters a token, and no language 16 on average.
 CHARACTERS_PER_TOKEN: Final = 16
-# How much longer a call that no Python thread can end (it holds the interpreter) may take before the process ends itself, seconds.
-GRACE_S: Final = 30
-# Packages that transformers imports for training and text generation wherever it finds them: 5 of the 21 s that vLLM's import takes.
-NOT_FOR_EMBEDDING: Final = ("sklearn", "scipy")
-# Tokens of one step of the model on a CPU, with room for the blocks they lie in.
-STEP_TOKENS: Final = 16384
+# A shorter vector has no direction but that of its rounding.
+SMALLEST_LENGTH: Final = 1e-12
 
 
 class EngineError(RuntimeError):
@@ -79,6 +69,8 @@ class Embedder(Protocol):
     dim: int
     engine: str
     dtype: str
+    # Machines that answer in turn: each must be looked at before its vectors are believed.
+    machines: int = 1
 
     def tokenise(self, texts: Sequence[str]) -> Tokens:
         """Token ids of the prefixed texts, cut to what the model sees."""
@@ -97,10 +89,14 @@ class Embedder(Protocol):
 def load_embedder(config: EngineConfig) -> Embedder:
     """The configured engine, loaded once in a process, which has room for one vLLM. Raises EngineError."""
     if config.kind == "vllm_server":
-        from udfs.engine_server import ServerEmbedder  # which imports this module
+        from udfs.engine_server import ServerEmbedder
 
         return ServerEmbedder(config)
-    return HashEmbedder(config) if config.kind == "hash" else VllmEmbedder(config)
+    if config.kind == "vllm":
+        from udfs.engine_vllm import VllmEmbedder
+
+        return VllmEmbedder(config)
+    return HashEmbedder(config)
 
 
 def model_key(config: EngineConfig) -> str:
@@ -122,17 +118,20 @@ def model_folder(config: EngineConfig) -> Path:
         if spec is None or spec.origin is None:
             raise EngineError(f"the packaged model is not installed: the environment lacks {PACKAGED_MODEL}")
         return Path(spec.origin).parent / "model"
-    folder = Path(config.model).expanduser()
+    try:
+        folder = Path(config.model).expanduser()
+    except RuntimeError as error:  # ~NAME of nobody
+        raise EngineError(f"engine.model: there is no folder {config.model}") from error
     if folder.is_dir():
         return folder
     if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", config.model):
         raise EngineError(f"engine.model: there is no folder {config.model}")
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import LocalEntryNotFoundError
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
     try:
         return Path(snapshot_download(config.model, local_files_only=True))
-    except LocalEntryNotFoundError as error:
+    except (LocalEntryNotFoundError, HFValidationError) as error:
         raise EngineError(f"engine.model: {config.model} is no folder and not in the local hub cache; download it first") from error
 
 
@@ -189,107 +188,6 @@ class HashEmbedder(Embedder):
         return int.from_bytes(hashlib.blake2b(word.encode("utf-8", "replace"), digest_size=8).digest(), "little")
 
 
-class VllmEmbedder(Embedder):
-    """vLLM in this process, on the GPUs it was given or on the CPU.
-
-    The engine has a thread of its own, so that one which hangs can be left behind: the caller gets an EngineError, and a process
-    that gets one must end.
-    """
-
-    engine = "vllm"
-    is_loaded = False
-
-    def __init__(self, config: EngineConfig) -> None:
-        if VllmEmbedder.is_loaded:
-            # vLLM's process groups are one set for the whole process; a second engine ends with the first.
-            raise EngineError("this process has an engine of another configuration already")
-        self.model_key = model_key(config)
-        self._config = config
-        self._thread = ThreadPoolExecutor(1, "engine")
-        self._tokenizer = load_tokenizer(config)
-        self._within(self._load)
-        self.dim = dimension(config, self._within(self._run, self.tokenise(["a"]).ids).shape[1])
-
-    def tokenise(self, texts: Sequence[str]) -> Tokens:
-        return tokenise(self._tokenizer, self._config, texts)
-
-    def embed_tokens(self, ids: Sequence[list[int]]) -> np.ndarray:
-        if not ids:
-            return np.empty((0, self.dim), np.float32)
-        return unit(self._within(self._run, ids)[:, : self.dim])
-
-    def _load(self) -> None:
-        config = self._config
-        folder = model_folder(config)
-        os.environ |= _environment(config, cache_gib(folder, config.max_tokens))
-        with _quiet(), _without(*NOT_FOR_EMBEDDING):
-            from vllm.config import PoolerConfig
-            from vllm.engine.arg_utils import EngineArgs
-            from vllm.usage.usage_lib import UsageContext
-            from vllm.v1.engine.llm_engine import LLMEngine
-
-            self.dtype = pick_dtype() if config.dtype == "auto" else config.dtype
-            arguments = EngineArgs(
-                model=str(folder),
-                runner="pooling",
-                dtype=self.dtype,
-                # Graphs and compilation cost minutes at the start; short pooling batches gain nothing by them.
-                enforce_eager=True,
-                max_model_len=config.max_tokens,
-                pooler_config=PoolerConfig(seq_pooling_type=config.pooling),
-                load_format="safetensors",
-                trust_remote_code=config.trust_remote_code,
-                disable_log_stats=True,
-                # Keys lie in blocks, and most texts are shorter than vLLM's 128: with 32, the least its matrix units take, 12% faster.
-                block_size=None if has_gpu() else 32,
-                tensor_parallel_size=max(1, config.gpus),
-                # vLLM's own share of a GPU, divided among the engines on it.
-                gpu_memory_utilization=0.92 / config.engines_per_gpu,
-            )
-            try:
-                # The engine below vLLM's class LLM, which would turn every vector into a list of Python floats.
-                self._engine: Any = LLMEngine.from_engine_args(arguments, usage_context=UsageContext.LLM_CLASS)
-            except (ValueError, OSError, RuntimeError) as error:
-                raise EngineError(f"vLLM could not load {config.model or PACKAGED_NAME}: {first_line(error)}") from error
-        VllmEmbedder.is_loaded = True
-
-    def _run(self, ids: Sequence[list[int]]) -> np.ndarray:
-        """The engine's own vectors, float64[n, d], in the order of ids. What fails leaves no request behind."""
-        import torch
-        from vllm.inputs import tokens_input
-        from vllm.pooling_params import PoolingParams
-
-        params = PoolingParams(task="embed")
-        added: list[str] = []
-        rows: list[Any] = [None] * len(ids)
-        try:
-            for row, tokens in enumerate(ids):
-                added.append(self._engine.add_request(str(row), tokens_input(tokens), params))
-            while self._engine.has_unfinished_requests():
-                for output in self._engine.step():
-                    rows[int(output.request_id)] = output.outputs.data
-        except BaseException:
-            self._engine.abort_request(added, internal=True)
-            raise
-        return np.asarray(torch.stack(rows).double().numpy())
-
-    def _within(self, work: Callable[..., Any], *args: Any) -> Any:
-        """The work's result, out of the engine's thread. Raises EngineError once the configured time is over."""
-        seconds = self._config.timeout_s
-        # A call that holds the interpreter keeps this thread from waking too; then the process ends, with its stacks on stderr.
-        faulthandler.dump_traceback_later(seconds + GRACE_S, exit=True)
-        try:
-            future = self._thread.submit(work, *args)
-            try:
-                return future.result(seconds)
-            except TimeoutError:
-                if future.done():
-                    raise
-                raise EngineError(f"the engine has not answered for {seconds} s (engine.timeout_s)") from None
-        finally:
-            faulthandler.cancel_dump_traceback_later()
-
-
 def dimension(config: EngineConfig, size: int) -> int:
     """Length of the vectors that are kept of a model's `size` numbers. Raises EngineError."""
     if config.dimensions is not None and config.dimensions > size:
@@ -304,9 +202,14 @@ def load_tokenizer(config: EngineConfig) -> Any:
     file = model_folder(config) / "tokenizer.json"
     if not file.is_file():
         raise EngineError(f"engine.model: {config.model} has no tokenizer.json, which tells what was cut")
-    tokenizer = Tokenizer.from_file(str(file))
+    try:
+        tokenizer = Tokenizer.from_file(str(file))
+    except Exception as error:  # the package raises nothing else
+        raise EngineError(f"engine.model: {file} can't be read: {first_line(error)}") from error
     tokenizer.enable_truncation(config.max_tokens)
     tokenizer.no_padding()
+    if config.prefix and len(tokenizer.encode(config.prefix).ids) >= config.max_tokens:
+        raise EngineError(f"engine.prefix alone has the {config.max_tokens} tokens of engine.max_tokens, so every text would be the same")
     return tokenizer
 
 
@@ -329,85 +232,8 @@ def first_line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:500]
 
 
-def cache_gib(folder: Path, max_tokens: int) -> int:
-    """GiB of keys and values a CPU engine needs at a time: the longest text and one step's batch, at 4 bytes a number."""
-    model = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    heads = model.get("num_attention_heads", 1)
-    width = model.get("head_dim") or model.get("hidden_size", 0) // heads
-    bytes_per_token: int = 2 * 4 * model.get("num_hidden_layers", 0) * (model.get("num_key_value_heads") or heads) * width
-    return 1 + bytes_per_token * (max_tokens + STEP_TOKENS) // 2**30
-
-
 def unit(vectors: np.ndarray) -> np.ndarray:
-    """Rows float64[n, d] at unit length as float32; a row without length, or not finite, stays what it is."""
+    """Rows float64[n, d] at unit length as float32; a row without length to speak of, or not finite, stays what it is."""
     lengths = np.sqrt(np.einsum("ij,ij->i", vectors, vectors))
-    lengths[~(lengths > 0) | ~np.isfinite(lengths)] = 1.0
+    lengths[~(lengths >= SMALLEST_LENGTH) | ~np.isfinite(lengths)] = 1.0
     return np.asarray(vectors / lengths[:, None], np.float32)
-
-
-def has_gpu() -> bool:
-    import torch
-
-    return bool(torch.cuda.is_available())
-
-
-def pick_dtype() -> str:
-    """bfloat16 on a GPU and on CPUs with matrix units for it, else float32: vLLM's own choice on a CPU is float16, the slowest of all.
-
-    On a CPU that has bfloat16 instructions but no matrix units (avx512_bf16 without AMX), float32 was half as fast again.
-    """
-    if has_gpu():
-        return "bfloat16"
-    info = Path("/proc/cpuinfo")
-    flags = info.read_text(encoding="utf-8") if info.is_file() else ""
-    return "bfloat16" if re.search(r"\bamx_bf16\b", flags) else "float32"
-
-
-def _environment(config: EngineConfig, cache: int) -> dict[str, str]:
-    """What vLLM and CUDA read once, while they are imported. Raises EngineError where that was done for other GPUs."""
-    devices = ",".join(config.devices)
-    before = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if devices and "vllm" in sys.modules and before != devices:
-        raise EngineError(f"this worker's engine has GPU {before}, and the task was given {devices}; give each executor one engine's GPUs")
-    return {
-        # The engine in this process: it starts in half the time, and dies with the worker instead of outliving it.
-        "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
-        "HF_HUB_OFFLINE": "1",
-        "VLLM_NO_USAGE_STATS": "1",
-        "VLLM_LOGGING_LEVEL": "ERROR",
-        "VLLM_CPU_KVCACHE_SPACE": str(cache),
-        # Unset, torch is lowered to one thread.
-        "OMP_NUM_THREADS": str(config.threads or os.cpu_count() or 1),
-    } | ({"CUDA_VISIBLE_DEVICES": devices} if devices else {})
-
-
-@contextmanager
-def _without(*packages: str) -> Iterator[None]:
-    """As if the packages were not installed; those that are loaded already stay."""
-    hidden = [package for package in packages if package not in sys.modules]
-    sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type]  # None is Python's own mark for what can't be imported
-    try:
-        yield
-    finally:
-        for package in hidden:
-            del sys.modules[package]
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keeps the engine's start-up lines out of the job's output; they come from C++ too, so the descriptor itself is turned away."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    kept = {descriptor: os.dup(descriptor) for descriptor in (1, 2)}
-    try:
-        for descriptor in kept:
-            os.dup2(nowhere, descriptor)
-        yield
-    finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        for descriptor, copy in kept.items():
-            os.dup2(copy, descriptor)
-            os.close(copy)
-        os.close(nowhere)

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from tests.udfs.test_engine_models import WORDS, by_transformers, cosines, in_own_process, save_bge, save_qwen3
-from udfs.engine import EngineConfig, has_gpu, load_embedder
+from udfs.engine import EngineConfig, load_embedder
+from udfs.engine_vllm import has_gpu
 
 pytestmark = pytest.mark.gpu
 

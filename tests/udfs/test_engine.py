@@ -9,8 +9,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from udfs import engine
-from udfs.engine import EngineConfig, EngineError, HashEmbedder, VllmEmbedder, cache_gib, model_key, pick_dtype, tokenise, unit
+from udfs import engine, engine_vllm
+from udfs.engine import EngineConfig, EngineError, HashEmbedder, model_key, tokenise, unit
+from udfs.engine_vllm import VllmEmbedder, cache_gib, pick_dtype, product_seconds
 
 HASH = EngineConfig(kind="hash", hash_dimensions=32, max_tokens=8)
 
@@ -65,8 +66,35 @@ def test_a_model_that_is_not_there_is_named():
         model_key(EngineConfig(model="/no/such/model"))
 
 
+def test_damaged_files_of_a_model_are_named(tmp_path):
+    config = EngineConfig(model=str(tmp_path))
+    with pytest.raises(EngineError, match=r"has no tokenizer\.json"):
+        engine.load_tokenizer(config)
+    (tmp_path / "tokenizer.json").write_text("{")
+    with pytest.raises(EngineError, match=r"tokenizer\.json can't be read"):
+        engine.load_tokenizer(config)
+    with pytest.raises(EngineError, match=r"no config\.json that can be read: FileNotFoundError"):
+        cache_gib(tmp_path, 256)
+    for content in ("", "[1]", "{"):
+        (tmp_path / "config.json").write_text(content)
+        with pytest.raises(EngineError, match=r"no config\.json that can be read"):
+            cache_gib(tmp_path, 256)
+
+
+@pytest.mark.parametrize("name", ["foo--bar", "some/model-", "a..b", "no-one/has-this"])
+def test_a_name_that_the_hub_has_not_is_told(name):
+    with pytest.raises(EngineError, match="is no folder and not in the local hub cache"):
+        model_key(EngineConfig(model=name))
+
+
+def test_a_home_of_nobody_is_told():
+    with pytest.raises(EngineError, match="there is no folder ~nobody-of-this-name/model"):
+        model_key(EngineConfig(model="~nobody-of-this-name/model"))
+
+
 def test_a_row_without_length_stays_what_it_is():
     assert np.array_equal(unit(np.array([[0.0, 0.0], [3.0, 4.0]])), np.array([[0, 0], [0.6, 0.8]], np.float32))
+    assert np.array_equal(unit(np.array([[1e-30, 0.0]])), np.array([[1e-30, 0]], np.float32))
 
 
 class Slow(VllmEmbedder):
@@ -96,8 +124,8 @@ def test_an_engine_that_holds_the_interpreter_ends_its_process():
     code = """
 import ctypes
 from tests.udfs.test_engine import Slow
-from udfs import engine
-engine.GRACE_S = 0
+from udfs import engine, engine_vllm
+engine_vllm.GRACE_S = 0
 slow = Slow(engine.EngineConfig(timeout_s=1))
 slow._run = lambda ids: ctypes.PyDLL(None).sleep(60)
 slow.embed(["a"])
@@ -123,11 +151,22 @@ def test_a_text_is_cut_by_characters_and_then_by_tokens():
     assert tokenise(tokenizer, config, []).ids == []
 
 
-@pytest.mark.parametrize(("flags", "dtype"), [("avx512f avx512_bf16", "float32"), ("avx512_bf16 amx_bf16 amx_tile", "bfloat16")])
-def test_the_dtype_is_what_the_processor_has_matrix_units_for(flags, dtype, monkeypatch):
-    monkeypatch.setattr(engine, "has_gpu", lambda: False)
-    monkeypatch.setattr(engine.Path, "read_text", lambda *args, **kwargs: f"flags : {flags}\n")
-    assert pick_dtype() == dtype
+@pytest.mark.parametrize(("bfloat16_s", "dtype"), [(0.5, "bfloat16"), (0.79, "bfloat16"), (0.81, "float32"), (2.0, "float32")])
+def test_the_dtype_is_what_the_processor_multiplies_fastest_in(bfloat16_s, dtype, monkeypatch):
+    monkeypatch.setattr(engine_vllm, "has_gpu", lambda: False)
+    assert pick_dtype({"float32": 1.0, "bfloat16": bfloat16_s}.__getitem__) == dtype
+    monkeypatch.setattr(engine_vllm, "has_gpu", lambda: True)
+    assert pick_dtype({}.__getitem__) == "bfloat16"
+
+
+def test_a_product_takes_some_time():
+    assert all(0 < product_seconds(dtype) < 60 for dtype in ("float32", "bfloat16"))
+
+
+def test_a_prefix_that_leaves_no_room_for_a_text_is_told():
+    with pytest.raises(EngineError, match=r"prefix alone has the 8 tokens of engine\.max_tokens"):
+        engine.load_tokenizer(EngineConfig(max_tokens=8, prefix="one two three four five six "))
+    engine.load_tokenizer(EngineConfig(max_tokens=8, prefix="one two three four five "))
 
 
 def test_room_for_the_longest_text_is_made(tmp_path):
@@ -140,17 +179,24 @@ def test_room_for_the_longest_text_is_made(tmp_path):
 
 def test_a_worker_keeps_the_gpus_of_its_engine(monkeypatch):
     config = EngineConfig(devices=("0", "1"))
-    assert engine._environment(config, 1)["CUDA_VISIBLE_DEVICES"] == "0,1"
+    assert engine_vllm._environment(config, 1)["CUDA_VISIBLE_DEVICES"] == "0,1"
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
     monkeypatch.setitem(sys.modules, "vllm", None)
-    assert engine._environment(config, 1)["CUDA_VISIBLE_DEVICES"] == "0,1"
+    assert engine_vllm._environment(config, 1)["CUDA_VISIBLE_DEVICES"] == "0,1"
     with pytest.raises(EngineError, match="this worker's engine has GPU 0,1, and the task was given 2"):
-        engine._environment(replace(config, devices=("2",)), 1)
+        engine_vllm._environment(replace(config, devices=("2",)), 1)
+
+
+def test_gpus_that_are_not_there_are_not_replaced_by_a_cpu():
+    engine_vllm.require_gpus(EngineConfig(), 0)
+    engine_vllm.require_gpus(EngineConfig(gpus=1), 2)
+    with pytest.raises(EngineError, match=r"engine\.gpus is 2, but this worker sees 1"):
+        engine_vllm.require_gpus(EngineConfig(gpus=2), 1)
 
 
 def test_hidden_packages_come_back(monkeypatch):
     monkeypatch.delitem(sys.modules, "wave", raising=False)
-    with engine._without("wave", "json"), pytest.raises(ModuleNotFoundError):
+    with engine_vllm._without("wave", "json"), pytest.raises(ModuleNotFoundError):
         import wave  # noqa: F401
     import wave as back
 

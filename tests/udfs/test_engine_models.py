@@ -4,11 +4,7 @@ Each test has a process of its own, as a Spark worker is: vLLM's import trips ov
 """
 
 import csv
-import os
-import signal
-import socket
-import subprocess
-import sys
+import shutil
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
@@ -20,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from tests.vllm_server import KEY, MODEL, free_port, vllm_server
 from udfs.embed import OUTPUT_SCHEMA, Expected, embed_stream
 from udfs.engine import EngineConfig, EngineError, Tokens, load_embedder, model_folder, model_key
 
@@ -75,6 +72,25 @@ def hostile_and_clean() -> dict[str, Any]:
     }  # fmt: skip
 
 
+def said_of_broken_weights(folder: Path, length: int) -> str:
+    """What a copy of the packaged model says whose weights end early."""
+    shutil.copytree(model_folder(EngineConfig()), folder)
+    weights = (folder / "model.safetensors").read_bytes()
+    (folder / "model.safetensors").write_bytes(weights[:length])
+    try:
+        load_embedder(EngineConfig(model=str(folder)))
+    except EngineError as error:
+        return str(error)
+    return ""
+
+
+@pytest.mark.vllm
+@pytest.mark.slow
+def test_weights_that_end_early_are_told(tmp_path):
+    said = in_own_process(said_of_broken_weights, tmp_path / "cut", 10**6)
+    assert said.startswith("vLLM could not load ") and "incomplete metadata" in said
+
+
 @pytest.mark.vllm
 def test_one_bad_text_costs_one_text():
     got = in_own_process(hostile_and_clean)
@@ -88,7 +104,7 @@ def test_one_bad_text_costs_one_text():
     # A token that the model does not know fails the whole call.
     assert got["bad"]["reason"].to_pylist() == [None] * 7 + ["engine_error"]
     assert cosines(np.array(got["bad"]["vector"].to_pylist()[:7]), clean[:7]).min() > 0.9999
-    assert got["said"].startswith("vLLM could not load all-minilm-l6-v2: ")
+    assert got["said"].startswith("vLLM could not load all-minilm-l6-v2: User-specified max_model_len (100000) is greater")
     assert got["said"].endswith("; this process has an engine of another configuration already")
     running, jogging, tea = got["related"]
     assert running @ jogging > running @ tea + 0.2
@@ -201,44 +217,26 @@ def test_other_model_families_give_what_their_reference_gives(tmp_path, name):
     assert abs(cosines(reference[:1], reference[1:2])[0]) < 0.99
 
 
-def server_command(port: int) -> list[str]:
-    """vLLM's own server on loopback with the packaged model; its short command `vllm serve` does not know the CPU package."""
-    model = ["--model", str(model_folder(EngineConfig())), "--served-model-name", "minilm", "--runner", "pooling", "--dtype", "float32"]
-    more = ["--max-model-len", "256", "--enforce-eager", "--host", "127.0.0.1", "--port", str(port), "--api-key", "secret"]
-    return [sys.executable, "-m", "vllm.entrypoints.openai.api_server", *model, *more]
-
-
 @pytest.mark.vllm
 @pytest.mark.slow
 def test_a_real_server_gives_the_vectors_of_the_engine_inside_and_dies_without_loss(tmp_path, monkeypatch):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     texts = [f"{WORDS[i % 13]} {WORDS[i % 7]} for the {WORDS[i % 11]} " * (1 + i % 20) for i in range(300)]
-    config = EngineConfig(kind="vllm_server", endpoints=(f"http://127.0.0.1:{port}",), served_model="minilm", timeout_s=300)
     inside = in_own_process(vectors_of, texts)
-    monkeypatch.setenv("NIGHTFOLD_ENGINE_KEY", "secret")
-    environment = os.environ | {"VLLM_CPU_KVCACHE_SPACE": "1", "HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1"}
-    with (tmp_path / "server.txt").open("wb") as output:
-        # The client waits for a server that is still starting.
-        server = subprocess.Popen(server_command(port), env=environment, stdout=output, stderr=output, start_new_session=True)
-    try:
+    monkeypatch.setenv("NIGHTFOLD_ENGINE_KEY", KEY)
+    # The client waits for a server that is still starting.
+    with vllm_server(free_port(), tmp_path / "server.txt") as server:
+        config = EngineConfig(kind="vllm_server", endpoints=(server.url,), served_model=MODEL, timeout_s=300)
         engine = load_embedder(config)
         assert cosines(engine.embed(texts), inside).min() >= 0.999
         assert engine.model_key == model_key(EngineConfig())
         with pytest.raises(EngineError, match="401"):
             monkeypatch.setenv("NIGHTFOLD_ENGINE_KEY", "wrong")
             engine.embed(texts[:1])
-        monkeypatch.setenv("NIGHTFOLD_ENGINE_KEY", "secret")
-        os.killpg(server.pid, signal.SIGKILL)
-        server.wait(30)
+        monkeypatch.setenv("NIGHTFOLD_ENGINE_KEY", KEY)
+        server.kill()
         monkeypatch.setattr(engine, "_config", replace(config, timeout_s=2))
         with pytest.raises(EngineError, match=r"no server has answered for 2 s .*Connection"):
             engine.embed(texts[:1])
-    finally:
-        if server.poll() is None:
-            os.killpg(server.pid, signal.SIGKILL)
-            server.wait(30)
 
 
 def vectors_of(texts: list[str]) -> np.ndarray:

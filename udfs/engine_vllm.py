@@ -1,0 +1,251 @@
+"""The engine inside the worker: vLLM in this process, on the GPUs it was given or on the CPU."""
+
+import faulthandler
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from udfs.engine import (
+    PACKAGED_NAME,
+    Embedder,
+    EngineConfig,
+    EngineError,
+    Tokens,
+    dimension,
+    first_line,
+    load_tokenizer,
+    model_folder,
+    model_key,
+    tokenise,
+    unit,
+)
+
+# How much longer a call that no Python thread can end (it holds the interpreter) may take before the process ends itself, seconds.
+GRACE_S: Final = 30
+# Packages that transformers imports for training and text generation wherever it finds them: 5 of the 21 s that vLLM's import takes.
+NOT_FOR_EMBEDDING: Final = ("sklearn", "scipy")
+# How much faster products in bfloat16 must be: it costs a part of each number, and two runs should choose alike.
+BFLOAT16_GAIN: Final = 1.25
+# Tokens of one step of the model on a CPU, with room for the blocks they lie in.
+STEP_TOKENS: Final = 16384
+
+
+class VllmEmbedder(Embedder):
+    """A vLLM of this process.
+
+    The engine has a thread of its own, so that one which hangs can be left behind: the caller gets an EngineError, and a process
+    that gets one must end.
+    """
+
+    engine = "vllm"
+    is_loaded = False
+
+    def __init__(self, config: EngineConfig) -> None:
+        if VllmEmbedder.is_loaded:
+            # vLLM's process groups are one set for the whole process; a second engine ends with the first.
+            raise EngineError("this process has an engine of another configuration already")
+        self.model_key = model_key(config)
+        self._config = config
+        self._thread = ThreadPoolExecutor(1, "engine")
+        self._tokenizer = load_tokenizer(config)
+        self._within(self._load)
+        self.dim = dimension(config, self._within(self._run, self.tokenise(["a"]).ids).shape[1])
+
+    def tokenise(self, texts: Sequence[str]) -> Tokens:
+        return tokenise(self._tokenizer, self._config, texts)
+
+    def embed_tokens(self, ids: Sequence[list[int]]) -> np.ndarray:
+        if not ids:
+            return np.empty((0, self.dim), np.float32)
+        return unit(self._within(self._run, ids)[:, : self.dim])
+
+    def _load(self) -> None:
+        config = self._config
+        folder = model_folder(config)
+        os.environ |= _environment(config, cache_gib(folder, config.max_tokens))
+        with _quiet(), _without(*NOT_FOR_EMBEDDING):
+            from vllm.config import PoolerConfig
+            from vllm.engine.arg_utils import EngineArgs
+            from vllm.usage.usage_lib import UsageContext
+            from vllm.v1.engine.llm_engine import LLMEngine
+
+            require_gpus(config, gpu_count())
+            self.dtype = pick_dtype() if config.dtype == "auto" else config.dtype
+            arguments = EngineArgs(
+                model=str(folder),
+                runner="pooling",
+                dtype=self.dtype,
+                # Graphs and compilation cost minutes at the start; short pooling batches gain nothing by them.
+                enforce_eager=True,
+                max_model_len=config.max_tokens,
+                pooler_config=PoolerConfig(seq_pooling_type=config.pooling),
+                load_format="safetensors",
+                trust_remote_code=config.trust_remote_code,
+                disable_log_stats=True,
+                # Keys lie in blocks, and most texts are shorter than vLLM's 128: with 32, the least its matrix units take, 12% faster.
+                block_size=None if has_gpu() else 32,
+                tensor_parallel_size=max(1, config.gpus),
+                # vLLM's own share of a GPU, divided among the engines on it.
+                gpu_memory_utilization=0.92 / config.engines_per_gpu,
+            )
+            try:
+                # The engine below vLLM's class LLM, which would turn every vector into a list of Python floats.
+                self._engine: Any = LLMEngine.from_engine_args(arguments, usage_context=UsageContext.LLM_CLASS)
+            except Exception as error:  # it raises what its libraries raise
+                raise EngineError(f"vLLM could not load {config.model or PACKAGED_NAME}: {load_problem(error)}") from error
+        VllmEmbedder.is_loaded = True
+
+    def _run(self, ids: Sequence[list[int]]) -> np.ndarray:
+        """The engine's own vectors, float64[n, d], in the order of ids. What fails leaves no request behind."""
+        import torch
+        from vllm.inputs import tokens_input
+        from vllm.pooling_params import PoolingParams
+
+        params = PoolingParams(task="embed")
+        added: list[str] = []
+        rows: list[Any] = [None] * len(ids)
+        try:
+            for row, tokens in enumerate(ids):
+                added.append(self._engine.add_request(str(row), tokens_input(tokens), params))
+            while self._engine.has_unfinished_requests():
+                for output in self._engine.step():
+                    rows[int(output.request_id)] = output.outputs.data
+        except BaseException:
+            self._engine.abort_request(added, internal=True)
+            raise
+        return np.asarray(torch.stack(rows).double().numpy())
+
+    def _within(self, work: Callable[..., Any], *args: Any) -> Any:
+        """The work's result, out of the engine's thread. Raises EngineError once the configured time is over."""
+        seconds = self._config.timeout_s
+        # A call that holds the interpreter keeps this thread from waking too; then the process ends, with its stacks on stderr.
+        faulthandler.dump_traceback_later(seconds + GRACE_S, exit=True)
+        try:
+            future = self._thread.submit(work, *args)
+            try:
+                return future.result(seconds)
+            except TimeoutError:
+                if future.done():
+                    raise
+                raise EngineError(f"the engine has not answered for {seconds} s (engine.timeout_s)") from None
+        finally:
+            faulthandler.cancel_dump_traceback_later()
+
+
+def cache_gib(folder: Path, max_tokens: int) -> int:
+    """GiB of keys and values a CPU engine needs: the longest text and one step's batch, at 4 bytes a number. Raises EngineError."""
+    try:
+        model = dict(json.loads((folder / "config.json").read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise EngineError(f"engine.model: {folder} has no config.json that can be read: {type(error).__name__}") from error
+    heads = model.get("num_attention_heads", 1)
+    width = model.get("head_dim") or model.get("hidden_size", 0) // heads
+    bytes_per_token: int = 2 * 4 * model.get("num_hidden_layers", 0) * (model.get("num_key_value_heads") or heads) * width
+    return 1 + bytes_per_token * (max_tokens + STEP_TOKENS) // 2**30
+
+
+def load_problem(error: Exception) -> str:
+    """What vLLM has against the model or the settings, in one line; where pydantic tells it, its first line says nothing."""
+    from pydantic import ValidationError
+
+    if isinstance(error, ValidationError):
+        return " ".join(error.errors()[0]["msg"].removeprefix("Value error, ").split())[:500]
+    return first_line(error) if isinstance(error, ValueError | OSError | RuntimeError) else f"{type(error).__name__}: {first_line(error)}"
+
+
+def gpu_count() -> int:
+    import torch
+
+    return torch.cuda.device_count() if torch.cuda.is_available() else 0
+
+
+def has_gpu() -> bool:
+    return gpu_count() > 0
+
+
+def require_gpus(config: EngineConfig, count: int) -> None:
+    """Raises EngineError where the settings ask for GPUs that are not there: on a CPU the night would take days, unnoticed."""
+    if config.gpus > count:
+        raise EngineError(f"engine.gpus is {config.gpus}, but this worker sees {count}")
+
+
+def product_seconds(dtype: str) -> float:
+    """How long a small model's widest layer takes for a batch of tokens in this process, the best of some."""
+    import torch
+
+    batch, weights = torch.ones(512, 384, dtype=getattr(torch, dtype)), torch.ones(1536, 384, dtype=getattr(torch, dtype))
+    taken = []
+    for _ in range(6):
+        began = time.perf_counter()
+        torch.nn.functional.linear(batch, weights)
+        taken.append(time.perf_counter() - began)
+    return min(taken)
+
+
+def pick_dtype(seconds: Callable[[str], float] = product_seconds) -> str:
+    """bfloat16 on a GPU, and on a CPU whose products in it take less time, else float32: vLLM's own choice on a CPU is float16.
+
+    `seconds` tells how long a product takes in a dtype. Measured, since processors that list the same instructions differ: of two
+    with avx512_bf16 and without matrix units one computed 2.3 times as fast in bfloat16, the other half as fast.
+    """
+    if has_gpu():
+        return "bfloat16"
+    return "bfloat16" if BFLOAT16_GAIN * seconds("bfloat16") < seconds("float32") else "float32"
+
+
+def _environment(config: EngineConfig, cache: int) -> dict[str, str]:
+    """What vLLM and CUDA read once, while they are imported. Raises EngineError where that was done for other GPUs."""
+    devices = ",".join(config.devices)
+    before = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if devices and "vllm" in sys.modules and before != devices:
+        raise EngineError(f"this worker's engine has GPU {before}, and the task was given {devices}; give each executor one engine's GPUs")
+    return {
+        # The engine in this process: it starts in half the time, and dies with the worker instead of outliving it.
+        "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+        "HF_HUB_OFFLINE": "1",
+        "VLLM_NO_USAGE_STATS": "1",
+        "VLLM_LOGGING_LEVEL": "ERROR",
+        "VLLM_CPU_KVCACHE_SPACE": str(cache),
+        # Unset, torch is lowered to one thread.
+        "OMP_NUM_THREADS": str(config.threads or os.cpu_count() or 1),
+    } | ({"CUDA_VISIBLE_DEVICES": devices} if devices else {})
+
+
+@contextmanager
+def _without(*packages: str) -> Iterator[None]:
+    """As if the packages were not installed; those that are loaded already stay."""
+    hidden = [package for package in packages if package not in sys.modules]
+    sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type]  # None is Python's own mark for what can't be imported
+    try:
+        yield
+    finally:
+        for package in hidden:
+            del sys.modules[package]
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keeps the engine's start-up lines out of the job's output; they come from C++ too, so the descriptor itself is turned away."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    kept = {descriptor: os.dup(descriptor) for descriptor in (1, 2)}
+    try:
+        for descriptor in kept:
+            os.dup2(nowhere, descriptor)
+        yield
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        for descriptor, copy in kept.items():
+            os.dup2(copy, descriptor)
+            os.close(copy)
+        os.close(nowhere)
