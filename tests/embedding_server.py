@@ -4,9 +4,10 @@ import base64
 import json
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 
 from udfs.engine import EngineConfig, HashEmbedder
 
@@ -14,7 +15,11 @@ VECTORS = HashEmbedder(EngineConfig(kind="hash", hash_dimensions=8))
 
 
 class EmbeddingServer(ThreadingHTTPServer):
-    """Embeds token ids by the hash engine. `answers` are (status, headers) given first, in turn; 0 hangs until the server ends."""
+    """Embeds token ids by the hash engine. `answers` are (status, headers) given first, in turn; 0 hangs until the server ends.
+    A header Content-Length there is what the answer says of itself; then blanks follow, one after the other, until the server ends.
+
+    `spoil` makes of an answer that would be right what is sent in its place.
+    """
 
     daemon_threads = True
 
@@ -23,8 +28,10 @@ class EmbeddingServer(ThreadingHTTPServer):
         self.answers: list[tuple[int, dict[str, str]]] = []
         self.key: str | None = None
         self.models = ["a-model"]
+        self.max_model_len: int | None = None
         self.poison: int | None = None  # a token id that makes the server fail
         self.sign = 1.0
+        self.spoil: Callable[[dict[str, Any]], object] = lambda answer: answer
         self.delay_s = 0.01
         self.inputs: list[int] = []  # texts of each request that was answered
         self.most_at_once = 0
@@ -41,7 +48,7 @@ class _Handler(BaseHTTPRequestHandler):
     server: EmbeddingServer
 
     def do_GET(self) -> None:
-        self._answer(200, {"data": [{"id": name} for name in self.server.models]})
+        self._answer(200, {"data": [{"id": name, "max_model_len": self.server.max_model_len} for name in self.server.models]})
 
     def do_POST(self) -> None:
         server = self.server
@@ -56,7 +63,7 @@ class _Handler(BaseHTTPRequestHandler):
         if status == 0:
             server.ended.wait(60)
         elif server.key and self.headers["Authorization"] != f"Bearer {server.key}":
-            self._answer(401, {"error": {"message": "who are you?"}})
+            self._answer(401, {"error": {"message": f"who are you? not {self.headers['Authorization']}"}})
         elif status != 200:
             self._answer(status, {"error": {"message": "not now"}}, headers)
         elif server.poison is not None and any(server.poison in ids for ids in body["input"]):
@@ -66,15 +73,20 @@ class _Handler(BaseHTTPRequestHandler):
                 server.inputs.append(len(body["input"]))
             vectors = server.sign * VECTORS.embed_tokens(body["input"])
             rows = [{"index": i, "embedding": base64.b64encode(v.astype("<f4").tobytes()).decode()} for i, v in enumerate(vectors)]
-            self._answer(200, {"data": rows[::-1]})
+            self._answer(200, server.spoil({"data": rows[::-1]}))
 
     def _answer(self, status: int, body: object, headers: dict[str, str] | None = None) -> None:
-        content = json.dumps(body).encode()
+        content = body if isinstance(body, bytes) else json.dumps(body).encode()
         self.send_response(status)
-        for name, value in {**(headers or {}), "Content-Length": str(len(content))}.items():
+        for name, value in {"Content-Length": str(len(content)), **(headers or {})}.items():
             self.send_header(name, value)
         self.end_headers()
         self.wfile.write(content)
+        while "Content-Length" in (headers or {}) and not self.server.ended.wait(0.1):
+            try:
+                self.wfile.write(b" ")
+            except OSError:
+                break
 
     def log_message(self, format: str, *args: object) -> None:
         """Says nothing."""

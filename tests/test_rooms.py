@@ -20,7 +20,7 @@ MAY_IMPORT = {
     "dags": {"airflow", "spark_jobs"},  # its own folder is all that Airflow puts on the path
 }
 # Inside functions only: loading one takes seconds that a run with nothing to embed must not pay.
-MAY_IMPORT_LAZILY = {"udfs": {"vllm", "torch", "tokenizers", "huggingface_hub", "phonenumbers"}}
+MAY_IMPORT_LAZILY = {"udfs": {"vllm", "torch", "tokenizers", "huggingface_hub", "phonenumbers", "pydantic"}}
 # Ways to read and write; schemas has none. What ships with the package is read by importlib.resources.
 READS_AND_WRITES = {
     "asyncio",

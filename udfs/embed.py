@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from udfs.engine import Embedder, EngineConfig, EngineError, first_line, load_embedder
+from udfs.engine import SMALLEST_LENGTH, Embedder, EngineConfig, EngineError, first_line, load_embedder
 
 OUTPUT_SCHEMA: Final = pa.schema(
     [
@@ -24,7 +24,8 @@ OUTPUT_SCHEMA: Final = pa.schema(
     ]
 )
 
-SMALLEST_NORM: Final = 1e-12
+# What a tokenizer adds to a text: a sign at its start and one at its end.
+SPECIAL_TOKENS: Final = 2
 # Bytes of texts and vectors in one engine call; what a task holds is a small multiple of it.
 CALL_BYTES: Final = 64 << 20
 # A vector of the same text by another dtype, batch or machine is this near; another model's is not.
@@ -79,8 +80,8 @@ def refuse_other_model(embedder: Embedder, expected: Expected) -> None:
         raise EngineError(f"this machine's model is {embedder.model_key}, but the job embeds with {expected.model_key}")
     if not expected.texts:
         return
-    given = embedder.embed(expected.texts)
-    least = float(np.min(np.sum(given * expected.vectors, axis=1))) if given.shape == expected.vectors.shape else float("nan")
+    # As many requests in turn as there are machines: each of them answers one, but for those that are down.
+    least = float(np.min([_least_cosine(embedder.embed(expected.texts), expected.vectors) for _ in range(embedder.machines)]))
     if not least >= SAME_MODEL_COSINE:
         raise EngineError(
             f"the engine gives other vectors than those stored under {expected.model_key} (cosine {least:.4f}, "
@@ -88,13 +89,18 @@ def refuse_other_model(embedder: Embedder, expected: Expected) -> None:
         )
 
 
+def _least_cosine(given: np.ndarray, stored: np.ndarray) -> float:
+    """Of unit vectors [k, d] each with its own; not a number where the shapes differ."""
+    return float(np.min(np.sum(given * stored, axis=1))) if given.shape == stored.shape else float("nan")
+
+
 def cut(batch: pa.RecordBatch, config: EngineConfig, dim: int) -> Iterator[pa.RecordBatch]:
     """The batch in slices for one engine call each, of at most config.call_tokens tokens and CALL_BYTES (or of one text).
 
-    A text counts for as many tokens as it has bytes, up to max_tokens: no tokenizer makes more.
+    A text counts for as many tokens as it has bytes, and the special ones, up to max_tokens: no tokenizer makes more.
     """
     size = pc.binary_length(batch["text"]).to_numpy(zero_copy_only=False).astype(np.int64)
-    tokens = np.clip(size + len(config.prefix.encode()), 1, config.max_tokens)
+    tokens = np.minimum(size + len(config.prefix.encode()) + SPECIAL_TOKENS, config.max_tokens)
     cost = np.cumsum(np.maximum(tokens / config.call_tokens, (size + 4 * dim) / CALL_BYTES))
     start = 0
     while start < batch.num_rows:
@@ -149,6 +155,8 @@ def embed_call(embedder: Embedder, call: Call) -> tuple[np.ndarray, dict[int, tu
     def fill(start: int, ids: Sequence[list[int]]) -> None:
         given = embedder.embed_tokens(ids)
         rows = call.rows[start : start + len(ids)]
+        if len(given) != len(rows):
+            raise ValueError(f"the engine gave {len(given)} vectors for {len(rows)} texts")
         if given.shape[1] == embedder.dim:
             vectors[rows] = given
         else:
@@ -157,7 +165,7 @@ def embed_call(embedder: Embedder, call: Call) -> tuple[np.ndarray, dict[int, tu
     for at, error in by_halves(fill, call.ids, lambda: embedder.embed([PROBE])).items():
         refused[call.rows[at]] = ("engine_error", f"{type(error).__name__}: {first_line(error)}")
     finite = np.logical_and.reduce(np.isfinite(vectors), axis=1)
-    short = np.einsum("ij,ij->i", vectors, vectors, dtype=np.float64) < SMALLEST_NORM**2
+    short = np.einsum("ij,ij->i", vectors, vectors, dtype=np.float64) < SMALLEST_LENGTH**2
     for row in call.rows:
         if row in refused:
             continue

@@ -10,9 +10,10 @@ import json
 import os
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import count
+from math import inf
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -24,6 +25,8 @@ from udfs.engine import Embedder, EngineConfig, EngineError, Tokens, dimension, 
 REQUEST_TOKENS: Final = 8192
 # Too many requests, or a server that starts, stops or hides behind a proxy: it may answer later.
 LATER: Final = frozenset({408, 425, 429, 502, 503, 504})
+# An answer of a call's largest vectors (udfs/embed.py CALL_BYTES) in base64, with room for the rest.
+ANSWER_BYTES: Final = 128 << 20
 # How often a request that makes a server fail (500) is tried before the texts in it are blamed.
 TRIES: Final = 3
 # The first pause before another try; it doubles, up to the last, seconds.
@@ -41,16 +44,24 @@ class ServerEmbedder(Embedder):
 
     def __init__(self, config: EngineConfig) -> None:
         self.model_key = model_key(config)
-        self.dtype = config.dtype
+        self.dtype = "unknown" if config.dtype == "auto" else config.dtype  # a server does not tell it
         self._config = config
         self._turn = count()
+        # Servers that let a request time out, until they answer one.
+        self._silent: set[str] = set()
         self._pool = ThreadPoolExecutor(config.requests, "requests")
         self._tokenizer = load_tokenizer(config)
-        served = [model["id"] for model in self._ask("GET", "/v1/models", None, self._deadline())["data"]]
-        self._name = config.served_model or (served[0] if len(served) == 1 else "")
+        served = self._ask("GET", "/v1/models", None, self._deadline(), read_models)
+        self._name = config.served_model or (next(iter(served)) if len(served) == 1 else "")
         if self._name not in served:
             raise EngineError(f"engine.served_model: the servers have {', '.join(served)}; name one of them")
-        self.dim = dimension(config, self._request(self.tokenise(["a"]).ids, self._deadline()).shape[1])
+        if served[self._name] < config.max_tokens:
+            # It would refuse every longer text, and so the texts would be blamed.
+            raise EngineError(f"engine.max_tokens is {config.max_tokens}, but the server takes only {served[self._name]} (--max-model-len)")
+        self.machines = len(config.endpoints)
+        self._size = 0
+        self._size = self._request(self.tokenise(["a"]).ids, self._deadline()).shape[1]
+        self.dim = dimension(config, self._size)
 
     def tokenise(self, texts: Sequence[str]) -> Tokens:
         return tokenise(self._tokenizer, self._config, texts)
@@ -63,64 +74,105 @@ class ServerEmbedder(Embedder):
     def _request(self, ids: Sequence[list[int]], deadline: float) -> np.ndarray:
         """The servers' vectors float64[n, d] of one request."""
         body = {"model": self._name, "input": ids, "encoding_format": "base64"}
-        data = sorted(self._ask("POST", "/v1/embeddings", body, deadline)["data"], key=lambda row: row["index"])
-        rows = [np.frombuffer(base64.b64decode(row["embedding"]), "<f4") for row in data]
-        if len(rows) != len(ids) or len({len(row) for row in rows}) != 1:
-            raise RefusedError(f"the server gave {len(rows)} vectors of {sorted({len(row) for row in rows})} numbers for {len(ids)} texts")
-        return np.stack(rows).astype(np.float64)
+        vectors = np.asarray(self._ask("POST", "/v1/embeddings", body, deadline, lambda answer: read_vectors(answer, len(ids))))
+        if self._size and vectors.shape[1] != self._size:
+            raise EngineError(f"the servers have different models: one gave {self._size} numbers for a text, another {vectors.shape[1]}")
+        return vectors
 
-    def _ask(self, method: str, path: str, body: dict[str, Any] | None, deadline: float) -> Any:
-        """The answer of the first server that gives one. Raises RefusedError, and EngineError after the deadline."""
-        endpoints = self._config.endpoints
-        start, pause, failed, last = next(self._turn), FIRST_PAUSE_S, 0, "nothing"
+    def _ask(self, method: str, path: str, body: dict[str, Any] | None, deadline: float, read: Callable[[Any], Any]) -> Any:
+        """What `read` makes of the first answer that it can read. Raises RefusedError, and EngineError after the deadline."""
+        endpoints = self._in_turn()
+        pause, failed, last = FIRST_PAUSE_S, 0, "nothing"
+        waits: list[float] = []
         for tried in count(1):
             left = deadline - time.monotonic()
             if left <= 0:
                 break
-            endpoint = endpoints[(start + tried) % len(endpoints)]
+            endpoint = endpoints[(tried - 1) % len(endpoints)]
             after = None
             try:
                 # One that hangs must leave time for another.
                 status, after, answer = self._exchange(endpoint, method, path, body, min(left, self._config.timeout_s / 3))
+                self._silent.discard(endpoint)
             except (OSError, http.client.HTTPException) as error:
+                if isinstance(error, TimeoutError):
+                    self._silent.add(endpoint)
                 last = f"{endpoint}: {type(error).__name__}: {first_line(error)}"
             else:
-                if status == 200:
-                    return json.loads(answer)
-                words = _words(answer)
+                try:
+                    if status == 200:
+                        return read(json.loads(answer))
+                    words = _words(answer, server_key(self._config.key_variable))
+                except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+                    # A proxy's page, or half an answer: the server's fault, until it is so again and again.
+                    words = f"with an answer that can't be used: {first_line(error)}"
                 last = f"{endpoint}: {status} {words}"
-                if status in (401, 403, 404):
+                if status in (401, 403):
+                    raise EngineError(f"the server refuses the key, which is taken from {self._config.key_variable}: {last}")
+                if status == 404:
                     raise EngineError(f"the server refuses the job, not the text: {last}")
                 if status not in LATER:
                     failed += 1
-                    if status < 500 or failed == TRIES:
+                    if 200 < status < 500 or failed == TRIES:
                         raise RefusedError(f"{status} {words}")
-            # Another server at once; after a round of all of them a pause, for each client of another length.
-            if tried % len(endpoints) == 0 or after is not None:
-                time.sleep(min(after or pause * random.uniform(0.5, 1), max(0.0, deadline - time.monotonic())))
+            # Another server at once; after a round of all of them the shortest pause that one of them wants, for each client another.
+            waits.append(after or pause * random.uniform(0.5, 1))
+            if tried % len(endpoints) == 0:
+                time.sleep(min(*waits, max(0.0, deadline - time.monotonic())))
+                waits.clear()
                 pause = min(2 * pause, LAST_PAUSE_S)
         raise EngineError(f"no server has answered for {self._config.timeout_s} s (engine.timeout_s); the last said {last}")
+
+    def _in_turn(self) -> list[str]:
+        """The servers from the next one on; last those that hang: each request would lose a third of the time there is."""
+        endpoints = self._config.endpoints
+        start = next(self._turn) % len(endpoints)
+        return sorted(endpoints[start:] + endpoints[:start], key=lambda endpoint: endpoint in self._silent)
 
     def _exchange(
         self, endpoint: str, method: str, path: str, body: dict[str, Any] | None, seconds: float
     ) -> tuple[int, float | None, bytes]:
         """Status, the pause the server asks for in seconds, and the answer."""
+        end = time.monotonic() + seconds
         address = urlsplit(endpoint)
         kind = http.client.HTTPSConnection if address.scheme == "https" else http.client.HTTPConnection
         connection = kind(address.netloc, timeout=seconds)
         headers = {"Content-Type": "application/json"}
-        if key := os.environ.get(self._config.key_variable):
+        if key := server_key(self._config.key_variable):
             headers["Authorization"] = f"Bearer {key}"
         try:
             connection.request(method, address.path.rstrip("/") + path, None if body is None else json.dumps(body), headers)
             response = connection.getresponse()
             wait = response.getheader("Retry-After", "")
-            return response.status, float(wait) if wait.isdigit() else None, response.read()
+            return response.status, float(wait) if wait.isdecimal() else None, _body(response, end)
         finally:
             connection.close()
 
     def _deadline(self) -> float:
         return time.monotonic() + self._config.timeout_s
+
+
+def read_models(answer: Any) -> dict[str, float]:
+    """The most tokens of a text that each model of a server takes, without end where the server does not say it."""
+    return {str(model["id"]): float(model.get("max_model_len") or inf) for model in answer["data"]}
+
+
+def read_vectors(answer: Any, texts: int) -> np.ndarray:
+    """Vectors float64[texts, d] of an answer, by the place that it names for each. Raises ValueError where one lacks or is another's."""
+    data = sorted(answer["data"], key=lambda row: int(row["index"]))
+    rows = [np.frombuffer(base64.b64decode(row["embedding"]), "<f4") for row in data]
+    sizes = sorted({len(row) for row in rows})
+    if len(sizes) != 1 or not sizes[0] or [row["index"] for row in data] != list(range(texts)):
+        raise ValueError(f"{len(rows)} vectors of {sizes} numbers for {texts} texts, or not one for each")
+    return np.stack(rows).astype(np.float64)
+
+
+def server_key(variable: str) -> str:
+    """The API key without blanks around it, as a file's last line break; empty where there is none. Raises EngineError, without the key."""
+    key = os.environ.get(variable, "").strip()
+    if not (key.isascii() and key.isprintable()):
+        raise EngineError(f"the key in {variable} has characters that can't be sent")
+    return key
 
 
 def requests(ids: Sequence[list[int]]) -> list[list[list[int]]]:
@@ -136,10 +188,23 @@ def requests(ids: Sequence[list[int]]) -> list[list[list[int]]]:
     return parts
 
 
-def _words(answer: bytes) -> str:
-    """What a server says is wrong, in one line."""
+def _body(response: http.client.HTTPResponse, end: float) -> bytes:
+    """The whole answer. The connection's own limit is for each piece of it, so one that trickles would never end."""
+    answer = bytearray()
+    while piece := response.read1(1 << 20):
+        answer += piece
+        if time.monotonic() > end:
+            raise TimeoutError("the answer has begun and does not end")
+        if len(answer) > ANSWER_BYTES:
+            raise http.client.HTTPException(f"the answer is longer than {ANSWER_BYTES >> 20} MiB")
+    return bytes(answer)
+
+
+def _words(answer: bytes, key: str) -> str:
+    """What a server says is wrong, in one line; without the key, which some repeat."""
     try:
         said = json.loads(answer)
-        return " ".join(str(said.get("error", said).get("message", said)).split())[:300]
-    except (ValueError, AttributeError):
-        return " ".join(answer.decode("utf-8", "replace").split())[:300]
+        words = str(said.get("error", said).get("message", said))
+    except (ValueError, AttributeError, RecursionError):
+        words = answer.decode("utf-8", "replace")
+    return " ".join((words.replace(key, "***") if key else words).split())[:300]

@@ -1,12 +1,14 @@
 """The embed job when servers die, hang or change under it, in the test's own session: what is done stays done, and no key has two rows."""
 
 from datetime import date
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from jobs import embed_texts
 from jobs.io.shell import one_sentence
+from schemas.settings import EngineSettings
 from tests.e2e.tables import call, rows_of, version_of
 from tests.embedding_server import embedding_server
 from tests.faults.embedding import DAY, settings_file, vectors, write_events
@@ -112,3 +114,18 @@ def test_long_texts_are_cut_before_they_travel_and_marked(spark, warehouse, tmp_
     assert [rows[text_key(text)]["truncated"] for text in texts] == [False, True, False, True, True]
     assert [rows[text_key(text)]["token_count"] for text in texts] == [8, 8, 1, 1, 8]
     assert np.allclose([np.linalg.norm(row["vector"]) for row in rows.values()], 1)
+
+
+def test_tiles_without_a_text_stop_nothing(spark, warehouse, tmp_path):
+    # With as many tiles as texts some are empty; with these the first.
+    texts = [f"text 3 {i}" for i in range(3)]
+    write_events(spark, warehouse, texts)
+    call(spark, embed_texts, warehouse, settings_file(tmp_path, "kind: hash, tile_texts: 1"), "--date", DAY)
+    assert set(vectors(warehouse)) == {text_key(text) for text in texts}
+
+
+@pytest.mark.parametrize(("master", "asks"), [("local", False), ("local[*]", False), ("local[4,1]", False), ("spark://host:7077", True)])
+def test_a_session_of_one_machine_is_asked_for_no_gpus(spark, master, asks):
+    session = SimpleNamespace(sparkContext=SimpleNamespace(master=master))
+    assert (embed_texts.gpu_profile(session, EngineSettings(gpus=1)) is not None) == asks
+    assert embed_texts.gpu_profile(session, EngineSettings()) is None

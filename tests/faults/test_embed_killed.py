@@ -15,6 +15,7 @@ from tests.conftest import ROOT
 from tests.e2e.tables import rows_of
 from tests.embedding_server import EmbeddingServer, embedding_server
 from tests.faults.embedding import DAY, settings_file, vectors, write_events
+from tests.vllm_server import KEY, MODEL, free_port, vllm_server
 from udfs.text import text_key
 
 pytestmark = pytest.mark.slow
@@ -106,3 +107,28 @@ def test_a_job_killed_in_mid_stage_goes_on_where_it_was(spark, warehouse, tmp_pa
     assert set(after) == {text_key(text) for text in TEXTS} and {key: after[key] for key in first} == first
     (done,) = [dict(row["counts"]) for row in rows_of(warehouse, "pipeline_runs") if row["status"] == "done"]
     assert (done["reused"], done["embedded"]) == (len(first), len(TEXTS) - len(first))
+
+
+@pytest.mark.vllm
+def test_a_job_whose_server_is_killed_in_mid_stage_goes_on_where_it_was(spark, warehouse, tmp_path, monkeypatch):
+    texts = [f"a pot of tea number {i} for the garden" for i in range(3000)]
+    write_events(spark, warehouse, texts)
+    monkeypatch.setenv("NIGHTFOLD_ENGINE_KEY", KEY)
+    port = free_port()
+
+    endpoint = f"kind: vllm_server, endpoints: ['http://127.0.0.1:{port}'], served_model: {MODEL}"
+    # The time is for a server that starts; one that is gone is waited for as long.
+    config = settings_file(tmp_path, f"{endpoint}, tile_texts: 200, timeout_s: 60")
+    with vllm_server(port, tmp_path / "server.txt") as server, started(warehouse, config, tmp_path / "killed.txt") as job:
+        until(lambda: len(vectors(warehouse)) >= 400, 240, "two tiles")
+        processes = below(job.pid)
+        server.kill()
+        assert job.wait(240) == 1, (tmp_path / "killed.txt").read_text()
+        until(lambda: not processes & set(parents()), 60, "the end of every process of the job")
+    assert "no server has answered for 60 s (engine.timeout_s)" in (tmp_path / "killed.txt").read_text()
+    first = vectors(warehouse)
+    assert 400 <= len(first) < len(texts)
+    with vllm_server(port, tmp_path / "server.txt"), started(warehouse, config, tmp_path / "again.txt") as job:
+        assert job.wait(480) == 0, (tmp_path / "again.txt").read_text()
+    after = vectors(warehouse)
+    assert set(after) == {text_key(text) for text in texts} and {key: after[key] for key in first} == first

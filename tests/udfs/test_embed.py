@@ -85,7 +85,7 @@ def test_calls_are_bounded_and_cover_the_batch_in_order(texts, call_tokens, pref
     config = replace(CONFIG, call_tokens=call_tokens, prefix=prefix.encode("utf-8", "replace").decode())
     parts = [part["text"].to_pylist() for part in cut(batch(texts), config, dim=8)]
     assert [text for part in parts for text in part] == texts
-    tokens = [sum(min(max(1, len((config.prefix + text).encode())), 16) for text in part) for part in parts]
+    tokens = [sum(min(len((config.prefix + text).encode()) + 2, 16) for text in part) for part in parts]
     assert all(total <= call_tokens + 1e-6 or len(part) == 1 for total, part in zip(tokens, parts, strict=True))
 
 
@@ -118,6 +118,15 @@ def test_an_engine_that_refuses_itself_is_believed():
 
     with pytest.raises(EngineError, match="it has not answered"):
         embed(["a", "b"], engine=Late())
+
+
+def test_fewer_vectors_than_texts_are_nobodys():
+    class One(Faulty):
+        def embed_tokens(self, ids):
+            return super().embed_tokens(ids)[:1]
+
+    result = embed(["a", "b", "a b c"], engine=One())
+    assert np.allclose(result["vector"].to_pylist(), HashEmbedder(CONFIG).embed(["a", "b", "a b c"]))
 
 
 def test_vectors_of_another_size_are_refused():

@@ -1,6 +1,8 @@
 """The engine of running servers, against servers that fail: what may pass is tried again elsewhere, what is a text's fault is told."""
 
+import base64
 import socket
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -8,7 +10,8 @@ import pyarrow as pa
 import pytest
 
 from tests.embedding_server import VECTORS, embedding_server
-from udfs.embed import Expected, embed_stream
+from udfs import engine_server
+from udfs.embed import Expected, embed_stream, refuse_other_model
 from udfs.engine import EngineConfig, EngineError, model_key
 from udfs.engine_server import REQUEST_TOKENS, RefusedError, ServerEmbedder, requests
 
@@ -77,11 +80,50 @@ def test_a_server_that_hangs_is_passed_over(server, second):
         assert np.allclose(engine.embed(TEXTS), expected(engine), atol=1e-6)
 
 
+def test_a_server_that_hangs_is_waited_for_once(server, second):
+    engine = ServerEmbedder(config_of(server, second, timeout_s=9))
+    server.answers = [(0, {})] * 100
+    began = time.monotonic()
+    for _ in range(8):
+        assert np.allclose(engine.embed(TEXTS), expected(engine), atol=1e-6)
+    # Of eight requests four were its turn, 3 s each.
+    assert time.monotonic() - began < 7 and len(server.answers) == 99
+    second.shutdown()
+    second.server_close()
+    server.answers = []
+    assert np.allclose(engine.embed(TEXTS), expected(engine), atol=1e-6)
+
+
+def test_a_server_that_wants_a_long_pause_is_passed_over(server, second):
+    engine = ServerEmbedder(config_of(server, second, timeout_s=5))
+    server.answers = [(429, {"Retry-After": "600"}), (503, {"Retry-After": "\xb2"})] * 4
+    for _ in range(4):
+        assert np.allclose(engine.embed(TEXTS), expected(engine), atol=1e-6)
+    assert len(server.answers) < 8
+
+
 def test_silence_ends_within_the_configured_time(server):
     engine = ServerEmbedder(config_of(server, timeout_s=1))
     server.answers = [(0, {})] * 100
     with pytest.raises(EngineError, match=r"no server has answered for 1 s \(engine.timeout_s\)"):
         engine.embed(TEXTS)
+
+
+@pytest.mark.parametrize("length", [10**5, 10**13])
+def test_an_answer_that_does_not_end_is_left_within_the_configured_time(server, length):
+    engine = ServerEmbedder(config_of(server, timeout_s=2))
+    server.answers = [(429, {"Content-Length": str(length)})] * 100
+    began = time.monotonic()
+    with pytest.raises(EngineError, match=r"no server has answered for 2 s "):
+        engine.embed(TEXTS)
+    assert time.monotonic() - began < 6
+
+
+def test_an_answer_that_is_too_long_is_told(server, monkeypatch):
+    monkeypatch.setattr(engine_server, "ANSWER_BYTES", 1 << 20)
+    server.spoil = lambda answer: b" " * (2 << 20)
+    with pytest.raises(EngineError, match="the answer is longer than 1 MiB"):
+        ServerEmbedder(config_of(server, timeout_s=1))
 
 
 def test_no_server_at_all_is_told():
@@ -103,9 +145,34 @@ def test_a_text_that_breaks_the_server_costs_one_text(server):
     assert result["message"][5].as_py() == "RefusedError: 500 these tokens break me"
 
 
+SPOILT = {
+    "a proxy's page": lambda answer: b"<html>",
+    "no data": lambda answer: {"object": "list"},
+    "a word": lambda answer: "hello",
+    "one too few": lambda answer: {"data": answer["data"][1:]},
+    "places twice": lambda answer: {"data": answer["data"] * 2},
+    "other places": lambda answer: {"data": [row | {"index": row["index"] + 1} for row in answer["data"]]},
+    "no base64": lambda answer: {"data": [row | {"embedding": [0.5, 0.5]} for row in answer["data"]]},
+    "empty vectors": lambda answer: {"data": [row | {"embedding": ""} for row in answer["data"]]},
+    "too deep": lambda answer: b"[" * 100_000,
+}
+
+
+@pytest.mark.parametrize("spoilt", SPOILT)
+def test_an_answer_that_cannot_be_used_is_asked_for_elsewhere_and_never_stored(server, second, spoilt):
+    engine = ServerEmbedder(config_of(server, second))
+    server.spoil = SPOILT[spoilt]
+    for _ in range(2):
+        assert np.allclose(engine.embed(TEXTS), expected(engine), atol=1e-6)
+    second.spoil = SPOILT[spoilt]
+    for work in (lambda: engine.embed(TEXTS), lambda: ServerEmbedder(config_of(server))):
+        with pytest.raises(RefusedError, match="an answer that can't be used: "):
+            work()
+
+
 def test_the_key_comes_from_the_environment(server, monkeypatch):
     server.key = "secret"
-    with pytest.raises(EngineError, match="401 who are you"):
+    with pytest.raises(EngineError, match=r"refuses the key, which is taken from NIGHTFOLD_ENGINE_KEY: .* 401 who are you"):
         ServerEmbedder(config_of(server))
     monkeypatch.setenv("NIGHTFOLD_ENGINE_KEY", "secret")
     assert ServerEmbedder(config_of(server)).dim == 8
@@ -114,11 +181,60 @@ def test_the_key_comes_from_the_environment(server, monkeypatch):
     assert ServerEmbedder(config_of(server, key_variable="OTHER_KEY")).dim == 8
 
 
+def test_a_key_that_the_server_repeats_is_not_told(server, monkeypatch):
+    server.key = "secret"
+    monkeypatch.setenv("NIGHTFOLD_ENGINE_KEY", "a-wrong-one")
+    with pytest.raises(EngineError, match=r"401 who are you\? not Bearer \*\*\*$"):
+        ServerEmbedder(config_of(server))
+
+
+def test_a_key_is_sent_without_its_line_break_and_stands_in_no_message(server, monkeypatch):
+    server.key = "secret"
+    monkeypatch.setenv("NIGHTFOLD_ENGINE_KEY", "secret\n")
+    assert ServerEmbedder(config_of(server)).dim == 8
+    for key in ("secret\nsecret", "secr\u00e9t"):
+        monkeypatch.setenv("NIGHTFOLD_ENGINE_KEY", key)
+        with pytest.raises(EngineError, match=r"^the key in NIGHTFOLD_ENGINE_KEY has characters that can't be sent$"):
+            ServerEmbedder(config_of(server))
+
+
 def test_the_served_model_is_named_where_there_are_several(server):
     server.models = ["one", "two"]
     with pytest.raises(EngineError, match="the servers have one, two; name one"):
         ServerEmbedder(config_of(server))
     assert ServerEmbedder(config_of(server, served_model="two")).dim == 8
+
+
+def test_a_server_that_takes_less_than_the_longest_texts_is_refused(server):
+    server.max_model_len = 255
+    with pytest.raises(EngineError, match="max_tokens is 256, but the server takes only 255"):
+        ServerEmbedder(config_of(server))
+    server.max_model_len = 256
+    assert ServerEmbedder(config_of(server)).dim == 8
+
+
+def test_every_server_must_give_the_stored_vectors_again(server, second):
+    for turn in range(2):
+        second.sign = 1.0
+        engine = ServerEmbedder(config_of(server, second))
+        stored = Expected(engine.model_key, TEXTS[:8], expected(engine)[:8])
+        refuse_other_model(engine, stored)
+        second.sign = -1.0
+        for _ in range(turn):
+            engine.embed(["a"])
+        with pytest.raises(EngineError, match="gives other vectors than those stored"):
+            refuse_other_model(engine, stored)
+
+
+WIDE = base64.b64encode(np.ones(16, "<f4").tobytes()).decode()
+
+
+def test_longer_vectors_of_another_server_are_not_cut_to_fit(server, second):
+    engine = ServerEmbedder(config_of(server, second))
+    second.spoil = lambda answer: {"data": [row | {"embedding": WIDE} for row in answer["data"]]}
+    with pytest.raises(EngineError, match="the servers have different models: one gave 8 numbers for a text, another 16"):
+        for _ in range(2):
+            engine.embed(TEXTS)
 
 
 def test_dimensions_are_cut_and_never_invented(server):
