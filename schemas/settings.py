@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from datetime import date
 from typing import Any, Final, Literal
 
@@ -11,6 +12,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 CODE_VERSION: Final = "0.1.0"
 # Raised whenever the same events and vectors would give other bits.
 KERNEL_VERSION: Final = 1
+# A server's address stands in messages and in the workers' environment: it must hold no password, and one that is wrong is told at once.
+ADDRESS: Final = re.compile(r"https?://([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?(/[A-Za-z0-9._~%/-]*)?")
 
 
 class SettingsError(ValueError):
@@ -31,7 +34,7 @@ class EngineSettings(_Section):
     trust_remote_code: bool = Field(False, description="run Python code that comes with the model")
     dtype: Literal["auto", "bfloat16", "float32", "float16"] = Field(
         "auto",
-        description="auto: bfloat16 on a GPU and on CPUs that compute in it, else float32 (vLLM's own auto takes a slow float16 on CPUs)",
+        description="auto: bfloat16 on a GPU and on CPUs measured to be faster in it, else float32 (vLLM's own auto takes a slow float16)",
     )
     pooling: Literal["MEAN", "CLS", "LAST"] = Field(
         "MEAN", description="how token vectors become one; must be what the model was trained with"
@@ -44,7 +47,9 @@ class EngineSettings(_Section):
     call_tokens: int = Field(65536, ge=1, description="tokens in one engine call, at most (or one text); bounds the memory of a task")
     partitions: int = Field(1, ge=1, description="tasks that embed at the same time, each with an engine: one for each machine, or GPU")
     threads: int = Field(0, ge=0, description="CPU threads of the engine; 0: every core of the machine")
-    timeout_s: int = Field(900, ge=1, description="how long the start of an engine, or one call, may take before the job stops, seconds")
+    timeout_s: int = Field(
+        900, ge=1, le=86400, description="how long the start of an engine, or one call, may take before the job stops, seconds"
+    )
     gpus: int = Field(0, ge=0, description="GPUs of one engine (tensor parallel), asked of Spark on a cluster; 0: ask for none")
     engines_per_gpu: int = Field(1, ge=1, description="engines that share one GPU, where a small model leaves it idle")
     endpoints: tuple[str, ...] = Field((), description="addresses of running servers of the same model, e.g. http://gpu1:8000")
@@ -57,9 +62,16 @@ class EngineSettings(_Section):
     @model_validator(mode="after")
     def _consistent(self) -> "EngineSettings":
         if self.kind == "vllm_server" and not self.endpoints:
-            raise ValueError("the vllm_server engine needs endpoints")
-        if any(not e.startswith(("http://", "https://")) for e in self.endpoints):
-            raise ValueError("endpoints start with http:// or https://")
+            raise ValueError("the vllm_server engine needs endpoints, e.g. [http://gpu1:8000]")
+        for number, endpoint in enumerate(self.endpoints, 1):
+            if not ADDRESS.fullmatch(endpoint):
+                # Without its words: it may hold a password.
+                raise ValueError(
+                    f"endpoint {number} is no address like http://gpu1:8000 with at most a path behind; a key goes into the variable "
+                    "that key_variable names"
+                )
+            if endpoint.rstrip("/").endswith("/v1"):
+                raise ValueError(f"endpoint {number} is given without /v1, which the engine adds")
         if self.engines_per_gpu > 1 and self.gpus > 1:
             raise ValueError("an engine has several GPUs or shares one, not both")
         return self
@@ -219,7 +231,8 @@ def first_problem(error: ValidationError) -> str:
     where = ".".join(str(part) for part in problem["loc"])
     if problem["type"] == "extra_forbidden":
         return f"unknown key '{where}'"
-    return f"{where}: {problem['msg']}" if where else str(problem["msg"])
+    said = "should be a list, in [ ]" if problem["type"] == "tuple_type" else problem["msg"].removeprefix("Value error, ")
+    return f"{where}: {said}" if where else said
 
 
 def default_yaml() -> str:

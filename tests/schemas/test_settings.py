@@ -98,6 +98,12 @@ def problem(text: str) -> str:
         ("!!python/object:os.system {}", "is not readable YAML"),
         ("- fold", "not a list"),
         ("fold", "not a str"),
+        ("engine: {timeout_s: 1000000000000}", "engine.timeout_s: "),
+        ("engine: {endpoints: ['http://me:hidden@gpu1:8000']}", "endpoint 1 is no address like"),
+        ("engine: {endpoints: ['http://gpu1:8000?key=hidden']}", "endpoint 1 is no address like"),
+        ("engine: {endpoints: ['http://gpu1:port']}", "endpoint 1 is no address like"),
+        ("engine: {endpoints: ['http:///v']}", "endpoint 1 is no address like"),
+        ("engine: {endpoints: ['http://gpu 1']}", "endpoint 1 is no address like"),
         ("fold: {k_min: 0.9, k_max: 0.6}", "k_min is above k_max"),
         ("fold: {alpha: 1.5}", "fold.alpha: "),
         ("fold: {alpha: .nan}", "fold.alpha: "),
@@ -110,6 +116,12 @@ def problem(text: str) -> str:
         ("fold: {facets: [{name: a, where: x}, {name: a, where: y}]}", "facet names"),
         ("spark: {driver_memory: much}", "spark.driver_memory: "),
         ("store: {user_buckets: 0}", "store.user_buckets: "),
+        ("engine: {kind: vllm_server}", "my.yaml: engine: the vllm_server engine needs endpoints"),
+        ("engine: {endpoints: 'http://gpu1:8000'}", "engine.endpoints: should be a list"),
+        ("engine: {endpoints: ['gpu1:8000']}", "endpoint 1 is no address like"),
+        ("engine: {endpoints: ['http://:8000']}", "endpoint 1 is no address like"),
+        ("engine: {endpoints: ['http://gpu1:80a0']}", "endpoint 1 is no address like"),
+        ("engine: {endpoints: ['http://gpu1:8000/v1/']}", "without /v1"),
     ],
 )
 def test_a_mistake_is_answered_by_one_sentence_that_names_file_and_key(text, says):
@@ -185,3 +197,9 @@ def test_the_order_and_spelling_of_a_file_change_no_hash():
     one = parse_settings("fold: {k_max: 0.9, type_weights: {view: 1, cart: 2}}", "one.yaml")
     other = parse_settings("fold: {type_weights: {cart: 2.0, view: 1.0}, k_max: 0.90}", "other.yaml")
     assert one.config_hash() == other.config_hash() and one.fold_hash(MODEL) == other.fold_hash(MODEL)
+
+
+def test_addresses_of_servers_may_have_a_port_and_a_path_and_are_not_told_when_they_are_wrong():
+    for address in ("http://gpu1", "https://gpu-1.example.org:8443/", "http://127.0.0.1:8000/models/e5", "http://[::1]:8000"):
+        assert parse_settings(f"engine: {{endpoints: ['{address}']}}", "my.yaml").engine.endpoints == (address,)
+    assert "hidden" not in problem("engine: {endpoints: ['http://me:hidden@gpu1:8000']}")
