@@ -12,7 +12,7 @@ from typing import Any
 from pyspark.sql import DataFrame, SparkSession
 
 from jobs.io import delta, lease
-from jobs.io.session import fit_to_size
+from jobs.io.session import fit_to_size, letting_go
 from jobs.io.shell import JobError, one_sentence, say
 from schemas import behavior_events, pipeline_runs, text_embeddings, user_profiles
 from schemas.all_tables import ALL_TABLES
@@ -115,7 +115,7 @@ def recorded(
         write_row(spark, warehouse, run, STARTED, wait=has_steps)
         note = {"job": job, "date": last, "run_id": run_id, "code_version": CODE_VERSION, "config_hash": run.config_hash}
         try:
-            with delta.noting(spark, note):
+            with delta.noting(spark, note), letting_go(spark):
                 yield run
         except BaseException as error:
             try:

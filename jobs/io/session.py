@@ -147,6 +147,21 @@ def configured(spark: SparkSession, conf: Mapping[str, str]) -> Iterator[None]:
             spark.conf.unset(key) if old is None else spark.conf.set(key, old)
 
 
+@contextmanager
+def letting_go(spark: SparkSession) -> Iterator[None]:
+    """Drops in the end what localCheckpoint has kept since: left alone, such rows go when Python's and Java's collectors have come by."""
+    before = set(_kept_rows(spark))
+    yield
+    for number, rows in _kept_rows(spark).items():
+        if number not in before:
+            rows.unpersist(False)
+
+
+def _kept_rows(spark: SparkSession) -> dict[int, Any]:
+    """What localCheckpoint keeps, by its number; what persist keeps, Delta's tables for one, is not among it."""
+    return {number: rows for number, rows in spark.sparkContext._jsc.getPersistentRDDs().items() if rows.isCheckpointed()}
+
+
 def located(spark: SparkSession, path: str) -> tuple[Any, Any]:
     """A Hadoop path and its file system, so that folders, HDFS and object stores are one."""
     hadoop_path = spark._jvm.org.apache.hadoop.fs.Path(path)  # type: ignore[union-attr]

@@ -1,12 +1,17 @@
 """What the command lines of all jobs share: arguments, one sentence for a mistake, and the exit code."""
 
 import argparse
+import logging
 import os
 import re
+import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import date
 from pathlib import Path
+from threading import Thread, current_thread, main_thread
+from types import FrameType
 from typing import NoReturn
 
 from pyspark.errors import PySparkException
@@ -17,6 +22,9 @@ from schemas.settings import Settings, SettingsError, SparkSettings, parse_setti
 
 EXIT_FAILED = 1
 EXIT_BAD_ARGUMENTS = 2
+EXIT_INTERRUPTED = 130
+# How long Spark may take to cancel its jobs after Ctrl-C, seconds.
+CANCEL_S = 5
 
 
 class JobError(RuntimeError):
@@ -30,10 +38,18 @@ class Parser(argparse.ArgumentParser):
         self.exit(EXIT_BAD_ARGUMENTS, f"{self.prog}: {message} (--help lists the arguments)\n")
 
 
+class Help(argparse.ArgumentDefaultsHelpFormatter):
+    """Help that tells the defaults a person would type, and no others."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        typed = isinstance(action.default, str | int | date) and not isinstance(action.default, bool)
+        return super()._get_help_string(action) if typed else action.help
+
+
 def job_parser(job: str, description: str | None) -> Parser:
     """The parser of a job, with what every job on a warehouse takes."""
     summary = (description or "").split("\n\n")[0]
-    parser = Parser(prog=job, description=summary, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser = Parser(prog=job, description=summary, formatter_class=Help)
     parser.add_argument("--warehouse", required=True, type=folder_uri, help="folder or s3a:// address of the Delta tables")
     parser.add_argument("--config", type=settings_file, default=Settings(), metavar="FILE", help="YAML settings (docs/settings.yaml)")
     parser.add_argument("--run-id", type=run_name, metavar="ID", help="names the run in pipeline_runs; default: job, date and time")
@@ -105,24 +121,55 @@ def run_main(
     body: Callable[[SparkSession, argparse.Namespace], None],
     check: Callable[[argparse.Namespace], str | None] = lambda args: None,
 ) -> int:
-    """Parses, checks the arguments together, opens the session, runs the body; exits 0, 1 (failed) or 2 (bad arguments)."""
+    """Parses, checks the arguments together, opens the session, runs the body.
+
+    Exits 0, 1 (failed), 2 (bad arguments) or 130 (Ctrl-C).
+    """
     args = parser.parse_args(argv)
     if problem := check(args):
         parser.error(problem)
     settings = args.config.spark if "config" in args else SparkSettings()
-    with open_session(parser.prog, settings) as spark:
-        try:
+    try:
+        with open_session(parser.prog, settings) as spark, interruptible(spark):
             body(spark, args)
-        except JobError as error:
-            print(f"{parser.prog}: {error}", file=sys.stderr)
-            return EXIT_FAILED
-        except PySparkException as error:
-            told = worker_sentence(error)
-            if told is None:
-                raise
-            print(f"{parser.prog}: {told}", file=sys.stderr)
-            return EXIT_FAILED
+    except JobError as error:
+        print(f"{parser.prog}: {error}", file=sys.stderr)
+        return EXIT_FAILED
+    except PySparkException as error:
+        told = worker_sentence(error)
+        if told is None:
+            raise
+        print(f"{parser.prog}: {told}", file=sys.stderr)
+        return EXIT_FAILED
+    except KeyboardInterrupt:
+        print(f"{parser.prog}: interrupted; the same command goes on from what is done", file=sys.stderr)
+        return EXIT_INTERRUPTED
     return 0
+
+
+@contextmanager
+def interruptible(spark: SparkSession) -> Iterator[None]:
+    """Ctrl-C cancels what Spark is doing, and is a KeyboardInterrupt.
+
+    PySpark's own handler calls Java in the midst of a call to it, which fails with pages of stacks.
+    """
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        logging.disable()  # the bridge to Java logs the stack of the call that is broken off
+        # From another thread, which has a connection of its own.
+        cancelling = Thread(target=spark.sparkContext.cancelAllJobs, daemon=True)
+        cancelling.start()
+        cancelling.join(CANCEL_S)
+        raise KeyboardInterrupt
+
+    if current_thread() is not main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def range_problem(args: argparse.Namespace) -> str | None:
@@ -140,6 +187,8 @@ def one_sentence(error: BaseException) -> str:
     """What went wrong in one line without the stack, fit for a run record."""
     if isinstance(error, PySparkException) and (told := worker_sentence(error)):
         return told
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted"
     text = (error.getMessage() if isinstance(error, PySparkException) else None) or str(error)
     first = next((line.strip() for line in text.splitlines() if line.strip()), "")
     return f"{type(error).__name__}: {first}"[:500] if not isinstance(error, JobError) else first
@@ -153,5 +202,10 @@ def say(text: str) -> None:
 def progress(done: int, days: int, events: int, seconds: float) -> str:
     """A bar with days, events a second and the time left, from what was done in the seconds."""
     filled = 20 * done // days
-    left = seconds / done * (days - done)
-    return f"[{'#' * filled}{'.' * (20 - filled)}] {done} of {days} days, {events / max(seconds, 1e-3):,.0f} events/s, {left:,.0f} s left"
+    bar, speed = f"[{'#' * filled}{'.' * (20 - filled)}]", events / max(seconds, 1e-3)
+    return f"{bar} {done} of {days} days, {speed:,.0f} events/s, {time_left(done, days, seconds)}"
+
+
+def time_left(done: int, whole: int, seconds: float) -> str:
+    """How long the rest takes at the speed so far; unknown while nothing is done."""
+    return f"{seconds / done * (whole - done):,.0f} s left" if done else "time left unknown"
