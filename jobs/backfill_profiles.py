@@ -170,6 +170,7 @@ def run(spark: SparkSession, args: argparse.Namespace) -> None:
     run_id = range_run_id(args)
     done = done_chunks(records(spark, args.warehouse), run_id)
     with recorded(spark, args.warehouse, args.config, JOB, run_id, args.start, args.end, has_steps=True, reads=[args.logs]):
+        fold_profiles.refuse_other_settings(spark, args.warehouse, args.config)
         parts, began, events, ingested = chunks(args.start, args.end, args.config), time.monotonic(), 0, 0
         before = sum(len(days) for days in parts if is_done(days, done))
         if before:

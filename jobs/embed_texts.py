@@ -7,6 +7,7 @@ most two tiles again. With nothing missing no engine starts.
 """
 
 import argparse
+import re
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -26,7 +27,7 @@ from pyspark.sql.pandas.types import from_arrow_schema
 
 from jobs.io import delta
 from jobs.io.runs import Run, new_run_id, recorded
-from jobs.io.shell import JobError, Parser, iso_day, job_parser, range_problem, run_main, say
+from jobs.io.shell import JobError, Parser, iso_day, job_parser, range_problem, run_main, say, time_left
 from schemas import behavior_events, rejected_texts, text_embeddings
 from schemas.settings import EngineSettings, Settings
 from udfs import engine
@@ -82,16 +83,22 @@ def embed_tile(texts: DataFrame, settings: EngineSettings, expected: Expected) -
     def embed(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         return embed_stream(batches, replace(config, devices=task_gpus()), expected)
 
-    # What the engine would cut anyway stays here; the one character more tells it that there was more.
-    shown = texts.select("text_key", F.substring("text", 1, engine.character_limit(config) + 1).alias("text"))
-    # Like lengths side by side: an engine call then has few long texts to wait for.
-    fed = shown.repartition(settings.partitions, "text_key").sortWithinPartitions(F.length("text"), "text_key")
-    return fed.mapInArrow(embed, from_arrow_schema(OUTPUT_SCHEMA), profile=gpu_profile(texts.sparkSession, settings))
+    return fed(texts, settings).mapInArrow(embed, from_arrow_schema(OUTPUT_SCHEMA), profile=gpu_profile(texts.sparkSession, settings))
+
+
+def fed(texts: DataFrame, settings: EngineSettings) -> DataFrame:
+    """(text_key, text) as the engines take it: a partition for each, like lengths side by side, so that a call waits for few long ones."""
+    return shown(texts, settings).repartition(settings.partitions, "text_key").sortWithinPartitions(F.length("text"), "text_key")
+
+
+def shown(texts: DataFrame, settings: EngineSettings) -> DataFrame:
+    """(text_key, text) without what the engine would cut anyway; one character more tells it that there was more."""
+    return texts.select("text_key", F.substring("text", 1, engine.character_limit(engine_config(settings)) + 1).alias("text"))
 
 
 def gpu_profile(spark: SparkSession, settings: EngineSettings) -> ResourceProfile | None:
     """What Spark must give each task of the stage: an engine's GPUs, or its share of one. Local mode knows no profiles."""
-    if not settings.gpus or (spark.sparkContext.master or "").startswith("local["):
+    if not settings.gpus or re.fullmatch(r"local(\[.*\])?", spark.sparkContext.master or ""):
         return None
     task = TaskResourceRequests().cpus(1).resource("gpu", settings.gpus / settings.engines_per_gpu)
     return ResourceProfileBuilder().require(task).build
@@ -150,10 +157,10 @@ def embed_days(
     with run.phase("find"):
         missing = missing_texts(events, embedded, rejected.limit(0) if retry_rejected else rejected).persist()
         count = missing.count()
-        expected = examples(events.select("text_key", "text"), embedded, model_key) if count else Expected(model_key)
+        expected = examples(shown(events, settings.engine), embedded, model_key) if count else Expected(model_key)
     tiles = tile_count(count, settings.engine.tile_texts)
     if tiles:
-        say(f"{JOB}: {count:,} texts have no vector yet; starting the {settings.engine.kind} engine")
+        say(f"{JOB}: {count:,} texts have no vector yet; {beginning(settings.engine)}")
     began, done = time.monotonic(), 0
     # Beside the engine, one at a time: first how many texts there are in all, then each tile's commit.
     with run.phase("embed"), ThreadPoolExecutor(1, "beside the engine") as beside:
@@ -166,13 +173,21 @@ def embed_days(
                 committing.result()
             committing = beside.submit(commit_tile, spark, warehouse, run, model_key, results, embedded_now, refused_now)
             done += embedded_now + refused_now
-            speed = done / (time.monotonic() - began)
-            left = (count - done) / speed
-            say(f"{JOB}: tile {tile + 1} of {tiles}, {done:,} of {count:,} texts, {speed:,.0f} texts/s, {left:,.0f} s left")
+            seconds = time.monotonic() - began
+            speed = done / max(seconds, 1e-3)
+            # The first tiles may be empty where they are small.
+            say(f"{JOB}: tile {tile + 1} of {tiles}, {done:,} of {count:,} texts, {speed:,.0f} texts/s, {time_left(done, count, seconds)}")
         if committing is not None:
             committing.result()
         run.counts |= {"texts": texts.result(), "reused": texts.result() - count}
     missing.unpersist()
+
+
+def beginning(settings: EngineSettings) -> str:
+    """What the job waits for next, and how long at most."""
+    if settings.kind == "vllm_server":
+        return f"asking {', '.join(settings.endpoints)}, for {settings.timeout_s:,} s until one answers (engine.timeout_s)"
+    return f"starting the {settings.kind} engine"
 
 
 def embedded_tile(spark: SparkSession, texts: DataFrame, settings: EngineSettings, expected: Expected) -> tuple[DataFrame, int, int]:

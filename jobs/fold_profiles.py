@@ -22,7 +22,7 @@ from pyspark.sql.pandas.types import from_arrow_schema
 from jobs.embed_texts import model_key_of
 from jobs.event_marks import by_facet, count_fates, mark_events
 from jobs.io import delta
-from jobs.io.runs import Run, new_run_id, publications, recorded, refuse_holes
+from jobs.io.runs import Run, new_run_id, publications, recorded, refuse_holes, refuse_other_schema
 from jobs.io.session import configured
 from jobs.io.shell import JobError, Parser, iso_day, job_parser, run_main
 from schemas import behavior_events, profile_states, rejected_texts, text_embeddings, text_sentiments, user_profiles
@@ -249,6 +249,13 @@ def moves_of(output: DataFrame) -> tuple[dict[str, int], set[date], set[date], i
     return dict(zip(measures, moved, strict=True)), set(days), set(last_days), facets
 
 
+def refuse_other_settings(spark: SparkSession, warehouse: str, settings: Settings) -> None:
+    """Stops before the ingest where the profiles were folded under other settings: a day that was begun would have to be finished."""
+    hashes = settings.facet_hashes(model_key_of(settings.engine))
+    if delta.commit_note(spark, warehouse, user_profiles.TABLE).get("facet_hashes") != hashes:
+        newest_of_fold(spark, warehouse, delta.read_table(spark, warehouse, user_profiles.TABLE), hashes)
+
+
 def newest_of_fold(spark: SparkSession, warehouse: str, profiles: DataFrame, hashes: Mapping[str, str]) -> date | None:
     """The newest day of the profiles, None without any; stops where some were folded under other settings.
 
@@ -336,6 +343,8 @@ def sound_profiles(spark: SparkSession, warehouse: str, states: DataFrame) -> Da
 
 def run(spark: SparkSession, args: argparse.Namespace) -> None:
     refuse_holes(publications(spark, args.warehouse), args.date, args.date, args.bootstrap, args.config.fold.first_day)
+    refuse_other_schema(spark, args.warehouse)
+    refuse_other_settings(spark, args.warehouse, args.config)
     run_id = args.run_id or new_run_id(JOB, args.date)
     with recorded(spark, args.warehouse, args.config, JOB, run_id, args.date, args.date) as record:
         fold_days(spark, args.warehouse, args.config, record, args.date, args.date)

@@ -12,6 +12,7 @@ from jobs.embed_texts import model_key_of
 from jobs.fold_profiles import JOB, fold_days, sound_profiles
 from jobs.io import delta, logs
 from jobs.io.runs import Run
+from jobs.io.session import letting_go
 from jobs.io.shell import progress, say
 from schemas import behavior_events, profile_states, user_profiles
 from schemas.settings import Settings
@@ -33,7 +34,8 @@ def fold_range(spark: SparkSession, warehouse: str, settings: Settings, run: Run
     counts = {row[0]: row[1] for row in events.groupBy("event_date").count().collect()}
     began, parts = time.monotonic(), day_chunks(first, last, counts if newest is None or newest <= last else {})
     for days in parts:
-        fold_days(spark, warehouse, settings, run, days[0], days[-1], **where)
+        with letting_go(spark):
+            fold_days(spark, warehouse, settings, run, days[0], days[-1], **where)
         if len(parts) > 1:
             done, whole = (days[-1] - first).days + 1, (last - first).days + 1
             folded = sum(count for day, count in counts.items() if day <= days[-1])

@@ -6,6 +6,7 @@ night, or a day that was refused.
     python -m jobs.query_tables --warehouse DIR "SELECT reason, count(*) FROM quarantined_events GROUP BY reason"
 """
 
+import re
 import sys
 from collections.abc import Sequence
 
@@ -64,7 +65,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         result = answer(args.warehouse, versions, args.sql)
     except Exception as error:  # the query engine raises plain Exceptions of many kinds
-        print(f"{JOB}: {' '.join(str(error).split())}", file=sys.stderr)
+        told = " ".join(str(error).split())
+        if missing := re.search(r"table '(?:datafusion\.public\.)?(\w+)' not found", told):
+            there = ", ".join([*versions, pipeline_runs.TABLE.name])
+            told = f"there is no table {missing[1]} here, or nothing in it yet; there are {there}"
+        print(f"{JOB}: {told}", file=sys.stderr)
         return EXIT_FAILED
     print(result.slice(0, ROWS_SHOWN).to_pandas().to_string(index=False))
     if result.num_rows > ROWS_SHOWN:

@@ -89,6 +89,7 @@ def run(spark: SparkSession, args: argparse.Namespace) -> None:
     run_id = args.run_id or new_run_id(JOB, args.date)
     folders = [logs.day_folder(args.logs, day) for day in logs.days_between(first, args.date)]
     with recorded(spark, args.warehouse, args.config, JOB, run_id, first, args.date, has_steps=True, reads=folders):
+        fold_profiles.refuse_other_settings(spark, args.warehouse, args.config)
         for days in chunks(first, args.date, args.config):
             ingest_chunk(spark, args.warehouse, args.config, run_id, args.logs, args.mapping, days)
         finish_days(spark, args.warehouse, args.config, run_id, first, args.date)

@@ -134,8 +134,16 @@ def test_a_missing_day_is_refused_by_name(spark, logs, config, warehouse):
         call(spark, publish_run, warehouse, config, "--date", DAYS[1])
 
 
-def test_other_fold_settings_are_refused(spark, by_nights, tmp_path):
+def test_other_fold_settings_are_refused(spark, logs, by_nights, tmp_path):
     other = tmp_path / "other.yaml"
     other.write_text("{engine: {kind: hash}, fold: {alpha: 0.5}}", encoding="utf-8")
-    with pytest.raises(JobError, match="other settings"):
-        call(spark, fold_profiles, by_nights, str(other), "--date", LAST)
+    before = list(map(str, rows_of(by_nights, "pipeline_runs")))
+    days = ["--start", FIRST, "--end", LAST]
+    for job, arguments in (
+        (fold_profiles, ["--date", LAST]), (run_night, ["--logs", logs, "--date", LAST]), (backfill_profiles, ["--logs", logs, *days]),
+    ):  # fmt: skip
+        with pytest.raises(JobError, match="other settings"):
+            call(spark, job, by_nights, str(other), *arguments)
+    # They ask before the ingest: no step is noted as begun, which a rebuild would have to finish.
+    told = {(row["job"], row["status"]) for row in rows_of(by_nights, "pipeline_runs") if str(row) not in before}
+    assert told == {(job, status) for job in ("run_night", "backfill_profiles") for status in ("started", "failed")}
