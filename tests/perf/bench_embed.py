@@ -4,6 +4,8 @@ Each contender has a process of its own and they take turns, so that a slow mome
 """
 
 import csv
+import functools
+import json
 import os
 import random
 import statistics
@@ -18,19 +20,26 @@ from datetime import timedelta
 from functools import lru_cache
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
-from jobs.embed_texts import embed_tile, engine_config, engine_workers, model_key_of
+from pyspark.sql import DataFrame
+from pyspark.sql.pandas.types import from_arrow_schema
+
+from jobs.embed_texts import embed_tile, engine_config, engine_workers, fed, model_key_of
 from jobs.io.session import open_session
 from schemas.settings import EngineSettings, SparkSettings
 from tests.e2e.tables import rows_of
 from tests.faults.embedding import DAY, write_events
 from tests.perf.report import Ratio, report
-from udfs.embed import Expected
+from udfs.embed import OUTPUT_SCHEMA, Expected, embed_stream
+from udfs.engine import Embedder, load_embedder, load_tokenizer, model_folder, tokenise
+from udfs.engine_vllm import _environment, _quiet, has_gpu, pick_dtype
 
 MOVIES = Path(__file__).resolve().parents[3] / "shared" / "data" / "ml-latest-small" / "movies.csv"
 NEXT_DAY = DAY + timedelta(days=1)
 ROUNDS = 3
-MIXED_TEXTS = 400
+# Enough that the 0.3 s in which a stage begins are little.
+MIXED_TEXTS = 1000
 MAX_TOKENS = EngineSettings().max_tokens
 # The default of SentenceTransformer.encode.
 ST_BATCH = 32
@@ -51,8 +60,6 @@ def mixed_texts() -> list[str]:
 @lru_cache(maxsize=1)
 def bare_engine(settings: EngineSettings):
     """vLLM's own class as its documents use it, with the settings that were fastest here."""
-    from udfs.engine import _environment, _quiet, has_gpu, model_folder, pick_dtype
-
     config = engine_config(settings)
     os.environ |= _environment(config, 1)
     with _quiet():
@@ -79,8 +86,6 @@ def sentence_transformer(dtype: str):
     import torch
     from sentence_transformers import SentenceTransformer
 
-    from udfs.engine import model_folder
-
     folder = str(model_folder(engine_config(EngineSettings())))
     model = SentenceTransformer(folder, device="cpu", model_kwargs={"dtype": getattr(torch, dtype)})
     model.max_seq_length = MAX_TOKENS
@@ -95,26 +100,62 @@ def sentence_transformers(dtype: str, texts: list[str]) -> float:
     return time.monotonic() - began
 
 
-def shares(texts: list[str]) -> dict[str, float]:
-    """Seconds of tokenising and of the model in the stage's own engine, the tokens, and the padding of sentence-transformers' batches."""
-    from udfs.engine import load_embedder
+class Timed(Embedder):
+    """The stage's own engine, which notes in a file how long it tokenised and how long its model computed, seconds."""
 
-    engine = load_embedder(engine_config(EngineSettings()))
-    engine.embed(texts)  # as warm as the stage's engine is by then
+    def __init__(self, engine: Embedder, file: str) -> None:
+        self.model_key, self.dim, self.engine, self.dtype = engine.model_key, engine.dim, engine.engine, engine.dtype
+        self._engine, self._file, self._spent = engine, Path(file), {"tokenise": 0.0, "model": 0.0}
+
+    def tokenise(self, texts):
+        return self._timed("tokenise", self._engine.tokenise, texts)
+
+    def embed_tokens(self, ids):
+        return self._timed("model", self._engine.embed_tokens, ids)
+
+    def _timed(self, what, work, given):
+        began = time.monotonic()
+        done = work(given)
+        self._spent[what] += time.monotonic() - began
+        self._file.write_text(json.dumps(self._spent))
+        return done
+
+
+def shares(rows: DataFrame, settings: EngineSettings, file: str) -> dict[str, float]:
+    """Which parts of the stage's time are tokenising, the model, and what waits for both: Spark, Arrow and the pipe.
+
+    Tokenising runs beside the model, so that the three are more than one.
+    """
+    config, expected = engine_config(settings), Expected(model_key_of(settings))
+
+    def embed(batches):
+        return embed_stream(batches, config, expected, lambda config: Timed(load_embedder(config), file))
+
     began = time.monotonic()
-    tokens = engine.tokenise(sorted(texts, key=len)).ids
-    tokenised = time.monotonic()
-    engine.embed_tokens(tokens)
-    ended = time.monotonic()
-    lengths = sorted((len(ids) for ids in tokens), reverse=True)
+    with engine_workers(rows.sparkSession, settings):
+        fed(rows, settings).mapInArrow(embed, from_arrow_schema(OUTPUT_SCHEMA)).write.format("noop").mode("overwrite").save()
+    taken = time.monotonic() - began
+    spent = json.loads(Path(file).read_text())
+    parts = {"tokenising": spent["tokenise"], "model": spent["model"], "transport": taken - spent["model"]}
+    return {f"{part}_share": round(seconds / taken, 3) for part, seconds in parts.items()}
+
+
+def token_counts(texts: list[str]) -> dict[str, float]:
+    """Tokens of the texts, and which part of sentence-transformers' batches is padding; vLLM packs texts end to end."""
+    config = engine_config(EngineSettings())
+    lengths = sorted((len(ids) for ids in tokenise(load_tokenizer(config), config, texts).ids), reverse=True)
     padded = sum(lengths[i] * len(lengths[i : i + ST_BATCH]) for i in range(0, len(lengths), ST_BATCH))
-    return {"tokenise_s": tokenised - began, "model_s": ended - tokenised, "tokens": sum(lengths), "st_padding": 1 - sum(lengths) / padded}
+    return {"tokens": sum(lengths), "padding_share": 0.0, "sentence_transformers_padding_share": round(1 - sum(lengths) / padded, 3)}
 
 
 @contextmanager
 def own_process() -> Iterator[ProcessPoolExecutor]:
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
         yield process
+
+
+def in_process(process: ProcessPoolExecutor, contender: Callable[..., float], how: Any, texts: list[str]) -> float:
+    return process.submit(contender, how, texts).result()
 
 
 def compare(contenders: dict[str, Callable[[list[str]], float]], texts: list[str], rounds: int) -> dict[str, float]:
@@ -146,17 +187,34 @@ def nights(texts: list[str]) -> dict[str, object]:
     return told
 
 
+def ratios_of(name: str, seconds: dict[str, float], dtype: str) -> list[Ratio]:
+    # docs/decisions/0004-embedding.md says why 1.5 is out of reach where both must compute in float32.
+    least = 1.5 if dtype == "bfloat16" else 1.1
+    return [
+        Ratio(f"{name}: stage / bare LLM.embed", seconds["bare"] / seconds["stage"], least=0.9),
+        Ratio(f"{name}: stage in {dtype} / sentence-transformers in float32", seconds["st"] / seconds["stage"], least=least),
+    ]
+
+
 def main() -> int:
     sets = {"titles": titles(), "mixed": mixed_texts()}
     settings = EngineSettings()
     expected = Expected(model_key_of(settings))
-    figures: dict[str, object] = {}
+    figures: dict[str, Any] = {}
     ratios = []
-    with open_session("bench embed", SparkSettings(driver_memory="2g")) as spark, own_process() as vllm, own_process() as st:
-
-        def stage(texts: list[str]) -> float:
+    with own_process() as process:
+        dtype = process.submit(pick_dtype).result()  # as each engine finds for itself
+    with (
+        open_session("bench embed", SparkSettings(driver_memory="2g")) as spark, own_process() as vllm, own_process() as st,
+        tempfile.TemporaryDirectory() as folder,
+    ):  # fmt: skip
+        def given(texts: list[str]) -> DataFrame:
             rows = spark.createDataFrame([(f"{i:08}", text) for i, text in enumerate(texts)], "text_key string, text string").persist()
             rows.count()
+            return rows
+
+        def stage(texts: list[str]) -> float:
+            rows = given(texts)
             began = time.monotonic()
             with engine_workers(spark, settings):
                 embed_tile(rows, settings, expected).write.format("noop").mode("overwrite").save()
@@ -168,43 +226,34 @@ def main() -> int:
             seconds = compare(
                 {
                     "stage": stage,
-                    "bare": lambda texts: vllm.submit(bare, settings, texts).result(),
-                    "st": lambda texts: st.submit(sentence_transformers, "float32", texts).result(),
+                    "bare": functools.partial(in_process, vllm, bare, settings),
+                    "st": functools.partial(in_process, st, sentence_transformers, "float32"),
                 },
                 texts,
                 ROUNDS,
             )
-            with own_process() as process:
-                parts = process.submit(shares, texts).result()
-            ratios += [
-                Ratio(f"{name}: stage / bare LLM.embed", seconds["bare"] / seconds["stage"], least=0.9),
-                # docs/decisions/0004-embedding.md says why 1.5 is out of reach where both must compute in float32.
-                Ratio(f"{name}: stage / sentence-transformers in float32", seconds["st"] / seconds["stage"], least=1.1),
-            ]
+            ratios += ratios_of(name, seconds, dtype)
+            counted = token_counts(texts)
             figures[name] = {
                 "texts": len(texts),
-                "tokens": parts["tokens"],
                 **{f"{who}_texts_per_s": round(len(texts) / taken, 1) for who, taken in seconds.items()},
-                "stage_tokens_per_s": round(parts["tokens"] / seconds["stage"]),
-                "tokenising_share": round(parts["tokenise_s"] / seconds["stage"], 3),
-                "model_share": round(parts["model_s"] / seconds["stage"], 3),
-                # Spark, Arrow and the pipe; tokenising runs beside the model.
-                "transport_share": round(1 - parts["model_s"] / seconds["stage"], 3),
-                "padding_share": 0.0,  # vLLM packs texts end to end
-                "sentence_transformers_padding_share": round(parts["st_padding"], 3),
+                "stage_tokens_per_s": round(counted["tokens"] / seconds["stage"]),
+                **counted,
+                **shares(given(texts), settings, f"{folder}/{name}.json"),
             }
-    with own_process() as vllm, own_process() as st:
-        few = sets["titles"][::4]
-        seconds = compare(
-            {
-                "bare": lambda texts: vllm.submit(bare, EngineSettings(dtype="bfloat16"), texts).result(),
-                "st": lambda texts: st.submit(sentence_transformers, "bfloat16", texts).result(),
-            },
-            few,
-            1,
-        )
-        ratios.append(Ratio("titles: bare LLM.embed / sentence-transformers, both bfloat16", seconds["st"] / seconds["bare"]))
-        figures["bfloat16"] = {f"{who}_texts_per_s": round(len(few) / taken, 1) for who, taken in seconds.items()}
+    for other in ("float32", "bfloat16"):
+        with own_process() as vllm, own_process() as st:
+            like = EngineSettings(dtype=other)
+            seconds = compare(
+                {
+                    "bare": functools.partial(in_process, vllm, bare, like),
+                    "st": functools.partial(in_process, st, sentence_transformers, other),
+                },
+                sets["titles"][::4],
+                ROUNDS,
+            )
+        ratios.append(Ratio(f"titles: bare LLM.embed / sentence-transformers, both {other}", seconds["st"] / seconds["bare"]))
+        figures[other] = {f"{who}_texts_per_s": round(len(sets["titles"][::4]) / taken, 1) for who, taken in seconds.items()}
     figures["jobs"] = nights(sets["titles"])
     return report("embed", ratios, figures)
 

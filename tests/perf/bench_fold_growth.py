@@ -1,5 +1,6 @@
 """What an event costs the fold as their number grows, and what the driver is left with."""
 
+import gc
 import sys
 import tempfile
 import time
@@ -19,8 +20,9 @@ MILLION = 1_000_000
 def heap_in_use(spark: SparkSession) -> float:
     """Bytes that Java holds after it has thrown away what nobody needs."""
     java = spark._jvm.java.lang
-    # What Java finds to be nobody's Spark then drops from its store, in a thread of its own; alone on a machine that store is in this heap.
-    for _ in range(3):
+    # What Java finds to be nobody's Spark then drops from its store, in a thread of its own; and Python's cycles hold on to some of it.
+    gc.collect()
+    for _ in range(2):
         java.System.gc()
         time.sleep(2)
     return java.Runtime.getRuntime().totalMemory() - java.Runtime.getRuntime().freeMemory()

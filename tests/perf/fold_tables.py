@@ -16,7 +16,7 @@ from jobs import fold_profiles
 from jobs.embed_texts import model_key_of
 from jobs.io import delta
 from jobs.io.runs import Run
-from jobs.io.session import fit_to_size
+from jobs.io.session import fit_to_size, letting_go
 from schemas import behavior_events, text_embeddings
 from schemas.settings import Settings
 from schemas.table import VECTOR
@@ -87,10 +87,11 @@ def write_vectors(spark: SparkSession, warehouse: str, texts: int) -> None:
 
 
 def fold(spark: SparkSession, warehouse: str, first: date, last: date) -> Run:
-    """The fold of the days as the job does it, without records; returns its counts and seconds by phase."""
+    """The fold of the days as the job does it, but for its records; returns its counts and seconds by phase."""
     fit_to_size(spark, [warehouse])
     run = Run("bench", fold_profiles.JOB, first, last, SETTINGS.config_hash())
-    fold_profiles.fold_days(spark, warehouse, SETTINGS, run, first, last)
+    with letting_go(spark):
+        fold_profiles.fold_days(spark, warehouse, SETTINGS, run, first, last)
     return run
 
 
