@@ -83,6 +83,8 @@ class ServerEmbedder(Embedder):
         """What `read` makes of the first answer that it can read. Raises RefusedError, and EngineError after the deadline."""
         endpoints = self._in_turn()
         pause, failed, last = FIRST_PAUSE_S, 0, "nothing"
+        # One that hangs must leave time for another.
+        share = self._config.timeout_s / 3
         waits: list[float] = []
         for tried in count(1):
             left = deadline - time.monotonic()
@@ -91,13 +93,14 @@ class ServerEmbedder(Embedder):
             endpoint = endpoints[(tried - 1) % len(endpoints)]
             after = None
             try:
-                # One that hangs must leave time for another.
-                status, after, answer = self._exchange(endpoint, method, path, body, min(left, self._config.timeout_s / 3))
+                status, after, answer = self._exchange(endpoint, method, path, body, min(left, share))
                 self._silent.discard(endpoint)
             except (OSError, http.client.HTTPException) as error:
                 if isinstance(error, TimeoutError):
                     self._silent.add(endpoint)
-                last = f"{endpoint}: {type(error).__name__}: {first_line(error)}"
+                # A last try that was cut short says nothing of the server; what it said before does.
+                if not (isinstance(error, TimeoutError) and left < share and tried > 1):
+                    last = f"{endpoint}: {type(error).__name__}: {first_line(error)}"
             else:
                 try:
                     if status == 200:

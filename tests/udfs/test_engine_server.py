@@ -123,7 +123,15 @@ def test_an_answer_that_is_too_long_is_told(server, monkeypatch):
     monkeypatch.setattr(engine_server, "ANSWER_BYTES", 1 << 20)
     server.spoil = lambda answer: b" " * (2 << 20)
     with pytest.raises(EngineError, match="the answer is longer than 1 MiB"):
-        ServerEmbedder(config_of(server, timeout_s=1))
+        ServerEmbedder(config_of(server, timeout_s=3))
+
+
+def test_a_last_try_that_is_cut_short_does_not_hide_what_was_said_before(server):
+    engine = ServerEmbedder(config_of(server, timeout_s=3))
+    # The second try has less than a third of the time.
+    server.answers = [(503, {"Retry-After": "2"}), (0, {}), (0, {})]
+    with pytest.raises(EngineError, match="the last said .* 503 not now"):
+        engine.embed(TEXTS)
 
 
 def test_no_server_at_all_is_told():
