@@ -39,8 +39,12 @@ _DEFAULTS: Final = {
     "spark.sql.execution.arrow.maxBytesPerBatch": str(64 << 20),
     # What lies together by user is joined by user and facet where it is.
     "spark.sql.requireAllClusterKeysForCoPartition": "false",
-    # A vector's numbers do not repeat: looking for that costs a third of writing them.
+    # A vector's numbers do not repeat, and say nothing one by one: looking for that costs a third of writing them, counting them a seventh.
     "spark.hadoop.parquet.enable.dictionary#vector.list.element": "false",
+    "spark.hadoop.parquet.column.statistics.enabled#vector.list.element": "false",
+    "spark.hadoop.parquet.size.statistics.enabled#vector.list.element": "false",
+    # Else each call that makes a column looks up the line it stands on, for messages that people who write queries by hand would read.
+    "spark.python.sql.dataFrameDebugging.enabled": "false",
     # Java never compiles a method above 8,000 bytes: a wide plan that Spark makes one method of runs at half its speed or less.
     "spark.sql.codegen.hugeMethodLimit": "8000",
     # A night makes more plans than the hundred that Spark keeps compiled: the next in the session would begin cold again.
