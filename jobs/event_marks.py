@@ -14,52 +14,62 @@ from schemas.settings import FoldSettings
 # What makes two events of a user the same deed.
 DEED = ["event_type", "item_id", "text_key", "rating", "value"]
 # What a facet's predicate may not see: how a record came here says nothing of what the user did.
-HIDDEN = ("log_date", "source_file", "event_id", "ordinal", "retractions", "is_refused")
+HIDDEN = ("log_date", "source_file", "event_id", "ordinal", "is_refused")
 MARKED = ["user_id", "user_bucket", "event_date", "event_ts", "event_id", "text_key", "weight", "facets", "fate"]
+# Beside them, what floods and retractions are told by.
+NEEDED_TO_MARK = ["deed", "log_date", "retracts_event_id"]
 # Users' days whose hashes, or whose retractions, are sent to every machine: a few megabytes.
 FEW_DAYS = 100_000
 DEED_SLOTS = 16
 FOLDED, ZERO_WEIGHT, RETRACT, RETRACTED, WITHOUT_VECTOR = FATES = ("folded", "zero_weight", "retract", "retracted", "without_vector")
 
 
-def mark_events(events: DataFrame, embedded: DataFrame, rejected: DataFrame, sentiments: DataFrame, fold: FoldSettings) -> DataFrame:
-    """Every event with its fate and, where it is folded, its weight in (0, 1] and its facets.
+def mark_events(
+    events: DataFrame, embedded: DataFrame, rejected: DataFrame, sentiments: DataFrame, fold: FoldSettings, in_reach: Column
+) -> DataFrame:
+    """Every event in reach with its fate and, where it is folded, its weight in (0, 1] and its facets; the rows are held.
 
     embedded, rejected: text_key of the model's vectors and refusals; sentiments: text_key, polarity. A pure function of all
-    stored events of each (user, event_date) and of the retractions aimed at them.
+    stored events of each (user, event_date) and of the retractions aimed at them, which may lie out of reach themselves.
 
-    Hardly any day of a user has so many events that some could be a flood. A count by hashes tells which have, and only their events
-    are brought together and put in order.
+    What an event is by itself is found and held while it is counted, by hashes, which days of users have so many events that some could be
+    a flood. Hardly any have; only their events are brought together and put in order.
     """
-    # Held by the first look at it.
-    marked_days = days_of_note(events, fold).localCheckpoint(eager=False)
-    crowded, retracting = marked_days.agg(F.count_if("is_crowded"), F.count_if("has_retraction")).collect()[0]
     refused = rejected.join(embedded, "text_key", "left_anti").select("text_key", F.lit(True).alias("is_refused"))
     joined = events.join(refused, "text_key", "left").join(sentiments.select("text_key", "polarity"), "text_key", "left")
-    is_retracted = F.lit(False)
-    if retracting:
-        # A retraction counts while its target can still be repaired, in a night as in a backfill. A user has few of them.
-        aimed = F.collect_list(F.struct("retracts_event_id", "log_date")).alias("retractions")
-        retractions = events.where(F.col("event_type") == RETRACT).groupBy("user_id").agg(aimed)
-        joined = joined.join(retractions.hint("broadcast" if retracting <= FEW_DAYS else "shuffle_hash"), "user_id", "left")
-        is_retracted = F.exists("retractions", lambda aim: _hits(aim, fold.window_days))
     weight = type_weight(fold) * opinion_factor(fold)
     fate = (
         F.when(F.col("event_type") == RETRACT, RETRACT)
-        .when(is_retracted, RETRACTED)
         .when(F.col("text_key").isNull() | F.col("is_refused"), WITHOUT_VECTOR)
         .when(weight <= 0, ZERO_WEIGHT)
         .otherwise(FOLDED)
     )
-    marked = joined.withColumns({"weight": weight, "facets": facets_of(joined, fold)}).withColumn("fate", fate)
-    if not crowded:
-        return marked.select(*MARKED)
+    found = {"weight": weight, "facets": facets_of(joined, fold), "fate": fate, "deed": F.xxhash64(*DEED)}
+    alone = joined.where(in_reach | (F.col("event_type") == RETRACT)).withColumns(found).select(*MARKED, *NEEDED_TO_MARK)
+    alone = alone.localCheckpoint(eager=False)
+    marked_days = days_of_note(alone, fold).localCheckpoint(eager=False)
+    crowded, retracting = marked_days.agg(F.count_if("is_crowded"), F.count_if("has_retraction")).collect()[0]
+    marked = without_retracted(alone, retracting <= FEW_DAYS, fold) if retracting else alone
+    marked = marked.where(in_reach)
     if crowded > FEW_DAYS:
-        return without_floods(marked, fold)
-    noted = F.broadcast(marked_days.where("is_crowded").select("user_day"))
-    marked = marked.withColumn("user_day", _user_day())
-    alone = marked.join(noted, "user_day", "left_anti").select(*MARKED)
-    return alone.unionByName(without_floods(marked.join(noted, "user_day", "left_semi"), fold))
+        marked = without_floods(marked, fold)
+    elif crowded:
+        noted = F.broadcast(marked_days.where("is_crowded").select("user_day"))
+        marked = marked.withColumn("user_day", _user_day())
+        calm, busy = marked.join(noted, "user_day", "left_anti"), marked.join(noted, "user_day", "left_semi")
+        marked = calm.select(*MARKED).unionByName(without_floods(busy, fold).select(*MARKED))
+    marked = marked.select(*MARKED)
+    return marked.localCheckpoint(eager=False) if crowded or retracting else marked
+
+
+def without_retracted(alone: DataFrame, are_few: bool, fold: FoldSettings) -> DataFrame:
+    """Gives events that a retraction hits that fate. A retraction counts while its target can still be repaired, in a night as in a backfill."""
+    # A user has few of them.
+    aimed = F.collect_list(F.struct("retracts_event_id", "log_date")).alias("retractions")
+    retractions = alone.where(F.col("fate") == RETRACT).groupBy("user_id").agg(aimed)
+    joined = alone.join(retractions.hint("broadcast" if are_few else "shuffle_hash"), "user_id", "left")
+    is_hit = (F.col("fate") != RETRACT) & F.exists("retractions", lambda aim: _hits(aim, fold.window_days))
+    return joined.withColumn("fate", F.when(is_hit, RETRACTED).otherwise(F.col("fate")))
 
 
 def _hits(aim: Column, window_days: int) -> Column:
@@ -77,20 +87,19 @@ def days_of_note(events: DataFrame, fold: FoldSettings) -> DataFrame:
     A burst has more equal deeds than its limit, so one of the slots that deeds fall into by their hash has. What is counted together
     though it differs makes a day look crowded, and never the other way round.
     """
-    slot = F.pmod(F.xxhash64(*DEED), F.lit(DEED_SLOTS))
+    slot = F.pmod("deed", F.lit(DEED_SLOTS))
     counted = events.groupBy(_user_day().alias("user_day")).agg(
         F.count("*").alias("events"),
         F.greatest(*[F.count_if(slot == place) for place in range(DEED_SLOTS)]).alias("equal"),
-        F.max(F.col("event_type") == RETRACT).alias("has_retraction"),
+        F.bool_or(F.col("fate") == RETRACT).alias("has_retraction"),
     )
     is_crowded = (F.col("events") > min(fold.daily_cap, fold.minute_limit)) | (F.col("equal") > fold.burst_repeats)
-    noted = counted.select("user_day", is_crowded.alias("is_crowded"), F.coalesce("has_retraction", F.lit(False)).alias("has_retraction"))
-    return noted.where("is_crowded OR has_retraction")
+    return counted.select("user_day", is_crowded.alias("is_crowded"), "has_retraction").where("is_crowded OR has_retraction")
 
 
 def without_floods(marked: DataFrame, fold: FoldSettings) -> DataFrame:
     is_flood = (F.col("fate") == FOLDED) & F.col("is_flood")
-    return mark_floods(marked, fold).withColumn("fate", F.when(is_flood, ZERO_WEIGHT).otherwise(F.col("fate"))).select(*MARKED)
+    return mark_floods(marked, fold).withColumn("fate", F.when(is_flood, ZERO_WEIGHT).otherwise(F.col("fate")))
 
 
 def mark_floods(events: DataFrame, fold: FoldSettings) -> DataFrame:
@@ -100,7 +109,7 @@ def mark_floods(events: DataFrame, fold: FoldSettings) -> DataFrame:
     # A hash before the id: ids begin alike, and numbers that differ at once are sorted sooner.
     day: list[Column | str] = [F.xxhash64("user_id"), "user_id", "event_date"]
     of_day = Window.partitionBy(*day).orderBy("event_ts", "event_id")
-    equal = Window.partitionBy(*day, F.xxhash64(*DEED)).orderBy("event_ts", "event_id")
+    equal = Window.partitionBy(*day, "deed").orderBy("event_ts", "event_id")
 
     def follows(order: WindowSpec, places: int, seconds: int) -> Column:
         """Whether so many events of the order, and one more, lie within the seconds that end with this one."""

@@ -36,6 +36,8 @@ KEY = ["user_id", "facet"]
 TASK_EVENTS, TASK_TEXTS = 1_000_000, 250_000
 # Dirty facets of which the keys and days are sent to every machine, some ten megabytes, so that states need not be moved to meet them.
 FEW_FACETS = 200_000
+# Vectors brought to tasks of which the keys are sent to every machine, some fifty megabytes, so that vectors are moved once and not twice.
+FEW_USES = 400_000
 # A bound in bytes is asked for after every row, over all columns, which took most of the fold's time; here every row is bounded, and so
 # rows are bound enough: a batch of nothing but vectors of 384 numbers has 30 MB.
 BATCHES = {"spark.sql.execution.arrow.maxBytesPerBatch": str(2**31 - 1)}
@@ -91,14 +93,18 @@ def left_alone(priors: DataFrame, latest: DataFrame) -> DataFrame:
 # ---- pure: the kernel's stream
 
 
-def fold_frame(folded: DataFrame, priors: DataFrame, embeddings: DataFrame, partitions: int, constants: FoldConstants) -> DataFrame:
-    """States (udfs/fold.py OUTPUT_SCHEMA) of events on their priors; each partition gets each vector it needs once."""
+def fold_frame(
+    folded: DataFrame, priors: DataFrame, embeddings: DataFrame, uses: int, partitions: int, constants: FoldConstants
+) -> DataFrame:
+    """States (udfs/fold.py OUTPUT_SCHEMA) of events on their priors; each partition gets each vector it needs once, at most about `uses` in
+    all.
+    """
     # In the order of a hash, then of the id: ids begin alike, and numbers that differ at once are sorted in half the time.
     place = {"place": F.xxhash64("user_id"), "part": F.pmod(F.hash("user_id"), F.lit(partitions))}
     events = folded.withColumns({"kind": F.lit(EVENT_ROW), "day": F.col("event_date")} | place)
     old = priors.withColumns({"kind": F.lit(PRIOR_ROW), "day": F.col("as_of_date")} | place)
     wanted = events.select("part", "text_key").distinct()
-    vectors = wanted.join(embeddings, "text_key").select("part", "text_key", "vector", F.lit(VECTOR_ROW).alias("kind"))
+    vectors = embeddings.join(wanted.hint("broadcast") if uses <= FEW_USES else wanted, "text_key").select("part", "text_key", "vector", F.lit(VECTOR_ROW).alias("kind"))
     stream = _streamed(vectors).unionByName(_streamed(old)).unionByName(_streamed(events)).repartitionById(partitions, "part")
     order: list[Column | str] = [F.col("place").asc_nulls_first(), *KEY, "kind", "event_ts", "event_id"]
     ordered = stream.sortWithinPartitions(*order).drop("part", "place")
@@ -162,8 +168,7 @@ def fold_days(
     events = delta.read_table(spark, warehouse, behavior_events.TABLE).where(arrived)
     in_reach = F.col("event_date").between(first - window, horizon)
     with run.phase("compare"):
-        # Rows as they are: persist would turn them into columns and back.
-        marked = mark_events(events, embeddings, rejected, sentiments, fold).where(in_reach).localCheckpoint()
+        marked = mark_events(events, embeddings, rejected, sentiments, fold, in_reach)
         fates, in_all, texts = count_fates(marked, first, last)
         add_counts(run, fates)
         folded = by_facet(marked, hashes if facets is None else facets)
@@ -191,7 +196,8 @@ def fold_days(
             if behind:
                 refuse_thinned(back, priors)
             constants = FoldConstants(**fold.model_dump(include=set(FoldConstants.__dataclass_fields__)))
-            output = fold_frame(to_fold, priors, embeddings, tasks_of(to_fold, most, is_known, texts), constants)
+            tasks = tasks_of(to_fold, most, is_known, texts)
+            output = fold_frame(to_fold, priors, embeddings, min(most, texts * tasks), tasks, constants)
             with configured(spark, BATCHES):
                 output = output.localCheckpoint()
             moves, fresh_days, last_days, ended = moves_of(output)

@@ -44,7 +44,7 @@ def marked(spark, events):
     frame = spark.createDataFrame(rows, SCHEMA).withColumns({"text_key": F.col("item_id"), "log_date": F.col("event_date")})
     missing = {c.name: F.lit(None).cast(c.type) for c in behavior_events.TABLE.columns if c.name not in frame.columns}
     others = [delta.no_rows(spark, table) for table in (text_embeddings.TABLE, rejected_texts.TABLE, text_sentiments.TABLE)]
-    fates = {row["event_id"]: row["fate"] for row in mark_events(frame.withColumns(missing), *others, RULES).collect()}
+    fates = {row["event_id"]: row["fate"] for row in mark_events(frame.withColumns(missing), *others, RULES, F.lit(True)).collect()}
     assert fates.keys() == {event[2] for event in events}
     return {name for name, fate in fates.items() if fate == ZERO_WEIGHT}
 
