@@ -24,6 +24,7 @@ from jobs.io.runs import DONE, FAILED, PUBLISHED, UNDONE, Record, new_run_id, pu
 from jobs.io.session import located
 from jobs.io.shell import JobError, Parser, existing_folder, iso_day, job_parser, progress, range_problem, run_main, say
 from jobs.private_data import normal_form
+from jobs.publish_run import refuse_unfinished
 from jobs.record_fates import map_records
 from jobs.run_night import chunks, finish_days, ingest_chunk
 from schemas import behavior_events, profile_states, rejected_texts, text_embeddings, user_profiles
@@ -171,6 +172,7 @@ def run(spark: SparkSession, args: argparse.Namespace) -> None:
     done = done_chunks(records(spark, args.warehouse), run_id)
     with recorded(spark, args.warehouse, args.config, JOB, run_id, args.start, args.end, has_steps=True, reads=[args.logs]):
         fold_profiles.refuse_other_settings(spark, args.warehouse, args.config)
+        refuse_unfinished(records(spark, args.warehouse), args.start, args.end)
         parts, began, events, ingested = chunks(args.start, args.end, args.config), time.monotonic(), 0, 0
         before = sum(len(days) for days in parts if is_done(days, done))
         if before:
@@ -198,7 +200,8 @@ def rebuild(spark: SparkSession, args: argparse.Namespace, published: Sequence[R
         return
     run_id = args.run_id or new_run_id(JOB, last)
     with recorded(spark, args.warehouse, args.config, JOB, run_id, first, last, has_steps=True):
-        finish_days(spark, args.warehouse, args.config, run_id, first, last, fold_ranges.rebuild_days)
+        # A day that was begun is told of at the end: under new settings it can't be run before, and then what was folded here is used.
+        finish_days(spark, args.warehouse, args.config, run_id, first, last, fold_ranges.rebuild_days, whole_from=last)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -8,17 +8,20 @@ the night again, from corrected logs where they were wrong, and it is published 
 
 import argparse
 import sys
-from collections.abc import Mapping, Sequence
-from datetime import date
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, date, datetime, timedelta
+from typing import NamedTuple
 
 from pyspark.sql import SparkSession
 
 from jobs.io import lease
+from jobs.io.logs import days_between
 from jobs.io.runs import (
     DONE,
     FAILED,
     PUBLISHED,
     PUBLISHER,
+    STARTED,
     UNDONE,
     Record,
     Run,
@@ -36,9 +39,13 @@ from jobs.io.shell import JobError, Parser, iso_day, job_parser, run_main, say
 from schemas.settings import Settings
 
 JOB = PUBLISHER
-CHAIN = ("ingest_events", "embed_texts", "fold_profiles", "check_tables")
+INGEST, FOLD = "ingest_events", "fold_profiles"
+CHAIN = (INGEST, "embed_texts", FOLD, "check_tables")
+# What an ingest writes that readers of profiles must find folded.
+INGESTED = {"behavior_events", "items"}
 # What the check itself writes to, and what is written beside it.
 NOT_CHECKED = ("check_results", "pipeline_runs")
+ONE_DAY, NEVER = timedelta(days=1), datetime.min.replace(tzinfo=UTC)
 
 
 def arg_parser() -> Parser:
@@ -70,29 +77,88 @@ def require_chain(ordered: Sequence[Record], now: Mapping[str, int], first: date
         raise JobError(f"{', '.join(changed)} changed after the tables were checked for {last}; run check_tables first")
 
 
-def refuse_unfinished(ordered: Sequence[Record], first: date, last: date) -> None:
-    """Stops where the publication of first..last would show readers other days that were folded, or taken back, and not published since.
+class LooseEnd(NamedTuple):
+    """Days, the first and the last of them, that readers would be shown half done, and what to tell of them."""
 
-    A fold begins only where history has no hole, so the day that is named can always be run.
+    first: date
+    last: date
+    told: str
+    then: str
+    by_rebuild: bool = False
+
+
+def unfinished_ingests(ordered: Sequence[Record]) -> list[Record]:
+    """The ingests that may have changed events or items and that no publication of their days followed; the oldest days first."""
+    # Of each attempt what it ended with; one that was killed, or is at work, has only begun.
+    begun = {(r.run_id, r.attempt): r for r in ordered if r.job == INGEST}
+    changed = [r for r in begun.values() if r.status == STARTED or r.output_versions.keys() & INGESTED]
+    # The oldest publications come first, so that the newest of a day stays.
+    newest = {day: p.ended for p in standing(ordered) if p.ended for day in days_between(p.first, p.last)}
+    unfinished = [r for r in changed if any(newest.get(day, NEVER) <= r.started for day in days_between(r.first, r.last))]
+    return sorted(unfinished, key=lambda r: r.first)
+
+
+def loose_ends(ordered: Sequence[Record], first: date, last: date, whole_from: date) -> Iterator[LooseEnd]:
+    """What the publication of first..last would show of other days that were folded, taken back or ingested, and not published since.
+
+    The events of a log day may be late and lie a window before it; a night's fold compares events from a window before the night on. So
+    all events are compared of the log days from the night's own on, `whole_from`, and of any day before it some may not be.
     """
-    own = Record("", JOB, 1, PUBLISHED, first, last, None, {}, {})
-    shown = [*standing(ordered), own]
+    published, own = standing(ordered), Record("", JOB, 1, PUBLISHED, first, last, datetime.now(UTC), None, {}, {})
+    ingesting = {r.run_id for r in ordered if r.job == INGEST}
     for r in ordered:
-        if r.job == "fold_profiles" and r.last > last and (hole := first_hole(shown, r.first, r.last)) is not None:
-            raise JobError(f"{hole} was folded and is not published, and its states would show; run that day, which publishes both")
-        if r.status == UNDONE:
-            later = [p for p in shown if p is own or (p.ended and r.ended and p.ended > r.ended)]
-            if (hole := first_hole(later, r.first, r.last)) is not None:
-                raise JobError(f"{hole} was taken back and not run since, and its rows would show; run that day first")
+        if r.job == FOLD and r.last > last:
+            since, told, then = published, "was folded and is not published, and its states would show", ", which publishes both"
+        elif r.status == UNDONE and r.ended:
+            since = [p for p in published if p.ended and p.ended > r.ended]
+            told, then = "was taken back and not run since, and its rows would show", " first"
+        else:
+            continue
+        if first_hole([*since, own], r.first, r.last):
+            by_rebuild = r.status == UNDONE and r.first < r.last and r.run_id not in ingesting
+            yield LooseEnd(first_hole(since, r.first, r.last) or r.first, r.last, told, then, by_rebuild)
+    for r in unfinished_ingests(ordered):
+        if r.first < whole_from:
+            # A step of a range is finished by the range.
+            around = [o for o in ordered if o.run_id == r.run_id and o.first <= r.first and r.last <= o.last]
+            whole = max(around, key=lambda o: o.last - o.first)
+            yield LooseEnd(whole.first, whole.last, "was ingested and not finished since, and its events would show", " first")
 
 
-def publish_days(spark: SparkSession, warehouse: str, settings: Settings, run_id: str, first: date, last: date) -> None:
-    """Makes the tables as they are now the published ones, for the days first..last."""
-    ordered = records(spark, warehouse)
-    require_chain(ordered, versions(spark, warehouse), first, last)
-    refuse_unfinished(ordered, first, last)
-    with recorded(spark, warehouse, settings, JOB, run_id, first, last, status=PUBLISHED) as record:
-        record.output_versions = record.input_versions
+def way_out(ordered: Sequence[Record], end: LooseEnd) -> str:
+    """What to run so that the days are published: all of them that are in each other's way, so that it is not refused in its turn."""
+    published = standing(ordered)
+    begin, newest = min((p.first for p in published), default=end.first), max((p.last for p in published), default=end.last)
+    if end.by_rebuild and not any(loose_ends(ordered, begin, newest, newest)):
+        return "backfill_profiles --rebuild"
+    # Up to the history: a hole would be refused.
+    first, last = min(end.first, newest + ONE_DAY), max(end.last, begin - ONE_DAY)
+    for other in loose_ends(ordered, first, last, first):
+        first, last = min(first, other.first), max(last, other.last)
+    return "that day" if first == last else f"backfill_profiles --start {first} --end {last}"
+
+
+def refuse_unfinished(ordered: Sequence[Record], first: date, last: date, whole_from: date | None = None) -> None:
+    """Stops, with names and what to run, where the publication of first..last would show readers other days half done."""
+    end = next(loose_ends(ordered, first, last, whole_from or first), None)
+    if end is not None:
+        days = str(end.last) if end.first == end.last else f"the range {end.first}..{end.last}"
+        raise JobError(f"{days} {end.told}; run {way_out(ordered, end)}{end.then}")
+
+
+def publish_days(
+    spark: SparkSession, warehouse: str, settings: Settings, run_id: str, first: date, last: date, whole_from: date | None = None
+) -> None:
+    """Makes the tables as they are now the published ones, for the days first..last.
+
+    The fold has compared all events of the log days from `whole_from` on, by default the first.
+    """
+    with lease.held(spark, warehouse, f"{JOB} of {last}"):
+        ordered = records(spark, warehouse)
+        require_chain(ordered, versions(spark, warehouse), first, last)
+        refuse_unfinished(ordered, first, last, whole_from)
+        with recorded(spark, warehouse, settings, JOB, run_id, first, last, status=PUBLISHED) as record:
+            record.output_versions = record.input_versions
 
 
 def undo(spark: SparkSession, warehouse: str, settings: Settings, day: date) -> None:

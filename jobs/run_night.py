@@ -15,9 +15,9 @@ from pyspark.sql import SparkSession
 
 from jobs import check_tables, embed_texts, fold_profiles, ingest_events
 from jobs.io import logs
-from jobs.io.runs import Record, Run, first_hole, new_run_id, publications, recorded, refuse_holes, versions
+from jobs.io.runs import Record, Run, first_hole, new_run_id, publications, recorded, records, refuse_holes, standing, versions
 from jobs.io.shell import Parser, iso_day, job_parser, run_main, say
-from jobs.publish_run import publish_days
+from jobs.publish_run import publish_days, refuse_unfinished, unfinished_ingests
 from schemas import pipeline_runs
 from schemas.mapping import LogMapping
 from schemas.settings import Settings
@@ -65,20 +65,27 @@ def finish_days(
     first: date,
     last: date,
     fold: Callable[[SparkSession, str, Settings, Run, date, date], None] = fold_profiles.fold_days,
+    whole_from: date | None = None,
 ) -> None:
-    """What follows the ingest of the days; publishes unless that would show readers what they see already."""
+    """What follows the ingest of the days; publishes unless that would show readers what they see already.
+
+    `fold` compares all events of the log days from `whole_from` on, by default the first.
+    """
     with recorded(spark, warehouse, settings, embed_texts.JOB, run_id, first, last) as record:
         embed_texts.embed_days(spark, warehouse, settings, record, first, last)
     with recorded(spark, warehouse, settings, fold_profiles.JOB, run_id, first, last) as record:
         fold(spark, warehouse, settings, record, first, last)
-    published = publications(spark, warehouse)
+    ordered = records(spark, warehouse)
+    published = standing(ordered)
     now = {name: version for name, version in versions(spark, warehouse).items() if name != pipeline_runs.TABLE.name}
-    if first_hole(published, first, last) is None and published[-1].output_versions == now:
+    # An ingest of the days that was killed is settled by a publication, though it may have written nothing.
+    is_begun = any(r.first <= last and first <= r.last for r in unfinished_ingests(ordered))
+    if not is_begun and first_hole(published, first, last) is None and published[-1].output_versions == now:
         say(f"{last} is published already, and nothing has changed")
     else:
         with recorded(spark, warehouse, settings, check_tables.JOB, run_id, first, last) as record:
             check_tables.check_days(spark, warehouse, settings, record, first, last)
-        publish_days(spark, warehouse, settings, run_id, first, last)
+        publish_days(spark, warehouse, settings, run_id, first, last, whole_from)
 
 
 def run(spark: SparkSession, args: argparse.Namespace) -> None:
@@ -90,6 +97,7 @@ def run(spark: SparkSession, args: argparse.Namespace) -> None:
     folders = [logs.day_folder(args.logs, day) for day in logs.days_between(first, args.date)]
     with recorded(spark, args.warehouse, args.config, JOB, run_id, first, args.date, has_steps=True, reads=folders):
         fold_profiles.refuse_other_settings(spark, args.warehouse, args.config)
+        refuse_unfinished(records(spark, args.warehouse), first, args.date)
         for days in chunks(first, args.date, args.config):
             ingest_chunk(spark, args.warehouse, args.config, run_id, args.logs, args.mapping, days)
         finish_days(spark, args.warehouse, args.config, run_id, first, args.date)

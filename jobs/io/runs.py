@@ -35,6 +35,7 @@ class Record:
     status: str
     first: date
     last: date
+    started: datetime
     ended: datetime | None
     input_versions: dict[str, int]
     output_versions: dict[str, int]
@@ -119,14 +120,15 @@ def recorded(
                 yield run
         except BaseException as error:
             try:
+                # A failure of which nobody knows what it wrote is not recorded: like one that was killed it may have written anything.
+                run.output_versions = _changed(spark, warehouse, before)
                 write_row(spark, warehouse, run, FAILED, one_sentence(error))
             except Exception as unwritten:  # the body's own error is the one to tell
                 say(f"{job}: its failure could not be recorded: {one_sentence(unwritten)}")
             raise
         else:
             if not run.output_versions:
-                after = versions(spark, warehouse)
-                run.output_versions = {n: v for n, v in after.items() if v != before.get(n) and n != pipeline_runs.TABLE.name}
+                run.output_versions = _changed(spark, warehouse, before)
             write_row(spark, warehouse, run, status, wait=is_step and status == DONE)
         finally:
             if has_steps:
@@ -210,7 +212,7 @@ def records(spark: SparkSession, warehouse: str) -> list[Record]:
     if version is None:
         _known[warehouse] = (-1, [])
     elif warehouse not in _known or _known[warehouse][0] != version:
-        columns = ["run_id", "job", "attempt", "status", "from_date", "date", "ended", "input_versions", "output_versions"]
+        columns = ["run_id", "job", "attempt", "status", "from_date", "date", "started", "ended", "input_versions", "output_versions"]
         rows = delta.read_version(spark, warehouse, pipeline_runs.TABLE, version).select(*columns).collect()
         _known[warehouse] = (version, [record_of(row.asDict()) for row in rows])
     waiting = map(record_of, _waiting.get(warehouse, []))
@@ -220,8 +222,6 @@ def records(spark: SparkSession, warehouse: str) -> list[Record]:
 def record_of(row: Mapping[str, Any]) -> Record:
     """A record from a row of pipeline_runs, however it was read."""
     ended = row["ended"]
-    # Spark gives times of this machine's zone without saying so, other readers say UTC.
-    ended = ended.astimezone(UTC) if ended is not None else None
     return Record(
         run_id=row["run_id"],
         job=row["job"],
@@ -229,7 +229,9 @@ def record_of(row: Mapping[str, Any]) -> Record:
         status=row["status"],
         first=row["from_date"],
         last=row["date"],
-        ended=ended,
+        # Spark gives times of this machine's zone without saying so, other readers say UTC.
+        started=row["started"].astimezone(UTC),
+        ended=ended.astimezone(UTC) if ended is not None else None,
         input_versions=dict(row["input_versions"]),
         output_versions=dict(row["output_versions"]),
     )
@@ -239,6 +241,12 @@ def versions(spark: SparkSession, warehouse: str) -> dict[str, int]:
     """The current version of every table there is."""
     found = {table.name: delta.table_version(spark, warehouse, table) for table in ALL_TABLES}
     return {name: version for name, version in found.items() if version is not None}
+
+
+def _changed(spark: SparkSession, warehouse: str, before: Mapping[str, int]) -> dict[str, int]:
+    """The tables whose version is another than before, and which one."""
+    after = versions(spark, warehouse)
+    return {n: v for n, v in after.items() if v != before.get(n) and n != pipeline_runs.TABLE.name}
 
 
 def publications(spark: SparkSession, warehouse: str) -> list[Record]:
