@@ -166,6 +166,7 @@ def run(spark: SparkSession, args: argparse.Namespace) -> None:
     refuse_holes(published, args.start, args.end, bootstrap=True, first_day=None)
     logs.require_closed(spark, args.logs, logs.days_between(args.start, args.end))
     if args.dry_run:
+        fold_profiles.refuse_other_settings(spark, args.warehouse, args.config)
         tell_range(spark, args)
         return
     run_id = range_run_id(args)

@@ -44,7 +44,9 @@ def mark_events(
         .when(weight <= 0, ZERO_WEIGHT)
         .otherwise(FOLDED)
     )
-    found = {"weight": weight, "facets": facets_of(joined, fold), "fate": fate, "deed": F.xxhash64(*DEED)}
+    # With a mark for what is missing, which hashes pass over: a value in one column is not the same value in another.
+    deed = F.xxhash64(*[part for name in DEED for part in (F.isnull(name), F.col(name))])
+    found = {"weight": weight, "facets": facets_of(joined, fold), "fate": fate, "deed": deed}
     alone = joined.where(in_reach | (F.col("event_type") == RETRACT)).withColumns(found).select(*MARKED, *NEEDED_TO_MARK)
     alone = alone.localCheckpoint(eager=False)
     marked_days = days_of_note(alone, fold).localCheckpoint(eager=False)
@@ -63,7 +65,7 @@ def mark_events(
 
 
 def without_retracted(alone: DataFrame, are_few: bool, fold: FoldSettings) -> DataFrame:
-    """Gives events that a retraction hits that fate. A retraction counts while its target can still be repaired, in a night as in a backfill."""
+    """Gives what a retraction hits that fate. It counts while its target can still be repaired, in a night as in a backfill."""
     # A user has few of them.
     aimed = F.collect_list(F.struct("retracts_event_id", "log_date")).alias("retractions")
     retractions = alone.where(F.col("fate") == RETRACT).groupBy("user_id").agg(aimed)

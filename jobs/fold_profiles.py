@@ -31,9 +31,10 @@ from udfs.fold import EVENT_ROW, INPUT_SCHEMA, OUTPUT_SCHEMA, PRIOR_ROW, VECTOR_
 
 JOB = "fold_profiles"
 KEY = ["user_id", "facet"]
-# Events of one fold task, and where there are more distinct texts than the second number, events again: a task holds the vectors
-# of its distinct texts, 400 MB of them at most.
-TASK_EVENTS, TASK_TEXTS = 1_000_000, 250_000
+# Events of one fold task, and where its distinct texts could have more numbers than the second says, 400 MB, so few that they have not.
+TASK_EVENTS, TASK_NUMBERS = 1_000_000, 100_000_000
+# More numbers than a vector of any model has.
+LARGEST_DIM = 1 << 14
 # Dirty facets of which the keys and days are sent to every machine, some ten megabytes, so that states need not be moved to meet them.
 FEW_FACETS = 200_000
 # Vectors brought to tasks of which the keys are sent to every machine, some fifty megabytes, so that vectors are moved once and not twice.
@@ -104,7 +105,8 @@ def fold_frame(
     events = folded.withColumns({"kind": F.lit(EVENT_ROW), "day": F.col("event_date")} | place)
     old = priors.withColumns({"kind": F.lit(PRIOR_ROW), "day": F.col("as_of_date")} | place)
     wanted = events.select("part", "text_key").distinct()
-    vectors = embeddings.join(wanted.hint("broadcast") if uses <= FEW_USES else wanted, "text_key").select("part", "text_key", "vector", F.lit(VECTOR_ROW).alias("kind"))
+    brought = embeddings.join(wanted.hint("broadcast") if uses <= FEW_USES else wanted, "text_key")
+    vectors = brought.select("part", "text_key", "vector", F.lit(VECTOR_ROW).alias("kind"))
     stream = _streamed(vectors).unionByName(_streamed(old)).unionByName(_streamed(events)).repartitionById(partitions, "part")
     order: list[Column | str] = [F.col("place").asc_nulls_first(), *KEY, "kind", "event_ts", "event_id"]
     ordered = stream.sortWithinPartitions(*order).drop("part", "place")
@@ -144,20 +146,24 @@ def fold_days(
     last: date,
     into: str | None = None,
     facets: Collection[str] | None = None,
+    compared_from: date = date.min,
 ) -> None:
     """Folds the days and what is stale in the window before them; two commits, or none where all is folded already.
 
-    `into` is the folder of the states and profiles, by default the warehouse; `facets` are those to fold, by default all.
+    `into` is the folder of the states and profiles, by default the warehouse; `facets` are those to fold, by default all. Days before
+    `compared_from` are counted, and taken to be folded.
     """
     fold, window, into = settings.fold, timedelta(days=settings.fold.window_days), into or warehouse
+    compared_from = max(compared_from, first - window)
     model_key = model_key_of(settings.engine)
     hashes = settings.facet_hashes(model_key)
     run.fold_hash = settings.fold_hash(model_key)
     states = delta.read_table(spark, into, profile_states.TABLE)
     profiles = sound_profiles(spark, into, states)
-    # Days after `last` are there when an older day is repaired: its users are replayed to the end.
     newest = newest_of_fold(spark, into, profiles, hashes)
-    horizon = max(last, newest or last)
+    # Days after `last` are there when an older day is repaired: its users are replayed to the end. The newest may have no states.
+    published = [span.last for span in publications(spark, warehouse)] if into == warehouse else []
+    horizon = max(last, newest or last, *published)
     of_model = F.col("model_key") == model_key
     embeddings = delta.read_table(spark, warehouse, text_embeddings.TABLE).where(of_model)
     rejected = delta.read_table(spark, warehouse, rejected_texts.TABLE).where(of_model)
@@ -174,8 +180,8 @@ def fold_days(
         folded = by_facet(marked, hashes if facets is None else facets)
         # One day ahead is accepted: a day that is run again may have events of the next one, which is folded already.
         until = min(horizon, last + timedelta(days=1))
-        compared = F.col("event_date") <= F.lit(until)
-        stored = states.where(F.col("as_of_date").between(first - window, until))
+        compared = F.col("event_date").between(compared_from, until)
+        stored = states.where(F.col("as_of_date").between(compared_from, until))
         dirty = find_dirty(folded.where(compared), stored).localCheckpoint(eager=False)
         is_early = F.col("first_dirty") < F.lit(first)
         changed, repaired, counted = dirty.agg(F.count("*"), F.count_if(is_early), F.coalesce(F.sum("events"), F.lit(0))).collect()[0]
@@ -196,7 +202,7 @@ def fold_days(
             if behind:
                 refuse_thinned(back, priors)
             constants = FoldConstants(**fold.model_dump(include=set(FoldConstants.__dataclass_fields__)))
-            tasks = tasks_of(to_fold, most, is_known, texts)
+            tasks = tasks_of(to_fold, most, is_known, share_of(embeddings, texts))
             output = fold_frame(to_fold, priors, embeddings, min(most, texts * tasks), tasks, constants)
             with configured(spark, BATCHES):
                 output = output.localCheckpoint()
@@ -222,16 +228,22 @@ def add_counts(run: Run, counts: Mapping[str, int]) -> None:
     run.counts |= {name: run.counts.get(name, 0) + count for name, count in counts.items()}
 
 
-def tasks_of(to_fold: DataFrame, most: int, is_known: bool, texts: int) -> int:
-    """In how many tasks events are folded, so that each one's memory is bounded; at least one for each core.
+def tasks_of(to_fold: DataFrame, most: int, is_known: bool, share: int) -> int:
+    """In how many tasks of `share` events these are folded; at least one for each core.
 
-    There are at most `most` events, or just as many where that is known, of at most about so many distinct texts.
+    There are at most `most` events, or just as many where that is known.
     """
     cores = int(to_fold.sparkSession.sparkContext.defaultParallelism)
-    share = TASK_EVENTS if texts <= TASK_TEXTS else TASK_TEXTS
     if most <= cores * share:
         return cores
     return max(cores, -(-(most if is_known else to_fold.count()) // share))
+
+
+def share_of(embeddings: DataFrame, texts: int) -> int:
+    """How many events of at most about so many distinct texts a task may have, so that its memory is bounded."""
+    if texts * LARGEST_DIM <= TASK_NUMBERS or (row := embeddings.select("dim").first()) is None:
+        return TASK_EVENTS
+    return TASK_EVENTS if texts * row["dim"] <= TASK_NUMBERS else max(1, TASK_NUMBERS // row["dim"])
 
 
 def moves_of(output: DataFrame) -> tuple[dict[str, int], set[date], set[date], int]:
@@ -310,7 +322,7 @@ def write_profiles(
     touched = in_days(days)
     kept = profiles.where(touched).join(dirty, KEY, "left_anti")
     rows = latest.unionByName(kept.select(*latest.columns).repartition("as_of_date"))
-    with delta.noting(spark, note | {"profile_states": delta.table_version(spark, warehouse, profile_states.TABLE)}):
+    with delta.noting(spark, note | {"profile_states": delta.same_since(spark, warehouse, profile_states.TABLE)}):
         delta.overwrite_where(spark, warehouse, user_profiles.TABLE, rows, touched)
 
 

@@ -9,6 +9,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from jobs.embed_texts import model_key_of
+from jobs.event_marks import FATES
 from jobs.fold_profiles import JOB, fold_days, sound_profiles
 from jobs.io import delta, logs
 from jobs.io.runs import Run
@@ -57,7 +58,8 @@ def day_chunks(first: date, last: date, counts: Mapping[date, int]) -> list[tupl
 def rebuild_days(spark: SparkSession, warehouse: str, settings: Settings, run: Run, first: date, last: date) -> None:
     """Folds the facets whose meaning changed beside the tables and then puts them in their place, in one commit for each table.
 
-    Stopped and begun again it goes on with what lies in the shadow. Once profile_states has it, the rest is as after a killed fold.
+    Stopped and begun again it goes on with what lies in the shadow. Once profile_states has it, the rest is as after a killed fold. Then
+    the days are counted, and the last one's window is compared as on any night: older days' states may have been thinned out.
     """
     profiles = sound_profiles(spark, warehouse, delta.read_table(spark, warehouse, profile_states.TABLE))
     wanted, dropped = stale_facets(spark, warehouse, settings, profiles)
@@ -68,8 +70,9 @@ def rebuild_days(spark: SparkSession, warehouse: str, settings: Settings, run: R
         with run.phase("swap"):
             note: dict[str, object] = {"facet_hashes": settings.facet_hashes(model_key_of(settings.engine))}
             swap_facets(spark, warehouse, shadow, [*wanted, *dropped], note)
-    else:
-        fold_days(spark, warehouse, settings, run, first, last)
+        for fate in ("stored", *FATES):
+            run.counts.pop(fate, None)
+    fold_range(spark, warehouse, settings, run, first, last, compared_from=last - timedelta(days=settings.fold.window_days))
     logs.remove_folder(spark, f"{warehouse}/{SHADOW}")
 
 
@@ -79,7 +82,7 @@ def swap_facets(spark: SparkSession, warehouse: str, shadow: str, facets: Sequen
     for table in (profile_states.TABLE, user_profiles.TABLE):
         with delta.noting(spark, note):
             delta.overwrite_where(spark, warehouse, table, delta.read_table(spark, shadow, table), replaced)
-        note = note | {"profile_states": delta.table_version(spark, warehouse, profile_states.TABLE)}
+        note = note | {"profile_states": delta.same_since(spark, warehouse, profile_states.TABLE)}
     if delta.commit_note(spark, warehouse, user_profiles.TABLE).get("facet_hashes") != note["facet_hashes"]:
         # Nothing was replaced by nothing, which is no commit; what is known of the facets is noted all the same.
         with delta.noting(spark, note):

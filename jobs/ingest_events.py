@@ -19,7 +19,18 @@ from pyspark.sql import functions as F
 from jobs.io import damage, delta, logs
 from jobs.io.runs import Run, new_run_id, recorded, records
 from jobs.io.shell import JobError, Parser, iso_day, job_parser, one_sentence, run_main, say
-from jobs.item_texts import catalogue_rows, delivered_items, item_candidates, item_versions, made_text, resolve_texts, to_events, with_item
+from jobs.item_texts import (
+    catalogue_rows,
+    delivered_items,
+    item_candidates,
+    item_versions,
+    made_text,
+    outdated,
+    renamed,
+    resolve_texts,
+    to_events,
+    with_item,
+)
 from jobs.private_data import PLAIN, hide_record, name_key, normal_form, require_same_key, scrubbed, user_key
 from jobs.record_fates import (
     DUPLICATE,
@@ -65,7 +76,8 @@ def ingest_days(
     key = user_key(privacy, is_needed=privacy.user_ids == "keyed" or not erased.isEmpty())
     keys_name = key_id(key) if key is not None and privacy.user_ids == "keyed" else PLAIN
     require_same_key(spark, warehouse, keys_name)
-    kept = delta.read_table(spark, warehouse, items.TABLE).where(F.col("valid_from") < first)
+    before = delta.read_table(spark, warehouse, items.TABLE)
+    kept = before.where(F.col("valid_from") < first)
     with run.phase("look"):
         promised = damage.require_whole(spark, mapping.source.format, folders, settings.ingest.max_expansion)
         catalogue = None
@@ -112,6 +124,10 @@ def ingest_days(
             beside.result()
         if versions is None:
             raise JobError(f"{refused}; only quarantined_events was written")
+        if newest is not None:
+            # Told before the events are written: an ingest that is killed there finds the items changed already when it is run again.
+            changed = renamed(before, versions, first, last).localCheckpoint(eager=False)
+            run.counts["stale_texts"] = tell_outdated(spark, warehouse, changed, first, last, are_made=bool(mapping.texts))
         resolved = with_texts(with_item(stored, versions), mapping, privacy)
         name_key(spark, warehouse, keys_name)
         events = to_events(resolved, settings.store.user_buckets)
@@ -131,6 +147,22 @@ def withdrawn(spark: SparkSession, warehouse: str, events: DataFrame, first: dat
     old, new = (rows.select("event_id", *[column.alias(name) for name, column in compared_hashes().items()]) for rows in (stored, events))
     same = [old[name].eqNullSafe(new[name]) for name in old.columns]
     return old.join(new, same, "left_anti").count()
+
+
+def tell_outdated(spark: SparkSession, warehouse: str, changed: DataFrame, first: date, last: date, are_made: bool) -> int:
+    """How many stored events of later days would have another text now; says which days to ingest again. changed: held."""
+    # An older day that is run again mostly calls nothing otherwise; later days are not read for it then.
+    if changed.isEmpty():
+        return 0
+    later = delta.read_table(spark, warehouse, behavior_events.TABLE).where(F.col("log_date") > last)
+    count, until = outdated(later, changed, are_made).agg(F.count("*"), F.max("log_date")).collect()[0]
+    if count:
+        # From the next day on: one between may name an item as the day before it did, of which the items have no line.
+        say(
+            f"{JOB}: {count} events of later days would have another text, by what {first}..{last} calls their items: "
+            f"ingest {last + timedelta(days=1)}..{until} again, in order"
+        )
+    return int(count)
 
 
 def with_texts(of_item: DataFrame, mapping: LogMapping, privacy: PrivacySettings) -> DataFrame:

@@ -78,11 +78,42 @@ def item_versions(candidates: DataFrame, before: DataFrame) -> DataFrame:
     old = last.select("item_id", "first_seen_date", F.lit(None).cast("date").alias("log_date"), *[f"v.{name}" for name in SHOWN])
     new = candidates.select("item_id", F.lit(None).cast("date").alias("first_seen_date"), "log_date", *SHOWN)
     in_time = Window.partitionBy("item_id").orderBy(F.col("log_date").asc_nulls_first())
-    face = F.to_json(F.struct("title", "text_key", F.array_sort(F.map_entries("attributes")).alias("attributes")))
-    changed = old.unionByName(new).withColumn("face", face).withColumn("changed", ~F.lag("face").over(in_time).eqNullSafe(F.col("face")))
+    changed = old.unionByName(new).withColumn("face", _face()).withColumn("changed", ~F.lag("face").over(in_time).eqNullSafe(F.col("face")))
     first_seen = F.first(F.coalesce("first_seen_date", "log_date")).over(in_time)
     dated = changed.withColumn("first_seen", first_seen).where("changed AND log_date IS NOT NULL")
     return dated.select("item_id", *SHOWN, F.col("first_seen").alias("first_seen_date"), F.col("log_date").alias("valid_from"))
+
+
+def renamed(before: DataFrame, after: DataFrame, first: date, last: date) -> DataFrame:
+    """(item_id, old_key, new_key, until) of the items that are called otherwise after the days than they were before those were written.
+
+    until: the day of the next version, None where there is none. before: the items as they were; after: all versions up to the last day
+    as they are now.
+    """
+    of_days = F.col("valid_from").between(first, last)
+    # What the days say of few items is all that can differ; the others need not be compared.
+    touched = before.where(of_days).select("item_id").union(after.where(of_days).select("item_id")).distinct()
+    in_force = F.max_by(F.struct("text_key", _face().alias("face")), "valid_from")
+    old, new = (
+        rows.where(F.col("valid_from") <= last).join(touched, "item_id", "left_semi").groupBy("item_id").agg(in_force.alias(name))
+        for name, rows in (("old", before), ("new", after))
+    )
+    next_days = before.where(F.col("valid_from") > last).groupBy("item_id").agg(F.min("valid_from").alias("until"))
+    changed = old.join(new, "item_id", "full").where(~F.col("old.face").eqNullSafe(F.col("new.face"))).join(next_days, "item_id", "left")
+    return changed.select("item_id", F.col("old.text_key").alias("old_key"), F.col("new.text_key").alias("new_key"), "until")
+
+
+def outdated(events: DataFrame, changed: DataFrame, are_made: bool) -> DataFrame:
+    """The stored events of later days whose text would be another one now. changed: as `renamed` gives it.
+
+    An event that says of itself just what its item was called can't be told from one that has its text from there, and is among them. With
+    are_made the mapping makes texts: then any event of such an item may differ.
+    """
+    in_time = F.col("until").isNull() | (F.col("log_date") < F.col("until"))
+    found = events.join(changed, "item_id").where(in_time & (F.col("event_type") != "retract"))
+    text_key = F.col("text_key")
+    is_of_item = (text_key.isNull() | text_key.eqNullSafe(F.col("old_key"))) & ~text_key.eqNullSafe(F.col("new_key"))
+    return found if are_made else found.where(is_of_item)
 
 
 def with_item(stored: DataFrame, versions: DataFrame) -> DataFrame:
@@ -117,6 +148,11 @@ def made_text(texts: Mapping[str, str]) -> Column:
 def to_events(resolved: DataFrame, user_buckets: int) -> DataFrame:
     bucket = F.pmod(F.xxhash64("user_id"), F.lit(user_buckets)).cast("int")
     return resolved.withColumn("user_bucket", bucket).select(*EVENTS.names)
+
+
+def _face() -> Column:
+    """What an item is called, as one text that can be compared."""
+    return F.to_json(F.struct("title", "text_key", F.array_sort(F.map_entries("attributes")).alias("attributes")))
 
 
 def _unless_retract(text: Column) -> Column:

@@ -1,8 +1,8 @@
 """Keeps a warehouse small and quick: thins out old profile_states, packs small files together, removes files nobody needs.
 
 What is promised: tables say after it what they said before, but for states older than the window and `maintenance.thin_after_days`;
-of these each user and facet keeps the last of every calendar month, and so always the last one before the daily ones, which a
-repair inside the window may restart from. The versions named by the newest `maintenance.keep_publications` publications stay
+of these each user and facet keeps its first, and the last of every calendar month, and so always the last one before the daily
+ones, which a repair inside the window may restart from. The versions named by the newest `maintenance.keep_publications` publications stay
 readable whole, for as long as tables remember their history (schemas/table.py, HISTORY_DAYS). Files are removed only when they
 have been out of every table for `maintenance.vacuum_after_days`. Run again with the same date it makes no commit of its own.
 
@@ -53,10 +53,13 @@ def thin_before(day: date, settings: Settings) -> date:
 
 
 def superfluous(states: DataFrame, cutoff: date) -> DataFrame:
-    """The keys of the states before the cutoff that are not their user's and facet's last one before it in a calendar month."""
+    """The keys of the states before the cutoff that are neither their user's and facet's last one before it in a calendar month nor its
+    first of all: that nothing came before a day of a facet, its first state alone can say.
+    """
     latest_first = Window.partitionBy("user_id", "facet", F.trunc("as_of_date", "month")).orderBy(F.desc("as_of_date"))
-    nth = states.where(F.col("as_of_date") < F.lit(cutoff)).select(*KEY, F.row_number().over(latest_first).alias("nth"))
-    return nth.where("nth > 1").drop("nth")
+    nth = F.row_number().over(latest_first)
+    early = states.where(F.col("as_of_date") < F.lit(cutoff)).select(*KEY, "previous_as_of_date", nth.alias("nth"))
+    return early.where("nth > 1 AND previous_as_of_date IS NOT NULL").select(*KEY)
 
 
 def crowded(files: DataFrame, table: Table, settings: MaintenanceSettings) -> DataFrame:

@@ -165,7 +165,9 @@ class MaintenanceSettings(_Section):
     """What maintain_tables keeps, and what it thinks too small."""
 
     thin_after_days: int = Field(
-        30, ge=0, description="states are kept for every day so long before the window, and before that for the end of each month, days"
+        30,
+        ge=0,
+        description="so long before the window states are kept for every day, before that for the first one and the ends of months, days",
     )
     vacuum_after_days: int = Field(30, ge=7, description="files that no table needs any more are kept so long, days")
     keep_publications: int = Field(14, ge=1, description="the newest publications, whose files are kept for longer where that is needed")

@@ -138,7 +138,8 @@ class _Folder:
         if len({part.shape[1] for part in parts}) > 1:
             raise FoldError("the vectors of the stored texts differ in size; two models were mixed under one model_key")
         self.keys = pa.concat_arrays(keys) if keys else pa.array([], pa.string())
-        dim = parts[0].shape[1] if parts else len(rows["vector"][0])
+        # Without any vector only priors can be right, and they have the size.
+        dim = parts[0].shape[1] if parts else max(pc.max(pc.list_value_length(rows["vector"])).as_py() or 0, 1)
         self.vectors = _whole_lanes(np.concatenate(parts) if parts else np.empty((0, dim), np.float32))
         parts.clear()
         self.norms = kernel.squared_norms(self.vectors)
@@ -181,7 +182,7 @@ class _Folder:
             vector_of, LEDGER_SIZE + int(offsets[-1]), self.vectors, self.norms,
             np.cumsum(is_prior) - 1, _numpy(priors["event_count"]),
             np.column_stack([_numpy(priors[name]) for name in ("weight_sum", "gain_sum", "gain_sq_sum")]),
-            _whole_lanes(_matrix(priors["vector"]) if priors.num_rows else np.empty((0, self.dim), np.float32)),
+            self._prior_vectors(priors),
             offsets, _numpy(prior_ledgers.flatten().field("weight")), LEDGER_SIZE,
             *self.constants, out, out_vectors, out_ids, out_shares,
         )  # fmt: skip
@@ -191,6 +192,14 @@ class _Folder:
         self.ledger_ids[:] = np.arange(LEDGER_SIZE)
         self.last = named.slice(rows.num_rows - 1)
         self.carry["last_row"] = 0
+
+    def _prior_vectors(self, priors: pa.RecordBatch) -> np.ndarray:
+        if not priors.num_rows:
+            return np.empty((0, self.vectors.shape[1]), np.float32)
+        found = _matrix(priors["vector"])
+        if found.shape[1] != self.dim:
+            raise FoldError(f"a profile has {found.shape[1]} numbers and a text {self.dim}; two models were mixed under one model_key")
+        return _whole_lanes(found)
 
     def close(self) -> Iterator[pa.RecordBatch]:
         """The last open day of the partition."""

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from threading import Lock
 from typing import Any
 
 from delta.tables import DeltaTable
@@ -14,6 +15,7 @@ from jobs.io import lease
 from jobs.io.session import configured
 from schemas.table import SCHEMA_VERSION, Table
 
+_creating = Lock()
 _COMMIT_NOTE = "spark.databricks.delta.commitInfo.userMetadata"
 
 
@@ -48,8 +50,9 @@ def open_table(spark: SparkSession, warehouse: str, table: Table) -> DeltaTable:
     """The table, created as declared where it does not exist yet."""
     path = table_path(warehouse, table)
     if not table_exists(spark, warehouse, table):
-        # Without the note of the rows that follow: a job killed between the two must not look done.
-        with configured(spark, {_COMMIT_NOTE: "{}"}):
+        # Without the note of the rows that follow: a job killed between the two must not look done. One at a time: the note is the
+        # session's, and another table's maker would put back the empty one.
+        with _creating, configured(spark, {_COMMIT_NOTE: "{}"}):
             spark.sql(table.ddl(path))
     return DeltaTable.forPath(spark, path)
 

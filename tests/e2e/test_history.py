@@ -6,13 +6,14 @@ Events and vectors are put straight into the tables, so that what is tried is th
 import shutil
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from jobs import backfill_profiles, fold_profiles, fold_ranges, make_demo_logs, run_night
+from jobs import backfill_profiles, fold_profiles, fold_ranges, maintain_tables, make_demo_logs, run_night
 from jobs.embed_texts import model_key_of
 from jobs.io import delta
 from jobs.io.runs import Run
@@ -174,6 +175,31 @@ def test_days_before_the_history_are_folded_before_it(spark, vectors, history, t
     assert hashes(folder) == hashes(history)
 
 
+def test_days_before_a_history_that_was_thinned_out_are_folded_before_it(spark, vectors, history, tmp_path):
+    folder = str(shutil.copytree(vectors, tmp_path / "w"))
+    write_events(spark, folder, busy(range(1, 5)))
+    fold(spark, folder, 1, 4)
+    # Of each facet the first state and the last one are left.
+    assert maintain_tables.thin(spark, folder, FIRST + timedelta(days=5), dry_run=False) > 0
+    write_events(spark, folder, busy())
+    fold(spark, folder, 0, 0, fold_ranges.fold_range)
+    assert hashes(folder) == hashes(history)
+
+
+def test_an_event_of_the_next_day_is_folded_though_that_day_was_empty(spark, vectors, tmp_path, monkeypatch):
+    one, other = (str(shutil.copytree(vectors, tmp_path / name)) for name in ("one", "other"))
+    day, early = event(1, 0, 0, 0, 5, 1), event(2, 1, 0, 0, 5, 2)
+    write_events(spark, one, [day])
+    fold(spark, one, 0, 0)
+    monkeypatch.setattr(fold_profiles, "publications", lambda *_: [SimpleNamespace(last=FIRST + timedelta(days=2))])
+    # Day 0 is delivered again when days 1 and 2 have long been published without a state.
+    for folder in (one, other):
+        write_events(spark, folder, [day, early])
+    assert fold(spark, one, 0, 0)["states"] == 1
+    fold(spark, other, 0, 2)
+    assert hashes(one) == hashes(other) and len(rows_of(one, "profile_states")) == 2
+
+
 def test_only_touched_users_are_folded_again(spark, history, tmp_path):
     folder = str(shutil.copytree(history, tmp_path / "w"))
     before = {(r["user_id"], r["as_of_date"]): r for r in rows_of(folder, "profile_states")}
@@ -270,6 +296,8 @@ def test_a_rebuild_folds_what_changed_and_gives_what_a_new_history_would(spark, 
     call(spark, backfill_profiles, anew, evening, *span)
     with pytest.raises(JobError, match="run backfill_profiles --rebuild"):
         call(spark, run_night, one, evening, "--logs", logs, "--date", last)
+    with pytest.raises(JobError, match="run backfill_profiles --rebuild"):
+        call(spark, backfill_profiles, one, evening, *span, "--dry-run")
 
     before, rows = version_of(str(one), "profile_states"), rows_of(str(one), "profile_states")
     main_files = {f.name for f in one.glob("profile_states/*/*.parquet")}

@@ -161,6 +161,106 @@ def test_titles_hold_from_their_day_on_though_days_come_in_another_order(ingest)
     assert by_days(found) == [(FIRST, "A"), (SECOND, "B"), (THIRD, "A"), (last, "A"), (last, "own")]
 
 
+FOURTH = date(2025, 4, 4)
+
+
+def read_together(spark, root, days):
+    """The events and items of a warehouse of its own that takes the days at once."""
+    for day, events in days.items():
+        deliver(root, day, *events)
+    run, mapping = Run("r", "ingest_events", min(days), max(days), "c"), parse_mapping(shipped_mapping("canonical"), "test")
+    ingest_events.ingest_days(spark, str(root / "together"), Settings(), run, str(root / "logs"), mapping, list(days))
+    return stored_in(str(root / "together"))
+
+
+def stored_in(warehouse):
+    return [sorted(map(repr, rows_of(warehouse, name))) for name in ("behavior_events", "items")]
+
+
+def stale_texts(root):
+    done = [row for row in rows_of(str(root / "w"), "pipeline_runs") if row["status"] == "done"]
+    return dict(max(done, key=lambda row: row["ended"])["counts"]).get("stale_texts")
+
+
+def test_a_title_that_comes_before_stored_days_says_which_to_ingest_again_and_that_heals(spark, ingest, tmp_path, capsys):
+    days = {
+        FIRST: [event(event_id="1", title="Kettle")],
+        SECOND: [event(SECOND, event_id="2"), event(SECOND, event_id="own", text="own")],
+        THIRD: [
+            event(THIRD, event_id="3"),
+            event(THIRD, event_id="other", item_id="S2"),
+            event(THIRD, event_id="back", event_type="retract", retracts_event_id="2"),
+        ],
+    }
+    for day in (SECOND, THIRD):
+        ingest(day, *days[day])
+    assert "another text" not in capsys.readouterr().out
+    ingest(FIRST, *days[FIRST])
+    told = "2 events of later days would have another text, by what 2025-04-01..2025-04-01 calls their items: ingest 2025-04-02..2025-04-03"
+    assert told in capsys.readouterr().out and stale_texts(tmp_path) == 2
+    together = read_together(spark, tmp_path, days)
+    assert stored_in(str(tmp_path / "w")) != together
+    for day in days:
+        ingest(day, *days[day])
+    assert stored_in(str(tmp_path / "w")) == together
+    capsys.readouterr()
+    ingest(FIRST, *days[FIRST])
+    assert "another text" not in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_a_title_put_into_an_older_day_holds_until_the_next_one(spark, ingest, tmp_path, capsys):
+    days = {
+        FIRST: [event(event_id="1", title="A")],
+        SECOND: [event(SECOND, event_id="2")],
+        # Says again what held before it, so that the table of items has no line of it.
+        THIRD: [event(THIRD, event_id="3", title="A", text="own")],
+        FOURTH: [event(FOURTH, event_id="4"), event(FOURTH, event_id="5", item_id="S2", title="C")],
+        date(2025, 4, 5): [event(date(2025, 4, 5), event_id="6", item_id="S2")],
+    }
+    for day, events in days.items():
+        ingest(day, *events)
+    days[SECOND] += [event(SECOND, event_id="7", title="B"), event(SECOND, event_id="8", item_id="S2", title="D")]
+    capsys.readouterr()
+    ingest(SECOND, *days[SECOND])
+    # S2 is called otherwise from the fourth day on, as it was.
+    assert "1 events of later days would have another text" in (told := capsys.readouterr().out) and "ingest 2025-04-03..2025-04-04" in told
+    for day in (THIRD, FOURTH):
+        ingest(day, *days[day])
+    assert stored_in(str(tmp_path / "w")) == read_together(spark, tmp_path, days)
+
+
+def test_a_title_that_is_taken_back_leaves_later_events_without_their_text(ingest, capsys):
+    ingest(FIRST, event(event_id="1", title="A"))
+    ingest(SECOND, event(SECOND, event_id="2"))
+    ingest(FIRST, event(event_id="1"))
+    assert "1 events of later days would have another text" in capsys.readouterr().out
+    assert by_days(ingest(SECOND, event(SECOND, event_id="2"))) == [(FIRST, None), (SECOND, None)]
+
+
+def test_of_texts_that_a_mapping_makes_every_event_of_a_renamed_item_counts(ingest, tmp_path):
+    mapping = yaml.safe_load(shipped_mapping("canonical")) | {"texts": {"review": "concat(item_title, ': ', text)"}}
+    later = event(SECOND, event_id="2", event_type="review", text="fine"), event(SECOND, event_id="3", item_id="S2", text="own")
+    ingest(SECOND, *later, mapping=mapping)
+    ingest(FIRST, event(event_id="1", title="Kettle"), mapping=mapping)
+    assert stale_texts(tmp_path) == 1
+    assert (SECOND, "Kettle: fine") in by_days(ingest(SECOND, *later, mapping=mapping))
+
+
+def test_an_ingest_killed_before_its_events_has_told_of_later_texts(ingest, monkeypatch, capsys):
+    def dies(spark, warehouse, table, rows, predicate, real=delta.overwrite_where):
+        if table.name == "behavior_events":
+            raise KeyboardInterrupt
+        real(spark, warehouse, table, rows, predicate)
+
+    ingest(SECOND, event(SECOND, event_id="2"))
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(delta, "overwrite_where", dies)
+        ingest(FIRST, event(event_id="1", title="Kettle"))
+    # The next run finds the items as they are to be.
+    assert "1 events of later days would have another text" in capsys.readouterr().out
+
+
 def test_a_title_of_white_space_names_nothing(ingest, tmp_path):
     ingest(FIRST, event(event_id="1", title="Kettle"), event(event_id="2", event_ts=f"{FIRST}T11:00:00Z", title="\u00a0\t"))
     assert [row["title"] for row in rows_of(str(tmp_path / "w"), "items")] == ["Kettle"]

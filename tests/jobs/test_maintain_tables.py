@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from jobs import backfill_profiles, embed_texts, fold_profiles, ingest_events, maintain_tables, run_night
+from jobs import backfill_profiles, check_tables, embed_texts, fold_profiles, ingest_events, maintain_tables, run_night
 from jobs.io import delta
 from jobs.io.shell import JobError
 from schemas import profile_states, text_embeddings
@@ -105,16 +105,17 @@ def thinned(kept_up, tmp_path):
     return str(shutil.copytree(kept_up, tmp_path / "w"))
 
 
-def test_old_states_are_thinned_to_the_last_of_each_month(plain, kept_up):
+def test_old_states_are_thinned_to_the_first_and_the_last_of_each_month(plain, kept_up):
     before, after = by_key(rows_of(str(plain), "profile_states")), by_key(rows_of(kept_up, "profile_states"))
     last_of_month = defaultdict(lambda: date.min)
     for user, facet, day in before:
         if day < CUTOFF:
             month = user, facet, day.replace(day=1)
             last_of_month[month] = max(last_of_month[month], day)
-    wanted = {key for key in before if key[2] >= CUTOFF or key[2] == last_of_month[key[0], key[1], key[2].replace(day=1)]}
+    last_states = {key for key in before if key[2] >= CUTOFF or key[2] == last_of_month[key[0], key[1], key[2].replace(day=1)]}
+    wanted = last_states | {key for key in before if before[key]["previous_as_of_date"] is None}
     assert after == {key: before[key] for key in wanted}
-    assert done(kept_up)["states_removed"] == len(before) - len(after) == 8
+    assert done(kept_up)["states_removed"] == len(before) - len(after) == 6
 
 
 def test_every_daily_state_still_has_the_state_before_it(kept_up):
@@ -158,6 +159,24 @@ def test_the_next_nights_repairs_find_their_restart_state(spark, logs, thinned, 
     assert latest[0] == latest[1]
     # The fold trusted user_profiles: one merge, and no writing anew before it.
     assert version_of(thinned, "user_profiles") == merged + 1
+
+
+def test_a_thinned_history_is_rebuilt_and_goes_on(spark, logs, thinned, config, tmp_path):
+    # A facet that no event enters changes no state, so that the last commit of profile_states stays the upkeep's.
+    nobody = tmp_path / "nobody.yaml"
+    text = Path(config).read_text(encoding="utf-8")
+    nobody.write_text(text.replace("window_days: 2", "window_days: 2, facets: [{name: nobody, where: 'FALSE'}]"), encoding="utf-8")
+
+    def killed(*args):
+        raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(check_tables, "check_days", killed)
+        call(spark, backfill_profiles, thinned, str(nobody), "--rebuild")
+    # The rest of it finds thinned days, and leaves them as they are.
+    call(spark, backfill_profiles, thinned, str(nobody), "--rebuild")
+    call(spark, run_night, thinned, str(nobody), "--logs", logs, "--date", NEXT)
+    assert len(published(thinned)) == 3 and {row["as_of_date"] for row in rows_of(thinned, "profile_states")} >= {FIRST, NEXT}
 
 
 def test_a_fold_that_would_restart_from_a_thinned_day_is_refused_by_name(spark, thinned, config):
@@ -228,7 +247,7 @@ def test_a_dry_run_says_what_would_be_done_and_does_nothing(spark, fresh, config
     before = data_versions(fresh) | {"pipeline_runs": version_of(fresh, "pipeline_runs")}
     call(spark, maintain_tables, fresh, config, "--date", LAST, "--dry-run")
     assert data_versions(fresh) | {"pipeline_runs": version_of(fresh, "pipeline_runs")} == before
-    assert "8 states removed" in capfd.readouterr().out
+    assert "6 states removed" in capfd.readouterr().out
 
 
 def test_a_day_that_is_not_published_is_refused(spark, fresh, config):

@@ -130,7 +130,7 @@ def test_a_last_try_that_is_cut_short_does_not_hide_what_was_said_before(server)
     engine = ServerEmbedder(config_of(server, timeout_s=3))
     # The second try has less than a third of the time.
     server.answers = [(503, {"Retry-After": "2"}), (0, {}), (0, {})]
-    with pytest.raises(EngineError, match="the last said .* 503 not now"):
+    with pytest.raises(EngineError, match=r"the last said .* 503 not now"):
         engine.embed(TEXTS)
 
 

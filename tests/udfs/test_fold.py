@@ -171,6 +171,20 @@ def test_stream_without_a_needed_vector_is_refused() -> None:
         run({"u": [(Event(DAY, micros, "a", 1.0, vectors[0]), 7)]}, vectors, Gate())
 
 
+def test_stream_without_any_vector_is_refused() -> None:
+    micros = int(datetime(2025, 3, 3, tzinfo=UTC).timestamp()) * 1_000_000
+    with pytest.raises(FoldError, match="1 events have a text without a vector"):
+        run({"u": [(Event(DAY, micros, "a", 1.0, np.ones(2, np.float32)), 0)]}, np.empty((0, 2), np.float32), Gate())
+
+
+def test_a_profile_of_another_size_is_refused() -> None:
+    """Sizes that are filled up to the same eight: 20 and 24."""
+    users = {"u": random_events("u", 2, 5, vectors_of(20, 3, 1), 1)}
+    _, *_, state = fold_user([event for event, _ in users["u"]], Gate())
+    with pytest.raises(FoldError, match="a profile has 20 numbers and a text 24"):
+        run(users, vectors_of(24, 3, 1), Gate(), {"u": state})
+
+
 def test_zero_vector_is_refused() -> None:
     with pytest.raises(FoldError, match="no length"):
         micros = int(datetime(2025, 3, 3, tzinfo=UTC).timestamp()) * 1_000_000
