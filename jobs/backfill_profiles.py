@@ -23,6 +23,7 @@ from jobs.io import delta, logs
 from jobs.io.runs import DONE, FAILED, PUBLISHED, UNDONE, Record, new_run_id, publications, recorded, records, refuse_holes, runs_table
 from jobs.io.session import located
 from jobs.io.shell import JobError, Parser, existing_folder, iso_day, job_parser, progress, range_problem, run_main, say
+from jobs.maintain_tables import refuse_thinned
 from jobs.private_data import normal_form
 from jobs.publish_run import refuse_unfinished
 from jobs.record_fates import map_records
@@ -173,7 +174,9 @@ def run(spark: SparkSession, args: argparse.Namespace) -> None:
     done = done_chunks(records(spark, args.warehouse), run_id)
     with recorded(spark, args.warehouse, args.config, JOB, run_id, args.start, args.end, has_steps=True, reads=[args.logs]):
         fold_profiles.refuse_other_settings(spark, args.warehouse, args.config)
-        refuse_unfinished(records(spark, args.warehouse), args.start, args.end)
+        ordered = records(spark, args.warehouse)
+        refuse_unfinished(ordered, args.start, args.end)
+        refuse_thinned(ordered, args.config, args.start)
         parts, began, events, ingested = chunks(args.start, args.end, args.config), time.monotonic(), 0, 0
         before = sum(len(days) for days in parts if is_done(days, done))
         if before:

@@ -31,7 +31,9 @@ from jobs.item_texts import (
     to_events,
     with_item,
 )
+from jobs.maintain_tables import refuse_thinned
 from jobs.private_data import PLAIN, hide_record, name_key, normal_form, require_same_key, scrubbed, user_key
+from jobs.publish_run import refuse_begun
 from jobs.record_fates import (
     DUPLICATE,
     FATES,
@@ -272,6 +274,9 @@ def run(spark: SparkSession, args: argparse.Namespace) -> None:
     logs.require_closed(spark, args.logs, [args.date])
     run_id, folder = args.run_id or new_run_id(JOB, args.date), logs.day_folder(args.logs, args.date)
     with recorded(spark, args.warehouse, args.config, JOB, run_id, args.date, args.date, reads=[folder]) as record:
+        ordered = records(spark, args.warehouse)
+        refuse_begun(ordered, args.date)
+        refuse_thinned(ordered, args.config, args.date)
         ingest_days(spark, args.warehouse, args.config, record, args.logs, args.mapping, [args.date])
 
 

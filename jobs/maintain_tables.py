@@ -20,9 +20,10 @@ from pyspark.sql import DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 
 from jobs.io import delta, lease
-from jobs.io.runs import PUBLISHER, first_hole, new_run_id, publications, recorded, runs_table
+from jobs.io.runs import DONE, PUBLISHER, Record, first_hole, new_run_id, publications, recorded, records, runs_table, standing
 from jobs.io.session import configured
 from jobs.io.shell import JobError, Parser, iso_day, job_parser, run_main, say
+from jobs.publish_run import ingested_ends, refuse_first
 from schemas import profile_states
 from schemas.all_tables import ALL_TABLES
 from schemas.settings import MaintenanceSettings, Settings
@@ -50,6 +51,22 @@ def arg_parser() -> Parser:
 def thin_before(day: date, settings: Settings) -> date:
     """The first day whose states are all kept: the nights up to `day`, run again, look no further back for what they repair."""
     return day - timedelta(days=settings.fold.window_days + settings.maintenance.thin_after_days)
+
+
+def runnable_from(day: date, settings: Settings) -> date:
+    """The first day that can be run again after states were thinned out as of `day`: its night compares a window before it."""
+    return thin_before(day, settings) + timedelta(days=settings.fold.window_days)
+
+
+def refuse_thinned(ordered: Sequence[Record], settings: Settings, first: date) -> None:
+    """Stops before published days are ingested whose states were thinned out: they could not be folded, and so not be finished."""
+    thinned = [r.last for r in ordered if r.job == JOB and r.status == DONE and profile_states.TABLE.name in r.output_versions]
+    kept = runnable_from(max(thinned), settings) if thinned else first
+    if first < kept and first_hole(standing(ordered), first, first) is None:
+        raise JobError(
+            f"{first} can't be run again: maintain_tables has thinned out states that its fold would have to compare; "
+            f"run days from {kept} on, or backfill into a new warehouse"
+        )
 
 
 def superfluous(states: DataFrame, cutoff: date) -> DataFrame:
@@ -169,6 +186,9 @@ def run(spark: SparkSession, args: argparse.Namespace) -> None:
         say(f"{JOB} {args.date} would do: " + ", ".join(f"{n:,} {name.replace('_', ' ')}" for name, n in counts.items()))
         return
     with recorded(spark, warehouse, settings, JOB, run_id, args.date, args.date) as record:
+        # What was begun could not be finished without the states.
+        ordered = records(spark, warehouse)
+        refuse_first(ordered, ingested_ends(ordered, runnable_from(args.date, settings)))
         record.counts = maintain(spark, warehouse, settings, args.date, dry_run=False)
 
 

@@ -117,12 +117,16 @@ def loose_ends(ordered: Sequence[Record], first: date, last: date, whole_from: d
         if first_hole([*since, own], r.first, r.last):
             by_rebuild = r.status == UNDONE and r.first < r.last and r.run_id not in ingesting
             yield LooseEnd(first_hole(since, r.first, r.last) or r.first, r.last, told, then, by_rebuild)
+    yield from ingested_ends(ordered, whole_from)
+
+
+def ingested_ends(ordered: Sequence[Record], until: date) -> Iterator[LooseEnd]:
+    """The ingests of days before `until` that were not finished; a step of a range is finished by the range."""
     for r in unfinished_ingests(ordered):
-        if r.first < whole_from:
-            # A step of a range is finished by the range.
+        if r.first < until:
             around = [o for o in ordered if o.run_id == r.run_id and o.first <= r.first and r.last <= o.last]
             whole = max(around, key=lambda o: o.last - o.first)
-            yield LooseEnd(whole.first, whole.last, "was ingested and not finished since, and its events would show", " first")
+            yield LooseEnd(whole.first, whole.last, "was ingested and not finished since", " first")
 
 
 def way_out(ordered: Sequence[Record], end: LooseEnd) -> str:
@@ -140,7 +144,18 @@ def way_out(ordered: Sequence[Record], end: LooseEnd) -> str:
 
 def refuse_unfinished(ordered: Sequence[Record], first: date, last: date, whole_from: date | None = None) -> None:
     """Stops, with names and what to run, where the publication of first..last would show readers other days half done."""
-    end = next(loose_ends(ordered, first, last, whole_from or first), None)
+    refuse_first(ordered, loose_ends(ordered, first, last, whole_from or first))
+
+
+def refuse_begun(ordered: Sequence[Record], day: date) -> None:
+    """The same before the day's ingest alone: later days may be ingested ahead, and published ones one after the other."""
+    shown = [p.last for p in standing(ordered)]
+    refuse_first(ordered, loose_ends(ordered, day, day, max(shown) + ONE_DAY if shown and day > max(shown) else date.min))
+
+
+def refuse_first(ordered: Sequence[Record], ends: Iterator[LooseEnd]) -> None:
+    """Stops with the first of the loose ends, if there is one, and with what to run."""
+    end = next(ends, None)
     if end is not None:
         days = str(end.last) if end.first == end.last else f"the range {end.first}..{end.last}"
         raise JobError(f"{days} {end.told}; run {way_out(ordered, end)}{end.then}")

@@ -17,6 +17,7 @@ from jobs import check_tables, embed_texts, fold_profiles, ingest_events
 from jobs.io import logs
 from jobs.io.runs import Record, Run, first_hole, new_run_id, publications, recorded, records, refuse_holes, standing, versions
 from jobs.io.shell import Parser, iso_day, job_parser, run_main, say
+from jobs.maintain_tables import refuse_thinned
 from jobs.publish_run import publish_days, refuse_unfinished, unfinished_ingests
 from schemas import pipeline_runs
 from schemas.mapping import LogMapping
@@ -97,7 +98,9 @@ def run(spark: SparkSession, args: argparse.Namespace) -> None:
     folders = [logs.day_folder(args.logs, day) for day in logs.days_between(first, args.date)]
     with recorded(spark, args.warehouse, args.config, JOB, run_id, first, args.date, has_steps=True, reads=folders):
         fold_profiles.refuse_other_settings(spark, args.warehouse, args.config)
-        refuse_unfinished(records(spark, args.warehouse), first, args.date)
+        ordered = records(spark, args.warehouse)
+        refuse_unfinished(ordered, first, args.date)
+        refuse_thinned(ordered, args.config, first)
         for days in chunks(first, args.date, args.config):
             ingest_chunk(spark, args.warehouse, args.config, run_id, args.logs, args.mapping, days)
         finish_days(spark, args.warehouse, args.config, run_id, first, args.date)

@@ -11,8 +11,10 @@ from hypothesis import strategies as st
 from jobs.backfill_profiles import done_chunks
 from jobs.io.runs import Record, first_hole, refuse_holes, standing
 from jobs.io.shell import JobError
-from jobs.publish_run import CHAIN, refuse_unfinished, require_chain, unfinished_ingests
+from jobs.maintain_tables import refuse_thinned
+from jobs.publish_run import CHAIN, refuse_begun, refuse_unfinished, require_chain, unfinished_ingests
 from jobs.show_runs import next_step
+from schemas.settings import Settings
 
 DAY = date(2025, 3, 3)
 NEXT = DAY + timedelta(days=1)
@@ -107,7 +109,7 @@ def test_an_ingest_blocks_later_days_where_it_may_have_changed_events(status, wr
     assert len(unfinished_ingests(ordered)) == blocks
     fourth = days(4, 4).values()
     if blocks:
-        with pytest.raises(JobError, match=f"^{DAY} was ingested and not finished since, .*; run that day first$"):
+        with pytest.raises(JobError, match=f"^{DAY} was ingested and not finished since; run that day first$"):
             refuse_unfinished(ordered, *fourth)
     else:
         refuse_unfinished(ordered, *fourth)
@@ -122,6 +124,27 @@ def test_a_day_that_was_ingested_ahead_blocks_no_day_before_it():
     ordered = [published(1, **days(0, 3)), record("ingest_events", **days(5, 5), minute=2, run_id="s", wrote=EVENTS)]
     refuse_unfinished(ordered, **days(4, 4))
     refuse_unfinished(ordered, **days(-2, -1))
+
+
+def test_days_are_ingested_ahead_and_again_but_no_night_is_begun_on_an_unfinished_day():
+    again = record("ingest_events", **days(1, 1), minute=2, run_id="s", wrote=EVENTS)
+    ahead = record("ingest_events", **days(4, 4), minute=2, run_id="t", wrote=EVENTS)
+    shown, later = published(1, **days(0, 3)), days(5, 5)["last"]
+    refuse_begun([shown, ahead], later)
+    refuse_begun([shown, again], days(2, 2)["last"])
+    refuse_begun([again, ahead], later)
+    with pytest.raises(JobError, match=f"{NEXT} was ingested and not finished since; run that day first"):
+        refuse_begun([shown, again, ahead], later)
+
+
+def test_a_day_whose_states_were_thinned_out_is_not_begun():
+    kept = Settings.model_validate({"fold": {"window_days": 2}, "maintenance": {"thin_after_days": 3}})
+    ordered = [published(1, **days(0, 9)), record("maintain_tables", **days(9, 9), minute=2)]
+    with pytest.raises(JobError, match=f"{DAY + 5 * (NEXT - DAY)} can't be run again: .*; run days from {DAY + 6 * (NEXT - DAY)} on"):
+        refuse_thinned(ordered, kept, days(5, 5)["first"])
+    refuse_thinned(ordered, kept, days(6, 6)["first"])
+    refuse_thinned(ordered, kept, days(-1, -1)["first"])
+    refuse_thinned([ordered[0], replace(ordered[1], output_versions={})], kept, DAY)
 
 
 def test_a_rebuild_finishes_no_day_but_the_last():
@@ -186,13 +209,15 @@ class World:
         ended = None if status == "started" else moment
         self.ordered.append(Record(run_id, job, attempt, status, first, last, started, ended, {}, dict.fromkeys(wrote, 1)))
 
-    def run(self, first, last, killed_in=None, changes=False, by_steps=False, rebuild=False):
-        """A night or a range, in chunks of two days; the steps of a scheduler look only at the end."""
+    def run(self, first, last, killed_in=None, changes=False, by_steps=False, begins=True, rebuild=False):
+        """A night or a range, in chunks of two days; of steps that are run alone the ingest looks less far, or ran at another time."""
         whole_from = last if rebuild else first
         if not rebuild:
             refuse_holes(standing(self.ordered), first, last, bootstrap=True, first_day=None)
         if not by_steps and not rebuild:
             refuse_unfinished(self.ordered, first, last)
+        if by_steps and begins:
+            refuse_begun(self.ordered, first)
         run_id = f"{'rebuild' if rebuild else 'run'}-{first}-{last}"
         self.note("whole", "started", first, last, run_id)
         for day in [] if rebuild else [first + timedelta(days=n) for n in range(0, (last - first).days + 1, 2)]:
@@ -234,6 +259,7 @@ class World:
 OPERATIONS = st.one_of(
     st.fixed_dictionaries({
         "at": st.integers(-6, 4), "length": st.sampled_from((1, 1, 1, 2, 3, 5)), "changes": st.booleans(), "by_steps": st.booleans(),
+        "begins": st.booleans(),
         "killed_in": st.sampled_from((None, "read", "ingest", "fold")),
     }),
     st.sampled_from(("undo", "rebuild")),
