@@ -119,11 +119,9 @@ def fold_frame(
 
 def _streamed(rows: DataFrame) -> DataFrame:
     """The stream's columns of one kind of row; those it does not have are NULL."""
-    schema = from_arrow_schema(INPUT_SCHEMA)
     present = set(rows.columns)
-    place = F.col("place") if "place" in present else F.lit(None).cast("long").alias("place")
-    columns = [(F.col(f.name) if f.name in present else F.lit(None)).cast(f.dataType).alias(f.name) for f in schema]
-    return rows.select("part", place, *columns)
+    schema = [("place", "bigint"), *((f.name, f.dataType.simpleString()) for f in from_arrow_schema(INPUT_SCHEMA))]
+    return rows.selectExpr("part", *[f"CAST({name if name in present else 'NULL'} AS {kind}) AS {name}" for name, kind in schema])
 
 
 def to_states(output: DataFrame, model_key: str, facet_hashes: Mapping[str, str]) -> DataFrame:
