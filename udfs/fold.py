@@ -137,7 +137,8 @@ class _Folder:
         self.kernel = kernel
         if len({part.shape[1] for part in parts}) > 1:
             raise FoldError("the vectors of the stored texts differ in size; two models were mixed under one model_key")
-        self.keys = pa.concat_arrays(keys) if keys else pa.array([], pa.string())
+        self.keys = _strings(pa.concat_arrays(keys) if keys else pa.array([], pa.string()))
+        self.index = kernel.index_keys(*self.keys)
         # Without any vector only priors can be right, and they have the size.
         dim = parts[0].shape[1] if parts else max(pc.max(pc.list_value_length(rows["vector"])).as_py() or 0, 1)
         self.vectors = _whole_lanes(np.concatenate(parts) if parts else np.empty((0, dim), np.float32))
@@ -159,12 +160,10 @@ class _Folder:
         is_prior = kinds == PRIOR_ROW
         priors = rows.filter(pa.array(is_prior))
         days = _numpy(rows["day"].view(pa.int32()))
-        vector_of = np.full(rows.num_rows, -1, np.int64)
-        found = pc.index_in(rows["text_key"], value_set=self.keys, skip_nulls=True)
-        missing = pc.sum(pc.and_(found.is_null(), pa.array(~is_prior))).as_py() or 0
+        vector_of = self.kernel.find_keys(self.index, *self.keys, *_strings(rows["text_key"]))
+        missing = int(np.count_nonzero((vector_of < 0) & ~is_prior))
         if missing:
             raise FoldError(f"{missing} events have a text without a vector; embed their days first")
-        vector_of[~is_prior] = _numpy(found.drop_null())
         # Row 0 stands for the last row of the batch before, so that a day that ended there can still be named.
         named = rows.select(["user_id", "facet", "user_bucket", "event_ts", "event_id"])
         table = pa.Table.from_batches([self.last or named.slice(0, 1), named])
@@ -259,6 +258,15 @@ def _numpy(column: pa.Array) -> np.ndarray:
     """A primitive column as NumPy; nulls (of the other kinds of row) become 0."""
     filled = pc.fill_null(column, 0) if column.null_count else column
     return np.asarray(filled.to_numpy(zero_copy_only=False))
+
+
+def _strings(column: pa.Array) -> tuple[np.ndarray, np.ndarray]:
+    """Offsets int32[n + 1] and bytes uint8[...] of a column of n strings; a NULL is an empty one."""
+    _, offsets, data = column.buffers()
+    if offsets is None:
+        return np.frombuffer(bytes(4), np.int32), np.frombuffer(b"", np.uint8)
+    places = np.frombuffer(offsets, np.int32)[column.offset : column.offset + len(column) + 1]
+    return places, np.frombuffer(data or b"", np.uint8)
 
 
 def _matrix(column: pa.Array) -> np.ndarray:

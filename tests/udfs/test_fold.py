@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from tests.conftest import ROOT
 from tests.oracle import Event, Gate, State, fold_user
 from udfs import fold_kernel
-from udfs.fold import EVENT_ROW, INPUT_SCHEMA, PRIOR_ROW, VECTOR_ROW, FoldConstants, FoldError, fold_stream
+from udfs.fold import EVENT_ROW, INPUT_SCHEMA, PRIOR_ROW, VECTOR_ROW, FoldConstants, FoldError, _strings, fold_stream
 
 DAY = date(2025, 3, 3)
 GATES = [Gate(gate=g, relevance=r) for g in ("effective", "literal", "mean", "fixed") for r in ("follow", "resist")]
@@ -162,6 +162,21 @@ def test_one_day_moves_an_old_profile_by_at_most_its_share() -> None:
     flood = [(Event(flood_day, (start + 86_400 + i) * 1_000_000, f"b{i:04}", 1.0, vectors[1]), 1) for i in range(2_000)]
     last = run({"u": calm + flood}, vectors, Gate(max_day_share=0.3))["u"][-1]["vector"]
     assert last[0] == pytest.approx(0.7, abs=1e-3)
+
+
+@settings(deadline=None)
+@given(
+    keys=st.lists(st.text(max_size=3), unique=True, max_size=40),
+    wanted=st.lists(st.none() | st.text(max_size=3), max_size=40),
+    skipped=st.integers(0, 5),
+)
+def test_every_text_is_found_and_no_other(keys, wanted, skipped) -> None:
+    wanted += keys
+    there = _strings(pa.array([*keys, *keys[:3]], pa.string()))
+    # A slice: a batch's column may be a part of another.
+    asked = _strings(pa.array([None] * skipped + wanted, pa.string()).slice(skipped))
+    found = fold_kernel.find_keys(fold_kernel.index_keys(*there), *there, *asked)
+    assert found.tolist() == [keys.index(key or "") if (key or "") in keys else -1 for key in wanted]
 
 
 def test_stream_without_a_needed_vector_is_refused() -> None:
