@@ -49,7 +49,13 @@ with DAG(
         *[
             SparkJob(
                 task_id=step,
-                arguments=("--date", DAY, "--run-id", f"profiles_nightly-{DAY}", *MORE_ARGUMENTS.get(step, ())),
+                arguments=(
+                    "--date",
+                    DAY,
+                    "--run-id",
+                    f"profiles_nightly-{DAY}",
+                    *MORE_ARGUMENTS.get(step, ()),
+                ),
                 outlets=PUBLISHED if step == "publish_run" else [],
             )
             for step in STEPS

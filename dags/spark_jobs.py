@@ -26,7 +26,10 @@ DEFAULTS: dict[str, Any] = {
 PATHS = {"logs", "warehouse", "config", "py_files"}  # relative ones begin at the root
 
 # What others may schedule on: updated once a night or a range is published.
-PUBLISHED = [Asset(f"nightfold_{table}") for table in ("behavior_events", "items", "text_embeddings", "profile_states", "user_profiles")]
+PUBLISHED = [
+    Asset(f"nightfold_{table}")
+    for table in ("behavior_events", "items", "text_embeddings", "profile_states", "user_profiles")
+]
 
 POLICY = {
     "owner": "nightfold",
@@ -72,7 +75,10 @@ class SparkJob(SparkSubmitOperator):
             application_args=[*arguments, "--warehouse", "{{ setting('warehouse') }}"],
             py_files="{{ setting('py_files') }}",
             # spark-submit puts jobs/ alone on the path, and workers would take whatever python3 they find.
-            env_vars={"PYTHONPATH": "{{ setting('root') }}", "PYSPARK_PYTHON": "{{ setting('root') }}/.venv/bin/python"},
+            env_vars={
+                "PYTHONPATH": "{{ setting('root') }}",
+                "PYSPARK_PYTHON": "{{ setting('root') }}/.venv/bin/python",
+            },
             spark_binary="{{ setting('root') }}/.venv/bin/spark-submit",
             **kwargs,
         )

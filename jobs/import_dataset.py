@@ -18,10 +18,13 @@ from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from jobs.io import damage, logs
+from jobs.ingest import damage
+from jobs.ingest.times import times_of
+from jobs.io import logs
+from jobs.io.cli import Parser, existing_folder, folder_uri, run_main
+from jobs.io.messages import JobError, one_sentence, say
 from jobs.io.session import fit_to_size
-from jobs.io.shell import JobError, Parser, existing_folder, folder_uri, one_sentence, run_main, say
-from jobs.record_fates import times_of
+from jobs.io.storage import copy_files, folder_content, matching_files, move, remove_folder, touch
 from schemas.mapping import LogMapping, Source
 
 JOB = "import_dataset"
@@ -34,10 +37,26 @@ LONGEST_PAUSE: Final = 3660
 def arg_parser() -> Parser:
     parser = Parser(prog=JOB, description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument(
-        "--mapping", required=True, type=logs.mapping_file, metavar="FILE", help="log mapping: a file, or the name of a shipped one"
+        "--mapping",
+        required=True,
+        type=logs.mapping_file,
+        metavar="FILE",
+        help="log mapping: a file, or the name of a shipped one",
     )
-    parser.add_argument("--source", required=True, type=existing_folder, metavar="DIR", help="folder with the data set's files")
-    parser.add_argument("--logs", required=True, type=folder_uri, metavar="DIR", help="folder to write, not there yet or empty")
+    parser.add_argument(
+        "--source",
+        required=True,
+        type=existing_folder,
+        metavar="DIR",
+        help="folder with the data set's files",
+    )
+    parser.add_argument(
+        "--logs",
+        required=True,
+        type=folder_uri,
+        metavar="DIR",
+        help="folder to write, not there yet or empty",
+    )
     return parser
 
 
@@ -47,7 +66,9 @@ def place_rows(rows: DataFrame, mapping: LogMapping) -> DataFrame:
     A declared column that is not there is null, as for the ingest.
     """
     there = set(rows.columns)
-    typed = {name: F.col(logs.quoted(name)) if name in there else F.lit(None) for name in mapping.source.columns}
+    typed = {
+        name: F.col(logs.quoted(name)) if name in there else F.lit(None) for name in mapping.source.columns
+    }
     casts = [column.cast(mapping.source.columns[name]).alias(name) for name, column in typed.items()]
     typed_rows = rows.select(F.struct("*").alias("raw row"), *casts)
     day = F.to_date(times_of(typed_rows, mapping)["event_ts"])
@@ -83,7 +104,10 @@ def write_options(source: Source) -> dict[str, str]:
         return own | given | blanks | {"quoteAll": str(quotes_all).lower()}
     if source.format == "json":
         # Left alone, the writer cuts times to milliseconds; and an escaped character may be none of the encoding's.
-        exact = {"timestampFormat": "yyyy-MM-dd'T'HH:mm:ss.SSSSSSXXX", "timestampNTZFormat": "yyyy-MM-dd'T'HH:mm:ss.SSSSSS"}
+        exact = {
+            "timestampFormat": "yyyy-MM-dd'T'HH:mm:ss.SSSSSSXXX",
+            "timestampNTZFormat": "yyyy-MM-dd'T'HH:mm:ss.SSSSSS",
+        }
         return exact | given | {"writeNonAsciiCharacterAsCodePoint": "true"}
     return given
 
@@ -92,11 +116,19 @@ def write_rows(placed: DataFrame, source: Source, folder: str) -> None:
     """One file for each day and file of the source: equal records are told apart by their number in a file, and files by their order."""
     options = write_options(source)
     by_file = placed.repartition(DAY, FILE)
-    if source.format == "json" and ("multiline", "true") in {(name.lower(), value.lower()) for name, value in source.options.items()}:
+    if source.format == "json" and ("multiline", "true") in {
+        (name.lower(), value.lower()) for name, value in source.options.items()
+    }:
         # Of a file that is one JSON value, the reader takes the records of an array.
-        records = F.collect_list(F.struct(*[logs.quoted(name) for name in placed.columns if name not in (DAY, FILE)]))
+        records = F.collect_list(
+            F.struct(*[logs.quoted(name) for name in placed.columns if name not in (DAY, FILE)])
+        )
         # The text writer writes a string's bytes as they are.
-        array = F.encode(F.to_json(records, options), options.get("encoding", "UTF-8")).cast("string").alias("value")
+        array = (
+            F.encode(F.to_json(records, options), options.get("encoding", "UTF-8"))
+            .cast("string")
+            .alias("value")
+        )
         arrays = by_file.groupBy(F.col(DAY), F.col(FILE)).agg(array)
         arrays.write.partitionBy(DAY, FILE).text(folder)
     else:
@@ -123,13 +155,13 @@ def split_rows(spark: SparkSession, mapping: LogMapping, source: str, target: st
     if mapping.items is not None:
         # A folder each, since two of them may have one name.
         for n, file in enumerate(source_files(spark, mapping.items.source, source)):
-            logs.copy_files(spark, [file], f"{logs.items_folder(target, first)}/{n:06d}")
-    filled = logs.folder_content(spark, f"{target}/_split")
+            copy_files(spark, [file], f"{logs.items_folder(target, first)}/{n:06d}")
+    filled = folder_content(spark, f"{target}/_split")
     for day in logs.days_between(first, last):
         if (folder := f"{DAY}={day}") in filled:
-            logs.move(spark, f"{target}/_split/{folder}", logs.day_folder(target, day))
-        logs.touch(spark, f"{logs.day_folder(target, day)}/{logs.CLOSED_MARK}")
-    logs.remove_folder(spark, f"{target}/_split")
+            move(spark, f"{target}/_split/{folder}", logs.day_folder(target, day))
+        touch(spark, f"{logs.day_folder(target, day)}/{logs.CLOSED_MARK}")
+    remove_folder(spark, f"{target}/_split")
 
 
 def with_file(rows: DataFrame, files: Sequence[str], source: str) -> DataFrame:
@@ -145,7 +177,9 @@ def look(placed: DataFrame, source: Source, folder: str) -> tuple[date, date]:
     broken = F.count(logs.quoted(logs.UNREADABLE)) if logs.UNREADABLE in placed.columns else F.lit(0)
     found = placed.groupBy(DAY).agg(F.count("*").alias("rows"), broken.alias("broken")).collect()
     if unparsed := sum(row["broken"] for row in found):
-        raise JobError(f"{unparsed} records in {folder} can't be parsed as {source.format}; correct the file or the mapping's options")
+        raise JobError(
+            f"{unparsed} records in {folder} can't be parsed as {source.format}; correct the file or the mapping's options"
+        )
     rows_by_day = {row[DAY]: row["rows"] for row in found if row[DAY] is not None}
     if not rows_by_day:
         raise JobError(f"no row of {folder} has a time that the mapping can read")
@@ -155,26 +189,26 @@ def look(placed: DataFrame, source: Source, folder: str) -> tuple[date, date]:
 
 
 def source_files(spark: SparkSession, source: Source, folder: str) -> list[str]:
-    files = logs.matching_files(spark, folder, source.files)
+    files = matching_files(spark, folder, source.files)
     if not files:
         raise JobError(f"there is no {source.files} in {folder}")
     return files
 
 
 def run(spark: SparkSession, args: argparse.Namespace) -> None:
-    if logs.folder_content(spark, args.logs):
+    if folder_content(spark, args.logs):
         raise JobError(f"{args.logs} is not empty; give a new folder, so that no day is imported twice")
     # Beside the logs, so that moving it into place is one rename; what a killed import left is begun again.
     staging = f"{args.logs}.importing"
-    logs.remove_folder(spark, staging)
+    remove_folder(spark, staging)
     try:
         with damage.named():
             split_rows(spark, args.mapping, args.source, staging)
     except BaseException:
-        logs.remove_folder(spark, staging)
+        remove_folder(spark, staging)
         raise
-    logs.remove_folder(spark, args.logs)
-    logs.move(spark, staging, args.logs)
+    remove_folder(spark, args.logs)
+    move(spark, staging, args.logs)
     say(f"{JOB}: {args.logs} is ready")
 
 

@@ -20,16 +20,18 @@ from pyspark.sql import DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 
 from jobs.io import delta, lease
-from jobs.io.runs import DONE, PUBLISHER, Record, first_hole, new_run_id, publications, recorded, records, runs_table, standing
+from jobs.io.cli import Parser, iso_day, job_parser, run_main
+from jobs.io.history import PUBLISHER, first_hole
+from jobs.io.messages import JobError, say
+from jobs.io.runs import new_run_id, publications, recorded, records, runs_table
 from jobs.io.session import configured
-from jobs.io.shell import JobError, Parser, iso_day, job_parser, run_main, say
-from jobs.publish_run import ingested_ends, refuse_first
+from jobs.night.guards import MAINTENANCE as JOB
+from jobs.night.guards import ingested_ends, refuse_first, runnable_from, thin_before
 from schemas import profile_states
 from schemas.all_tables import ALL_TABLES
 from schemas.settings import MaintenanceSettings, Settings
 from schemas.table import HISTORY_DAYS, Table
 
-JOB = "maintain_tables"
 KEY = list(profile_states.TABLE.key)
 MIB = 1 << 20
 # Small files are packed up to this many times their size: what is packed once is not small again.
@@ -40,49 +42,41 @@ CLOCKS = timedelta(days=1)
 
 def arg_parser() -> Parser:
     parser = job_parser(JOB, __doc__)
-    parser.add_argument("--date", required=True, type=iso_day, metavar="D", help="a published day; states are thinned out as of it")
+    parser.add_argument(
+        "--date",
+        required=True,
+        type=iso_day,
+        metavar="D",
+        help="a published day; states are thinned out as of it",
+    )
     parser.add_argument("--dry-run", action="store_true", help="say what would be done, and do nothing")
     return parser
-
-
-# ---- pure
-
-
-def thin_before(day: date, settings: Settings) -> date:
-    """The first day whose states are all kept: the nights up to `day`, run again, look no further back for what they repair."""
-    return day - timedelta(days=settings.fold.window_days + settings.maintenance.thin_after_days)
-
-
-def runnable_from(day: date, settings: Settings) -> date:
-    """The first day that can be run again after states were thinned out as of `day`: its night compares a window before it."""
-    return thin_before(day, settings) + timedelta(days=settings.fold.window_days)
-
-
-def refuse_thinned(ordered: Sequence[Record], settings: Settings, first: date) -> None:
-    """Stops before published days are ingested whose states were thinned out: they could not be folded, and so not be finished."""
-    thinned = [r.last for r in ordered if r.job == JOB and r.status == DONE and profile_states.TABLE.name in r.output_versions]
-    kept = runnable_from(max(thinned), settings) if thinned else first
-    if first < kept and first_hole(standing(ordered), first, first) is None:
-        raise JobError(
-            f"{first} can't be run again: maintain_tables has thinned out states that its fold would have to compare; "
-            f"run days from {kept} on, or backfill into a new warehouse"
-        )
 
 
 def superfluous(states: DataFrame, cutoff: date) -> DataFrame:
     """The keys of the states before the cutoff that are neither their user's and facet's last one before it in a calendar month nor its
     first of all: that nothing came before a day of a facet, its first state alone can say.
     """
-    latest_first = Window.partitionBy("user_id", "facet", F.trunc("as_of_date", "month")).orderBy(F.desc("as_of_date"))
+    latest_first = Window.partitionBy("user_id", "facet", F.trunc("as_of_date", "month")).orderBy(
+        F.desc("as_of_date")
+    )
     nth = F.row_number().over(latest_first)
-    early = states.where(F.col("as_of_date") < F.lit(cutoff)).select(*KEY, "previous_as_of_date", nth.alias("nth"))
+    early = states.where(F.col("as_of_date") < F.lit(cutoff)).select(
+        *KEY, "previous_as_of_date", nth.alias("nth")
+    )
     return early.where("nth > 1 AND previous_as_of_date IS NOT NULL").select(*KEY)
 
 
 def crowded(files: DataFrame, table: Table, settings: MaintenanceSettings) -> DataFrame:
     """The values of the partition column (NULL: the whole table) with many small files, and how many those are."""
-    part = F.col("partitionValues")[table.partition_by[0]] if table.partition_by else F.lit(None).cast("string")
-    small = files.where(F.col("size") < settings.small_file_mb * MIB).groupBy(part.alias("part")).agg(F.count("*").alias("files"))
+    part = (
+        F.col("partitionValues")[table.partition_by[0]] if table.partition_by else F.lit(None).cast("string")
+    )
+    small = (
+        files.where(F.col("size") < settings.small_file_mb * MIB)
+        .groupBy(part.alias("part"))
+        .agg(F.count("*").alias("files"))
+    )
     return small.where(F.col("files") >= settings.small_files)
 
 
@@ -115,25 +109,35 @@ def thin(spark: SparkSession, warehouse: str, cutoff: date, dry_run: bool) -> in
     return sum(days.values())
 
 
-def pack(spark: SparkSession, warehouse: str, table: Table, settings: MaintenanceSettings, dry_run: bool) -> int:
+def pack(
+    spark: SparkSession, warehouse: str, table: Table, settings: MaintenanceSettings, dry_run: bool
+) -> int:
     """Packs small files where there are many, and says how many those are."""
-    found = crowded(DataFrame(delta.snapshot(spark, warehouse, table).allFiles().toDF(), spark), table, settings).collect()
+    found = crowded(
+        DataFrame(delta.snapshot(spark, warehouse, table).allFiles().toDF(), spark), table, settings
+    ).collect()
     if found and not dry_run:
         packing = DeltaTable.forPath(spark, delta.table_path(warehouse, table)).optimize()
         if table.partition_by:
-            parts = ", ".join("'" + row["part"].replace("\\", "\\\\").replace("'", "\\'") + "'" for row in found)
+            parts = ", ".join(
+                "'" + row["part"].replace("\\", "\\\\").replace("'", "\\'") + "'" for row in found
+            )
             packing = packing.where(f"{table.partition_by[0]} IN ({parts})")
         small = settings.small_file_mb * MIB
         sizes = {"minFileSize": small, "maxFileSize": PACKED * small}
         with (
-            configured(spark, {f"spark.databricks.delta.optimize.{name}": str(size) for name, size in sizes.items()}),
+            configured(
+                spark, {f"spark.databricks.delta.optimize.{name}": str(size) for name, size in sizes.items()}
+            ),
             delta.keeping_meaning(spark, warehouse, table),
         ):
             packing.executeCompaction()
     return sum(row["files"] for row in found)
 
 
-def vacuum(spark: SparkSession, warehouse: str, table: Table, before: datetime, dry_run: bool) -> tuple[int, int]:
+def vacuum(
+    spark: SparkSession, warehouse: str, table: Table, before: datetime, dry_run: bool
+) -> tuple[int, int]:
     """Removes the files that left the table before the moment; how many, and their bytes (a dry run does not know those)."""
     # Delta rounds to whole hours, below half of one to none.
     hours = math.ceil((datetime.now(UTC) - before) / timedelta(hours=1))
@@ -146,7 +150,9 @@ def vacuum(spark: SparkSession, warehouse: str, table: Table, before: datetime, 
         "spark.databricks.delta.vacuum.logging.enabled": "false",
         "spark.databricks.delta.vacuum.parallelDelete.enabled": "true",
         # Folders are listed in 10,000 tasks by default: a minute for a table of ten files.
-        "spark.sql.sources.parallelPartitionDiscovery.parallelism": str(4 * spark.sparkContext.defaultParallelism),
+        "spark.sql.sources.parallelPartitionDiscovery.parallelism": str(
+            4 * spark.sparkContext.defaultParallelism
+        ),
     }
     with configured(spark, conf):
         if dry_run:
@@ -171,7 +177,9 @@ def content(spark: SparkSession, warehouse: str, table: Table) -> tuple[int, int
 def oldest_kept(spark: SparkSession, warehouse: str, keep: int) -> datetime | None:
     """When the oldest of the newest publications was made."""
     kept = [published.run_id for published in publications(spark, warehouse)[-keep:]]
-    rows = runs_table(spark, warehouse).where((F.col("job") == PUBLISHER) & (F.col("status") == "published") & F.col("run_id").isin(kept))
+    rows = runs_table(spark, warehouse).where(
+        (F.col("job") == PUBLISHER) & (F.col("status") == "published") & F.col("run_id").isin(kept)
+    )
     seconds = rows.agg(F.min("started").cast("double")).collect()[0][0]
     return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
 
@@ -179,11 +187,16 @@ def oldest_kept(spark: SparkSession, warehouse: str, keep: int) -> datetime | No
 def run(spark: SparkSession, args: argparse.Namespace) -> None:
     settings, warehouse, dry_run = args.config, args.warehouse, args.dry_run
     if first_hole(publications(spark, warehouse), args.date, args.date) is not None:
-        raise JobError(f"{args.date} is not published; give a published day, since states are thinned out as of it")
+        raise JobError(
+            f"{args.date} is not published; give a published day, since states are thinned out as of it"
+        )
     run_id = args.run_id or new_run_id(JOB, args.date)
     if dry_run:
         counts = maintain(spark, warehouse, settings, args.date, dry_run=True)
-        say(f"{JOB} {args.date} would do: " + ", ".join(f"{n:,} {name.replace('_', ' ')}" for name, n in counts.items()))
+        say(
+            f"{JOB} {args.date} would do: "
+            + ", ".join(f"{n:,} {name.replace('_', ' ')}" for name, n in counts.items())
+        )
         return
     with recorded(spark, warehouse, settings, JOB, run_id, args.date, args.date) as record:
         # What was begun could not be finished without the states.
@@ -192,15 +205,22 @@ def run(spark: SparkSession, args: argparse.Namespace) -> None:
         record.counts = maintain(spark, warehouse, settings, args.date, dry_run=False)
 
 
-def maintain(spark: SparkSession, warehouse: str, settings: Settings, day: date, dry_run: bool) -> dict[str, int]:
+def maintain(
+    spark: SparkSession, warehouse: str, settings: Settings, day: date, dry_run: bool
+) -> dict[str, int]:
     """Thins, packs and vacuums, in this order; returns what became of how many."""
     tables = [table for table in ALL_TABLES if delta.table_exists(spark, warehouse, table)]
     counts = {"states_removed": thin(spark, warehouse, thin_before(day, settings), dry_run)}
-    counts["files_compacted"] = sum(pack(spark, warehouse, table, settings.maintenance, dry_run) for table in tables)
+    counts["files_compacted"] = sum(
+        pack(spark, warehouse, table, settings.maintenance, dry_run) for table in tables
+    )
     kept = oldest_kept(spark, warehouse, settings.maintenance.keep_publications)
     before = removable_before(datetime.now(UTC), kept, settings.maintenance)
     removed = [vacuum(spark, warehouse, table, before, dry_run) for table in tables]
-    return counts | {"files_removed": sum(files for files, _ in removed), "bytes_removed": sum(size for _, size in removed)}
+    return counts | {
+        "files_removed": sum(files for files, _ in removed),
+        "bytes_removed": sum(size for _, size in removed),
+    }
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -33,12 +33,24 @@ T = TypeVar("T")
 Mixture = dict[str, float]
 Record = dict[str, Any]
 
-MAIN_WEIGHTS: Final = ((0.9,), (0.55, 0.35), (0.4, 0.3, 0.2))  # of one, two or three main topics; the rest share 0.1
+MAIN_WEIGHTS: Final = (
+    (0.9,),
+    (0.55, 0.35),
+    (0.4, 0.3, 0.2),
+)  # of one, two or three main topics; the rest share 0.1
 EVENING_HOUR: Final = 18
-WEEKDAY_HOURS: Final = (0.1,) * 6 + (0.5, 1, 1, 0.8, 0.8, 0.8, 1.2, 1.2, 0.8, 0.8, 0.8, 1.2) + (3.0,) * 5 + (1.0,)
+WEEKDAY_HOURS: Final = (
+    (0.1,) * 6 + (0.5, 1, 1, 0.8, 0.8, 0.8, 1.2, 1.2, 0.8, 0.8, 0.8, 1.2) + (3.0,) * 5 + (1.0,)
+)
 WEEKEND_HOURS: Final = (0.2,) * 7 + (0.5, 1) + (2.0,) * 9 + (3.5,) * 5 + (1.5,)
 UTC_OFFSETS_MIN: Final = (-480, -300, 0, 60, 60, 120, 330, 540)
-PRICE_FACTORS: Final = (("budget", 0.6), ("budget", 0.8), ("standard", 1.0), ("standard", 1.3), ("premium", 1.9))
+PRICE_FACTORS: Final = (
+    ("budget", 0.6),
+    ("budget", 0.8),
+    ("standard", 1.0),
+    ("standard", 1.3),
+    ("premium", 1.9),
+)
 PLACES: Final = {
     True: {"work": 0.6, "transit": 0.2, "cafe": 0.1, "home": 0.1},  # in office hours
     False: {"home": 0.82, "transit": 0.09, "cafe": 0.09},
@@ -52,8 +64,20 @@ DEVICES: Final = {
 CAMPAIGNS: Final = ("spring-sale", "newsletter-12", "friends-invite")
 REVIEW_WEIGHT: Final = 0.065  # of reviewers, beside the domain's type weights
 RETRACT_SHARE: Final = 0.003
-DIRT_SHARES: Final = {"missing_user": 0.002, "bad_time": 0.002, "torn": 0.001, "too_late": 0.002, "late": 0.004, "double": 0.004}
-BAD_TIMES: Final = ("yesterday evening", "2025-13-45T08:00:00.000+01:00", "2025-02-30T25:61:00.000+00:00", "not-a-time")
+DIRT_SHARES: Final = {
+    "missing_user": 0.002,
+    "bad_time": 0.002,
+    "torn": 0.001,
+    "too_late": 0.002,
+    "late": 0.004,
+    "double": 0.004,
+}
+BAD_TIMES: Final = (
+    "yesterday evening",
+    "2025-13-45T08:00:00.000+01:00",
+    "2025-02-30T25:61:00.000+00:00",
+    "not-a-time",
+)
 
 
 @dataclass(frozen=True)
@@ -89,7 +113,11 @@ class User:
             return self.with_family
         if self.evening and is_evening_or_weekend(when):
             return self.evening
-        return self.after if self.change_date and when.astimezone(UTC).date() >= self.change_date else self.before
+        return (
+            self.after
+            if self.change_date and when.astimezone(UTC).date() >= self.change_date
+            else self.before
+        )
 
 
 @dataclass(frozen=True)
@@ -109,13 +137,24 @@ class LogDay:
 
 
 def arg_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="make_demo_logs", description="Make a behaviour log with known, changing interests.")
-    parser.add_argument("--logs", type=Path, required=True, help="folder to write; must hold no dt= folders yet")
+    parser = argparse.ArgumentParser(
+        prog="make_demo_logs", description="Make a behaviour log with known, changing interests."
+    )
+    parser.add_argument(
+        "--logs", type=Path, required=True, help="folder to write; must hold no dt= folders yet"
+    )
     parser.add_argument("--days", type=int, default=30, help="log days (default 30)")
     parser.add_argument("--users", type=int, default=200, help="users (default 200)")
     parser.add_argument("--seed", type=int, default=7, help="another seed, another log (default 7)")
-    parser.add_argument("--domain", choices=sorted(DOMAINS), default="shop", help="what the log is about (default shop)")
-    parser.add_argument("--start", type=date.fromisoformat, default=date(2025, 3, 3), help="first log day (default 2025-03-03)")
+    parser.add_argument(
+        "--domain", choices=sorted(DOMAINS), default="shop", help="what the log is about (default shop)"
+    )
+    parser.add_argument(
+        "--start",
+        type=date.fromisoformat,
+        default=date(2025, 3, 3),
+        help="first log day (default 2025-03-03)",
+    )
     return parser
 
 
@@ -160,11 +199,15 @@ def make_items(domain: str) -> Catalogue:
     number, joint = 0, DOMAINS[domain].joint
     for topic, words in DOMAINS[domain].topics.items():
         items[topic] = {}
-        for i, name in enumerate(f"{thing}{joint}{detail}" for thing in words.things for detail in words.details):
+        for i, name in enumerate(
+            f"{thing}{joint}{detail}" for thing in words.things for detail in words.details
+        ):
             number += 1
             band, factor = PRICE_FACTORS[i * 7 % 5]
             price = round(words.price * factor) - 0.01
-            item = Item(f"{domain[0].upper()}{number:04d}", name[0].upper() + name[1:], topic, name, price, band)
+            item = Item(
+                f"{domain[0].upper()}{number:04d}", name[0].upper() + name[1:], topic, name, price, band
+            )
             items[topic][item] = (1 + i * 17 % 40) ** -0.7
     return items
 
@@ -172,7 +215,9 @@ def make_items(domain: str) -> Catalogue:
 def make_mixture(main: Sequence[str], others: Sequence[str]) -> Mixture:
     """Weights that sum to 1: most on the main topics, a tenth spread over the others."""
     rest = [topic for topic in others if topic not in main]
-    return dict(zip(main, MAIN_WEIGHTS[len(main) - 1], strict=True)) | {topic: 0.1 / len(rest) for topic in rest}
+    return dict(zip(main, MAIN_WEIGHTS[len(main) - 1], strict=True)) | {
+        topic: 0.1 / len(rest) for topic in rest
+    }
 
 
 def make_user(number: int, domain: Domain, days: Sequence[date], rng: np.random.Generator) -> User:
@@ -180,7 +225,9 @@ def make_user(number: int, domain: Domain, days: Sequence[date], rng: np.random.
     family = domain.family_topics
     disliked = one_of(rng, [t for t in domain.topics if t not in family]) if number % 10 == 3 else None
     topics = [t for t in domain.topics if t != disliked]
-    order = [topics[int(i)] for i in np.argsort(rng.random(len(topics)))]  # at least 7: three before, three after, one for the evening
+    order = [
+        topics[int(i)] for i in np.argsort(rng.random(len(topics)))
+    ]  # at least 7: three before, three after, one for the evening
     count_before, count_after = (draw(rng, {1: 0.4, 2: 0.4, 3: 0.2}) for _ in range(2))
     before = make_mixture(order[:count_before], topics)
     middle = days[max(1, round(len(days) * 0.35)) : round(len(days) * 0.65) + 1]
@@ -203,12 +250,16 @@ def session_start(user: User, day: date, length: timedelta, rng: np.random.Gener
     midnight = datetime.combine(day, time(), UTC)
     zone = timezone(timedelta(minutes=user.utc_offset_min))
     local = [(midnight + timedelta(hours=hour)).astimezone(zone) for hour in range(24)]
-    hour = draw(rng, {h: (WEEKEND_HOURS if t.weekday() >= 5 else WEEKDAY_HOURS)[t.hour] for h, t in enumerate(local)})
+    hour = draw(
+        rng, {h: (WEEKEND_HOURS if t.weekday() >= 5 else WEEKDAY_HOURS)[t.hour] for h, t in enumerate(local)}
+    )
     start = midnight + timedelta(hours=hour, milliseconds=int(rng.random() * 3_600_000))
     return min(start, midnight + timedelta(days=1) - length).astimezone(zone)
 
 
-def user_events(user: User, domain: Domain, items: Catalogue, days: Sequence[date], rng: np.random.Generator) -> list[Event]:
+def user_events(
+    user: User, domain: Domain, items: Catalogue, days: Sequence[date], rng: np.random.Generator
+) -> list[Event]:
     """Everything this user does on these days, in the order of days and sessions."""
     events: list[Event] = []
     sessions = 0
@@ -225,7 +276,9 @@ def user_events(user: User, domain: Domain, items: Catalogue, days: Sequence[dat
             for gap in gaps:
                 when += gap
                 event_id = f"{domain.name}-{user.user_id}-{len(events) + 1:05d}"
-                events.append(Event(when, {"event_id": event_id} | user_event(user, domain, items, when, setting, rng)))
+                events.append(
+                    Event(when, {"event_id": event_id} | user_event(user, domain, items, when, setting, rng))
+                )
     return events + retractions(events, days[-1], rng)
 
 
@@ -242,7 +295,9 @@ def session_setting(user: User, when: datetime, rng: np.random.Generator) -> Rec
     return setting
 
 
-def user_event(user: User, domain: Domain, items: Catalogue, when: datetime, setting: Record, rng: np.random.Generator) -> Record:
+def user_event(
+    user: User, domain: Domain, items: Catalogue, when: datetime, setting: Record, rng: np.random.Generator
+) -> Record:
     """One event on an item; its topic follows the user's truth of that moment, or is the one they dislike."""
     mixture = user.mixture(when, setting.get("companions", ()))
     displeased = user.dislikes is not None and rng.random() < 0.1
@@ -251,7 +306,9 @@ def user_event(user: User, domain: Domain, items: Catalogue, when: datetime, set
     if displeased:
         event_type = one_of(rng, ("rating", "review"))
     else:
-        event_type = draw(rng, domain.type_weights | ({"review": REVIEW_WEIGHT} if user.writes_reviews else {}))
+        event_type = draw(
+            rng, domain.type_weights | ({"review": REVIEW_WEIGHT} if user.writes_reviews else {})
+        )
     record: Record = {
         "user_id": user.user_id,
         "event_ts": when.isoformat(timespec="milliseconds"),
@@ -276,7 +333,10 @@ def draw_stars(liking: float, displeased: bool, rng: np.random.Generator) -> int
     """One to five: what people came for pleases them, what they came across is middling, what they dislike gets 1 or 2."""
     if displeased:
         return one_of(rng, (1, 2))
-    return draw(rng, {5: 0.55, 4: 0.35, 3: 0.07, 2: 0.03} if liking > 0.1 else {5: 0.1, 4: 0.25, 3: 0.4, 2: 0.2, 1: 0.05})
+    return draw(
+        rng,
+        {5: 0.55, 4: 0.35, 3: 0.07, 2: 0.03} if liking > 0.1 else {5: 0.1, 4: 0.25, 3: 0.4, 2: 0.2, 1: 0.05},
+    )
 
 
 def write_review(item: Item, stars: int, domain: Domain, rng: np.random.Generator) -> str:
@@ -296,20 +356,32 @@ def retractions(events: Sequence[Event], last_day: date, rng: np.random.Generato
     for event in taken_back:
         when = event.when + timedelta(milliseconds=60_000 + int(rng.random() * 2.9 * 86_400_000))
         target = event.record["event_id"]
-        record = {"event_id": f"{target}-r", "user_id": event.record["user_id"], "event_ts": when.isoformat(timespec="milliseconds")}
+        record = {
+            "event_id": f"{target}-r",
+            "user_id": event.record["user_id"],
+            "event_ts": when.isoformat(timespec="milliseconds"),
+        }
         retracts.append(Event(when, record | {"event_type": "retract", "retracts_event_id": target}))
     return [event for event in retracts if event.day <= last_day]
 
 
 def plan_dirt(events: Sequence[Event], last_day: date, rng: np.random.Generator) -> dict[int, str]:
     """Which events (by index) get which kind of dirt; each at most one, none in a retraction or its target."""
-    retracted = {event.record["retracts_event_id"] for event in events if event.record["event_type"] == "retract"}
+    retracted = {
+        event.record["retracts_event_id"] for event in events if event.record["event_type"] == "retract"
+    }
     pool = [int(i) for i in np.argsort(rng.random(len(events)), kind="stable")]
-    pool = [i for i in pool if events[i].record["event_type"] != "retract" and events[i].record["event_id"] not in retracted]
+    pool = [
+        i
+        for i in pool
+        if events[i].record["event_type"] != "retract" and events[i].record["event_id"] not in retracted
+    ]
     fates: dict[int, str] = {}
     for kind, share in DIRT_SHARES.items():
         at_least = 1 if len(events) >= 400 else 0
-        able = [i for i in pool if i not in fates and (kind not in ("late", "double") or events[i].day < last_day)]
+        able = [
+            i for i in pool if i not in fates and (kind not in ("late", "double") or events[i].day < last_day)
+        ]
         fates |= dict.fromkeys(able[: max(at_least, round(share * len(events)))], kind)
     return fates
 
@@ -325,7 +397,9 @@ def soil(event: Event, kind: str, rng: np.random.Generator) -> str:
     elif kind == "bad_time":
         record["event_ts"] = one_of(rng, BAD_TIMES)
     elif kind == "too_late":
-        record["event_ts"] = (event.when - timedelta(days=8 + int(rng.random() * 13))).isoformat(timespec="milliseconds")
+        record["event_ts"] = (event.when - timedelta(days=8 + int(rng.random() * 13))).isoformat(
+            timespec="milliseconds"
+        )
     line = to_line(record)
     return line[: int(len(line) * (0.2 + 0.6 * rng.random()))] if kind == "torn" else line
 
@@ -343,7 +417,13 @@ def deliver(events: Sequence[Event], days: Sequence[date], rng: np.random.Genera
             arrivals[day].append((event.when, event_id, line))
         if kind in ("late", "double"):
             day += timedelta(days=1 + int(rng.random() * min(5, (days[-1] - day).days)))
-            arrivals[day].append((datetime.combine(day, time(), UTC) + timedelta(seconds=int(rng.random() * 86_400)), event_id, line))
+            arrivals[day].append(
+                (
+                    datetime.combine(day, time(), UTC) + timedelta(seconds=int(rng.random() * 86_400)),
+                    event_id,
+                    line,
+                )
+            )
         if kind:
             counts[day][kind] += 1
         if event.record["event_type"] == "retract":
@@ -351,7 +431,8 @@ def deliver(events: Sequence[Event], days: Sequence[date], rng: np.random.Genera
     return {
         day: LogDay(
             [line for _, _, line in sorted(arrivals[day])],
-            {"lines": len(arrivals[day])} | {kind: counts[day][kind] for kind in (*DIRT_SHARES, "retractions")},
+            {"lines": len(arrivals[day])}
+            | {kind: counts[day][kind] for kind in (*DIRT_SHARES, "retractions")},
         )
         for day in days
     }
@@ -386,17 +467,29 @@ def write_logs(logs: Path, log_days: Mapping[date, LogDay]) -> None:
         (folder / "_SUCCESS").touch()  # last: readers wait for it
 
 
-def write_truth(folder: Path, users: Sequence[User], items: Catalogue, log_days: Mapping[date, LogDay]) -> None:
+def write_truth(
+    folder: Path, users: Sequence[User], items: Catalogue, log_days: Mapping[date, LogDay]
+) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     write_lines(folder / "users.jsonl", map(truth_line, users))
-    of_items = [{"item_id": i.item_id, "title": i.title, "topic": i.topic} for of_topic in items.values() for i in of_topic]
+    of_items = [
+        {"item_id": i.item_id, "title": i.title, "topic": i.topic}
+        for of_topic in items.values()
+        for i in of_topic
+    ]
     write_lines(folder / "items.jsonl", map(to_line, of_items))
-    dirt = {"days": {str(day): log_day.counts for day, log_day in log_days.items()}, "totals": total_counts(log_days)}
+    dirt = {
+        "days": {str(day): log_day.counts for day, log_day in log_days.items()},
+        "totals": total_counts(log_days),
+    }
     write_lines(folder / "dirt.json", [json.dumps(dirt, indent=1)])
 
 
 def total_counts(log_days: Mapping[date, LogDay]) -> dict[str, int]:
-    return {kind: sum(log_day.counts[kind] for log_day in log_days.values()) for kind in ("lines", *DIRT_SHARES, "retractions")}
+    return {
+        kind: sum(log_day.counts[kind] for log_day in log_days.values())
+        for kind in ("lines", *DIRT_SHARES, "retractions")
+    }
 
 
 def summary(logs: Path, users: int, events: Sequence[Event], log_days: Mapping[date, LogDay]) -> str:

@@ -13,8 +13,8 @@ from collections.abc import Sequence
 import pyarrow as pa
 from deltalake import DeltaTable, QueryBuilder
 
-from jobs.io.runs import record_of, standing
-from jobs.io.shell import EXIT_FAILED, Parser, folder_uri
+from jobs.io.cli import EXIT_FAILED, Parser, folder_uri
+from jobs.io.history import record_of, standing
 from schemas import pipeline_runs
 from schemas.all_tables import ALL_TABLES
 
@@ -24,7 +24,9 @@ ROWS_SHOWN = 100
 
 def arg_parser() -> Parser:
     parser = Parser(prog=JOB, description=(__doc__ or "").split("\n\n")[0])
-    parser.add_argument("--warehouse", required=True, type=folder_uri, help="folder or address of the Delta tables")
+    parser.add_argument(
+        "--warehouse", required=True, type=folder_uri, help="folder or address of the Delta tables"
+    )
     parser.add_argument("--newest", action="store_true", help="the tables as they are now, published or not")
     parser.add_argument("sql", help="the query; tables stand under their names")
     return parser
@@ -43,15 +45,23 @@ def published_versions(warehouse: str) -> dict[str, int]:
 
 def newest_versions(warehouse: str) -> dict[str, int]:
     """The current versions of all tables that are there; pipeline_runs is always shown as it is."""
-    paths = {table.name: f"{warehouse}/{table.name}" for table in ALL_TABLES if table is not pipeline_runs.TABLE}
-    return {name: DeltaTable(path).version() for name, path in paths.items() if DeltaTable.is_deltatable(path)}
+    paths = {
+        table.name: f"{warehouse}/{table.name}" for table in ALL_TABLES if table is not pipeline_runs.TABLE
+    }
+    return {
+        name: DeltaTable(path).version() for name, path in paths.items() if DeltaTable.is_deltatable(path)
+    }
 
 
 def answer(warehouse: str, versions: dict[str, int], sql: str) -> pa.Table:
-    tables = QueryBuilder().register(pipeline_runs.TABLE.name, DeltaTable(f"{warehouse}/{pipeline_runs.TABLE.name}"))
+    tables = QueryBuilder().register(
+        pipeline_runs.TABLE.name, DeltaTable(f"{warehouse}/{pipeline_runs.TABLE.name}")
+    )
     for table in ALL_TABLES:
         if table.name in versions:
-            tables = tables.register(table.name, DeltaTable(f"{warehouse}/{table.name}", version=versions[table.name]))
+            tables = tables.register(
+                table.name, DeltaTable(f"{warehouse}/{table.name}", version=versions[table.name])
+            )
     return pa.table(tables.execute(sql))
 
 
@@ -59,7 +69,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = arg_parser().parse_args(argv)
     versions = (newest_versions if args.newest else published_versions)(args.warehouse)
     if not versions:
-        told = "there are no tables" if args.newest else "nothing is published (--newest shows tables that are not)"
+        told = (
+            "there are no tables"
+            if args.newest
+            else "nothing is published (--newest shows tables that are not)"
+        )
         print(f"{JOB}: {told} in {args.warehouse}", file=sys.stderr)
         return EXIT_FAILED
     try:

@@ -14,8 +14,10 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from jobs.io import delta
-from jobs.io.runs import Record, publications, runs_table
-from jobs.io.shell import JobError, Parser, existing_folder, job_parser, run_main, say
+from jobs.io.cli import Parser, existing_folder, job_parser, run_main
+from jobs.io.history import Record
+from jobs.io.messages import JobError, say
+from jobs.io.runs import publications, runs_table
 from schemas import behavior_events, profile_states
 from schemas.all_tables import ALL_TABLES
 from schemas.table import Table
@@ -27,14 +29,24 @@ BAR, TEXT_WIDTH = 24, 44
 
 def arg_parser() -> Parser:
     parser = job_parser(JOB, __doc__)
-    parser.add_argument("--logs", required=True, type=existing_folder, metavar="DIR", help="the logs the warehouse was made from")
+    parser.add_argument(
+        "--logs",
+        required=True,
+        type=existing_folder,
+        metavar="DIR",
+        help="the logs the warehouse was made from",
+    )
     return parser
 
 
 def most_moved(states: DataFrame) -> Any:
     """The user whose main profile moved most after its first 20 events, and the day of the largest move; None without any."""
     settled = states.where("facet = 'main' AND event_count >= 20 AND drift IS NOT NULL").groupBy("user_id")
-    moved = settled.agg(F.sum("drift").alias("way"), F.max_by("as_of_date", "drift").alias("as_of_date"), F.count("*").alias("days"))
+    moved = settled.agg(
+        F.sum("drift").alias("way"),
+        F.max_by("as_of_date", "drift").alias("as_of_date"),
+        F.count("*").alias("days"),
+    )
     return moved.orderBy(F.col("days") < 5, F.col("way").desc(), "user_id").first()
 
 
@@ -42,13 +54,23 @@ def days_of(states: DataFrame, events: DataFrame, user_id: str) -> list[Any]:
     """A row for each state of the user's main profile, with the day's events that have the largest shares in it."""
     own = states.where((F.col("user_id") == user_id) & (F.col("facet") == "main"))
     shares = own.select("as_of_date", F.explode("contributions").alias("c")).select("as_of_date", "c.*")
-    told = shares.join(events.where(F.col("user_id") == user_id).select("event_id", "event_date", "event_type", "text"), "event_id")
+    told = shares.join(
+        events.where(F.col("user_id") == user_id).select("event_id", "event_date", "event_type", "text"),
+        "event_id",
+    )
     today = (
         told.where("event_date = as_of_date")
         .groupBy("as_of_date")
-        .agg(F.sort_array(F.collect_list(F.struct("weight", "event_type", "text")), asc=False).alias("causes"))
+        .agg(
+            F.sort_array(F.collect_list(F.struct("weight", "event_type", "text")), asc=False).alias("causes")
+        )
     )
-    return own.join(today, "as_of_date", "left").orderBy("as_of_date").select("as_of_date", "event_count", "drift", "causes").collect()
+    return (
+        own.join(today, "as_of_date", "left")
+        .orderBy("as_of_date")
+        .select("as_of_date", "event_count", "drift", "causes")
+        .collect()
+    )
 
 
 def tables_part(spark: SparkSession, warehouse: str, shown: Record) -> list[str]:
@@ -56,7 +78,9 @@ def tables_part(spark: SparkSession, warehouse: str, shown: Record) -> list[str]
     for table in ALL_TABLES:
         if table.name in shown.output_versions:
             version = shown.output_versions[table.name]
-            lines.append(f"  {table.name:<20} {version:>7} {published(spark, warehouse, table, shown).count():>9,}")
+            lines.append(
+                f"  {table.name:<20} {version:>7} {published(spark, warehouse, table, shown).count():>9,}"
+            )
     return lines
 
 
@@ -66,11 +90,21 @@ def published(spark: SparkSession, warehouse: str, table: Table, shown: Record) 
 
 
 def texts_part(spark: SparkSession, warehouse: str) -> list[str]:
-    done = runs_table(spark, warehouse).where("job = 'embed_texts' AND status = 'done'").orderBy("ended").collect()
+    done = (
+        runs_table(spark, warehouse)
+        .where("job = 'embed_texts' AND status = 'done'")
+        .orderBy("ended")
+        .collect()
+    )
     lines = []
     for row in done[-3:]:
-        counts, span = row["counts"], f"{row['from_date']}..{row['date']}" if row["from_date"] != row["date"] else f"{row['date']}"
-        lines.append(f"  {span:<24} {counts['texts']:>7,} texts  {counts['embedded']:>7,} embedded  {counts['reused']:>7,} reused")
+        counts, span = (
+            row["counts"],
+            f"{row['from_date']}..{row['date']}" if row["from_date"] != row["date"] else f"{row['date']}",
+        )
+        lines.append(
+            f"  {span:<24} {counts['texts']:>7,} texts  {counts['embedded']:>7,} embedded  {counts['reused']:>7,} reused"
+        )
     return lines
 
 
@@ -80,11 +114,16 @@ def profile_part(rows: list[Any], turn: Any) -> list[str]:
     first = max(0, min(at - DAYS_SHOWN // 2, len(rows) - DAYS_SHOWN))
     chosen = rows[first : first + DAYS_SHOWN]
     largest = max(row["drift"] or 0.0 for row in chosen) or 1.0
-    lines = [f"  {'day':<10} {'events':>6}  {'drift':<{BAR + 6}} what moved it most (share of today's profile)"]
+    lines = [
+        f"  {'day':<10} {'events':>6}  {'drift':<{BAR + 6}} what moved it most (share of today's profile)"
+    ]
     for row in chosen:
         drift = row["drift"] or 0.0
         bar = "█" * round(BAR * drift / largest)
-        causes = "; ".join(f"{c['event_type']} '{_cut(c['text'])}' {100 * c['weight']:.0f}%" for c in (row["causes"] or [])[:1])
+        causes = "; ".join(
+            f"{c['event_type']} '{_cut(c['text'])}' {100 * c['weight']:.0f}%"
+            for c in (row["causes"] or [])[:1]
+        )
         lines.append(f"  {row['as_of_date']} {row['event_count']:>6}  {drift:.3f} {bar:<{BAR}} {causes}")
     return lines
 
@@ -94,7 +133,14 @@ def truth_part(logs_root: str, user_id: str) -> list[str]:
     path = Path(logs_root) / "_truth" / "users.jsonl"
     if not path.is_file():
         return []
-    truth = next((u for u in map(json.loads, path.read_text(encoding="utf-8").splitlines()) if u["user_id"] == user_id), None)
+    truth = next(
+        (
+            u
+            for u in map(json.loads, path.read_text(encoding="utf-8").splitlines())
+            if u["user_id"] == user_id
+        ),
+        None,
+    )
     if truth is None or truth["change_date"] is None:
         return ["  The log's truth: this user's interests never change."] if truth else []
     return [
@@ -136,7 +182,9 @@ def run(spark: SparkSession, args: argparse.Namespace) -> None:
     events = published(spark, args.warehouse, behavior_events.TABLE, shown)
     say(f"\nNightfold: profiles as of {shown.last}\n")
     say("\n".join(["Tables, as published", *tables_part(spark, args.warehouse, shown), ""]))
-    say("\n".join(["Texts: each distinct one is embedded once, ever", *texts_part(spark, args.warehouse), ""]))
+    say(
+        "\n".join(["Texts: each distinct one is embedded once, ever", *texts_part(spark, args.warehouse), ""])
+    )
     moved = most_moved(states)
     if moved is not None:
         rows = days_of(states, events, moved["user_id"])

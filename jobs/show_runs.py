@@ -12,8 +12,10 @@ from pyspark.sql import DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 
 from jobs.io import delta
-from jobs.io.runs import FAILED, STARTED, Record, publications, runs_table
-from jobs.io.shell import JobError, Parser, job_parser, run_main, say
+from jobs.io.cli import Parser, job_parser, run_main
+from jobs.io.history import FAILED, STARTED, Record
+from jobs.io.messages import JobError, say
+from jobs.io.runs import publications, runs_table
 from schemas import pipeline_runs
 
 JOB = "show_runs"
@@ -22,7 +24,9 @@ JOB = "show_runs"
 def arg_parser() -> Parser:
     parser = job_parser(JOB, __doc__)
     parser.add_argument("--last", type=int, default=20, metavar="N", help="how many records to show")
-    parser.add_argument("--versions", action="store_true", help="print the published version of every table instead")
+    parser.add_argument(
+        "--versions", action="store_true", help="print the published version of every table instead"
+    )
     return parser
 
 
@@ -71,11 +75,21 @@ def run(spark: SparkSession, args: argparse.Namespace) -> None:
         say("\n".join(version_lines(published[-1])))
         return
     took = (F.col("ended").cast("double") - F.col("started").cast("double")).alias("took")
-    found = latest_status(runs_table(spark, args.warehouse)).select("*", took).orderBy(F.col("started").desc()).limit(args.last).collect()
+    found = (
+        latest_status(runs_table(spark, args.warehouse))
+        .select("*", took)
+        .orderBy(F.col("started").desc())
+        .limit(args.last)
+        .collect()
+    )
     rows = [row.asDict() for row in reversed(found)]
     for row in rows:
         say(line(row))
-    say(f"published: {min(p.first for p in published)} to {max(p.last for p in published)}" if published else "published: nothing")
+    say(
+        f"published: {min(p.first for p in published)} to {max(p.last for p in published)}"
+        if published
+        else "published: nothing"
+    )
     if step := next_step(rows):
         say(f"next: {step}")
 

@@ -20,8 +20,9 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from jobs.io import delta, lease
+from jobs.io.cli import Parser, job_parser, run_main
+from jobs.io.messages import JobError, say
 from jobs.io.runs import new_run_id, newer_schema, publications, recorded
-from jobs.io.shell import JobError, Parser, job_parser, run_main, say
 from schemas import pipeline_runs
 from schemas.all_tables import ALL_TABLES
 from schemas.table import SCHEMA_VERSION, Check, Table
@@ -56,21 +57,31 @@ def refuse_rewrite(table: Table, stored: Stored) -> None:
         raise JobError(newer_schema(table, found))
     fields = {field.name: field for field in stored.schema}
     for name in fields.keys() - set(table.names):
-        raise JobError(f"{table.name}.{name} is no longer declared, and a column can't be taken out without writing the table anew")
+        raise JobError(
+            f"{table.name}.{name} is no longer declared, and a column can't be taken out without writing the table anew"
+        )
     for column in table.columns:
         field = fields.get(column.name)
         if field is None and not column.nullable:
-            raise JobError(f"{table.name}.{column.name} is new and never empty, but the rows that are there have no value for it")
+            raise JobError(
+                f"{table.name}.{column.name} is new and never empty, but the rows that are there have no value for it"
+            )
         if field is not None and field.dataType.simpleString() != column.type.simpleString():
             types = f"{field.dataType.simpleString()} and declared {column.type.simpleString()}"
-            raise JobError(f"{table.name}.{column.name} is {types}: a type can't change without writing the table anew")
+            raise JobError(
+                f"{table.name}.{column.name} is {types}: a type can't change without writing the table anew"
+            )
         if field is not None and field.nullable and not column.nullable:
-            raise JobError(f"{table.name}.{column.name} may be empty and is declared never empty: the rows that are there may break that")
+            raise JobError(
+                f"{table.name}.{column.name} may be empty and is declared never empty: the rows that are there may break that"
+            )
 
 
 def wanted_properties(table: Table, stored: Stored) -> dict[str, str]:
     """The declared properties, and others somebody has set; a check that is no longer declared goes."""
-    others = {k: v for k, v in stored.properties.items() if not k.startswith(CHECK) and k != "delta.appendOnly"}
+    others = {
+        k: v for k, v in stored.properties.items() if not k.startswith(CHECK) and k != "delta.appendOnly"
+    }
     return others | table.properties()
 
 
@@ -112,10 +123,14 @@ def stored_declaration(spark: SparkSession, warehouse: str, table: Table) -> Sto
 def refuse_broken_rows(spark: SparkSession, warehouse: str, table: Table, checks: Sequence[Check]) -> None:
     """Stops where rows that are there break a new check: no write of these rows would ever be let through again."""
     rows = delta.read_table(spark, warehouse, table)
-    rows = rows.withColumns({c.name: F.lit(None).cast(c.type) for c in table.columns if c.name not in rows.columns})
+    rows = rows.withColumns(
+        {c.name: F.lit(None).cast(c.type) for c in table.columns if c.name not in rows.columns}
+    )
     for check in checks:
         if broken := rows.where(~F.coalesce(F.expr(check.sql), F.lit(False))).count():
-            raise JobError(f"{table.name} has {broken} rows that break the new check {check.name} ({check.sql})")
+            raise JobError(
+                f"{table.name} has {broken} rows that break the new check {check.name} ({check.sql})"
+            )
 
 
 def upgrade(spark: SparkSession, warehouse: str, table: Table, stored: Stored) -> None:
@@ -131,7 +146,11 @@ def upgrade(spark: SparkSession, warehouse: str, table: Table, stored: Stored) -
 
 def run(spark: SparkSession, args: argparse.Namespace) -> None:
     warehouse = args.warehouse
-    found = {t.name: stored_declaration(spark, warehouse, t) for t in ALL_TABLES if delta.table_exists(spark, warehouse, t)}
+    found = {
+        t.name: stored_declaration(spark, warehouse, t)
+        for t in ALL_TABLES
+        if delta.table_exists(spark, warehouse, t)
+    }
     if not found:
         raise JobError(f"there are no tables in {warehouse}")
     there = [table for table in ALL_TABLES if table.name in found]
@@ -144,9 +163,14 @@ def run(spark: SparkSession, args: argparse.Namespace) -> None:
     for table in todo:
         say(f"{table.name}: {', '.join(changes(table, found[table.name]))}")
     if not todo or args.dry_run:
-        say(f"{JOB}: {len(todo)} of {len(there)} tables differ from their declaration" + ("; nothing was changed" if todo else ""))
+        say(
+            f"{JOB}: {len(todo)} of {len(there)} tables differ from their declaration"
+            + ("; nothing was changed" if todo else "")
+        )
         return
-    day = max((published.last for published in publications(spark, warehouse)), default=datetime.now(UTC).date())
+    day = max(
+        (published.last for published in publications(spark, warehouse)), default=datetime.now(UTC).date()
+    )
     run_id = args.run_id or new_run_id(JOB, day)
     with lease.held(spark, warehouse, JOB):
         for table in todo[: todo[0].name == pipeline_runs.TABLE.name]:

@@ -7,7 +7,12 @@ TABLE = Table(
     comment="Keyed HMAC of every erased user's id; ingest turns their events away.",
     key=("user_hmac",),
     columns=(
-        Column("user_hmac", STRING, "HMAC-SHA-256 of the user id under the erasure key, lower-case hex", private=True),
+        Column(
+            "user_hmac",
+            STRING,
+            "HMAC-SHA-256 of the user id under the erasure key, lower-case hex",
+            private=True,
+        ),
         Column("date", DATE, "when the erasure was carried out"),
     ),
 )

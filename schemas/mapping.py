@@ -37,7 +37,12 @@ EVENT_FIELDS: Final[dict[str, T.DataType]] = {
 }
 # The key in a mapping's texts that stands for the event types it does not name.
 OTHER_TYPES: Final = "default"
-ITEM_FIELDS: Final[dict[str, T.DataType]] = {"item_id": STRING, "title": STRING, "text": STRING, "attributes": TEXT_MAP}
+ITEM_FIELDS: Final[dict[str, T.DataType]] = {
+    "item_id": STRING,
+    "title": STRING,
+    "text": STRING,
+    "attributes": TEXT_MAP,
+}
 
 
 class MappingError(ValueError):
@@ -83,13 +88,21 @@ class LogMapping(_Part):
 
     source: Source
     fields: dict[str, str] = Field(description="Spark SQL expression of each field over the source's columns")
-    zone: str | None = Field(None, description="event_ts is local time of this zone; null: event_ts is an instant")
-    filter: str | None = Field(None, description="rows for which this is not true are passed over, and counted as filtered")
+    zone: str | None = Field(
+        None, description="event_ts is local time of this zone; null: event_ts is an instant"
+    )
+    filter: str | None = Field(
+        None, description="rows for which this is not true are passed over, and counted as filtered"
+    )
     rating_min: float = Field(0.0, description="rating that becomes 0")
     rating_max: float = Field(1.0, description="rating that becomes 1")
-    max_bad_share: float | None = Field(None, ge=0, le=1, description="for this source, in place of ingest.max_bad_share")
+    max_bad_share: float | None = Field(
+        None, ge=0, le=1, description="for this source, in place of ingest.max_bad_share"
+    )
     items: ItemSource | None = None
-    texts: dict[str, str] = Field({}, description="expression of the text by event type, over the event's fields and item_title, ...")
+    texts: dict[str, str] = Field(
+        {}, description="expression of the text by event type, over the event's fields and item_title, ..."
+    )
 
     def mapping_hash(self) -> str:
         """Hash over the whole mapping, 8 hexadecimal digits."""
@@ -131,7 +144,9 @@ def shipped_mapping(name: str) -> str | None:
 
 def shipped_names() -> list[str]:
     folder = resources.files("schemas") / "log_mappings"
-    return sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
+    return sorted(
+        entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml")
+    )
 
 
 def _check_fields(fields: dict[str, str], known: set[str], required: set[str]) -> None:

@@ -30,7 +30,11 @@ TABLE = Table(
         Column("started", TIMESTAMP, "when the job began, UTC"),
         Column("ended", TIMESTAMP, "when it ended, UTC", nullable=True),
         Column("input_versions", COUNTS, "Delta version of each table read"),
-        Column("output_versions", COUNTS, "Delta version of each table written or, in a published row, made visible"),
+        Column(
+            "output_versions",
+            COUNTS,
+            "Delta version of each table written or, in a published row, made visible",
+        ),
         Column("counts", COUNTS, "rows, by what became of them"),
         Column("seconds", MapType(STRING, DOUBLE), "seconds by phase"),
         Column("code_version", STRING, "version of the code"),
@@ -41,8 +45,14 @@ TABLE = Table(
     checks=(Check("status_known", "status IN ('started', 'done', 'failed', 'published', 'undone')"),),
     # Nothing is lost or doubled: what the newest ingest and fold counted is in the tables, and every stored event has one fate.
     rules=(
-        Rule("stored_events_are_there", _surplus("behavior_events e", "e.log_date", "ingest_events", "counts['stored']")),
-        Rule("quarantined_are_there", _surplus("quarantined_events q", "q.log_date", "ingest_events", "counts['quarantined']")),
+        Rule(
+            "stored_events_are_there",
+            _surplus("behavior_events e", "e.log_date", "ingest_events", "counts['stored']"),
+        ),
+        Rule(
+            "quarantined_are_there",
+            _surplus("quarantined_events q", "q.log_date", "ingest_events", "counts['quarantined']"),
+        ),
         Rule("events_have_one_fate", _surplus("behavior_events e", "e.event_date", "fold_profiles", FATES)),
     ),
 )

@@ -13,7 +13,9 @@ CODE_VERSION: Final = "0.1.0"
 # Raised whenever the same events and vectors would give other bits.
 KERNEL_VERSION: Final = 1
 # A server's address stands in messages and in the workers' environment: it must hold no password, and one that is wrong is told at once.
-ADDRESS: Final = re.compile(r"https?://([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?(/[A-Za-z0-9._~%/-]*)?")
+ADDRESS: Final = re.compile(
+    r"https?://([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?(/[A-Za-z0-9._~%/-]*)?"
+)
 
 
 class SettingsError(ValueError):
@@ -28,9 +30,12 @@ class EngineSettings(_Section):
     """What turns texts into vectors."""
 
     kind: Literal["vllm", "vllm_server", "hash"] = Field(
-        "vllm", description="vllm: inside the Spark worker; vllm_server: running OpenAI-compatible servers; hash: a hashed bag of words"
+        "vllm",
+        description="vllm: inside the Spark worker; vllm_server: running OpenAI-compatible servers; hash: a hashed bag of words",
     )
-    model: str | None = Field(None, description="folder or hub name of a model vLLM can pool; null: the packaged all-MiniLM-L6-v2")
+    model: str | None = Field(
+        None, description="folder or hub name of a model vLLM can pool; null: the packaged all-MiniLM-L6-v2"
+    )
     trust_remote_code: bool = Field(False, description="run Python code that comes with the model")
     dtype: Literal["auto", "bfloat16", "float32", "float16"] = Field(
         "auto",
@@ -40,22 +45,53 @@ class EngineSettings(_Section):
         "MEAN", description="how token vectors become one; must be what the model was trained with"
     )
     prefix: str = Field("", description="put before every text, for models that were trained with one")
-    max_tokens: int = Field(256, ge=8, description="tokens the model sees of a text; longer ones are cut and marked truncated")
-    dimensions: int | None = Field(None, ge=2, description="keep only the first numbers of a Matryoshka model's vector; null: all")
+    max_tokens: int = Field(
+        256, ge=8, description="tokens the model sees of a text; longer ones are cut and marked truncated"
+    )
+    dimensions: int | None = Field(
+        None, ge=2, description="keep only the first numbers of a Matryoshka model's vector; null: all"
+    )
     hash_dimensions: int = Field(64, ge=2, description="vector length of the hash engine")
-    tile_texts: int = Field(16384, ge=1, description="texts committed at a time, at most; a killed job embeds two such tiles again")
-    call_tokens: int = Field(65536, ge=1, description="tokens in one engine call, at most (or one text); bounds the memory of a task")
-    partitions: int = Field(1, ge=1, description="tasks that embed at the same time, each with an engine: one for each machine, or GPU")
+    tile_texts: int = Field(
+        16384,
+        ge=1,
+        description="texts committed at a time, at most; a killed job embeds two such tiles again",
+    )
+    call_tokens: int = Field(
+        65536,
+        ge=1,
+        description="tokens in one engine call, at most (or one text); bounds the memory of a task",
+    )
+    partitions: int = Field(
+        1,
+        ge=1,
+        description="tasks that embed at the same time, each with an engine: one for each machine, or GPU",
+    )
     threads: int = Field(0, ge=0, description="CPU threads of the engine; 0: every core of the machine")
     timeout_s: int = Field(
-        900, ge=1, le=86400, description="how long the start of an engine, or one call, may take before the job stops, seconds"
+        900,
+        ge=1,
+        le=86400,
+        description="how long the start of an engine, or one call, may take before the job stops, seconds",
     )
-    gpus: int = Field(0, ge=0, description="GPUs of one engine (tensor parallel), asked of Spark on a cluster; 0: ask for none")
-    engines_per_gpu: int = Field(1, ge=1, description="engines that share one GPU, where a small model leaves it idle")
-    endpoints: tuple[str, ...] = Field((), description="addresses of running servers of the same model, e.g. http://gpu1:8000")
-    served_model: str | None = Field(None, description="the model's name on the servers; null: the only one they have")
+    gpus: int = Field(
+        0,
+        ge=0,
+        description="GPUs of one engine (tensor parallel), asked of Spark on a cluster; 0: ask for none",
+    )
+    engines_per_gpu: int = Field(
+        1, ge=1, description="engines that share one GPU, where a small model leaves it idle"
+    )
+    endpoints: tuple[str, ...] = Field(
+        (), description="addresses of running servers of the same model, e.g. http://gpu1:8000"
+    )
+    served_model: str | None = Field(
+        None, description="the model's name on the servers; null: the only one they have"
+    )
     key_variable: str = Field(
-        "NIGHTFOLD_ENGINE_KEY", pattern=r"^[A-Z][A-Z0-9_]*$", description="environment variable that holds the servers' API key, if any"
+        "NIGHTFOLD_ENGINE_KEY",
+        pattern=r"^[A-Z][A-Z0-9_]*$",
+        description="environment variable that holds the servers' API key, if any",
     )
     requests: int = Field(4, ge=1, description="requests that one task has open at the servers at a time")
 
@@ -80,47 +116,81 @@ class EngineSettings(_Section):
 class IngestSettings(_Section):
     """What the ingest takes for a record, and when it refuses a day or a file."""
 
-    max_bad_share: float = Field(0.5, ge=0, le=1, description="a log day with a greater share of records in quarantine is refused")
-    unknown_types: Literal["keep", "quarantine"] = Field(
-        "keep", description="what becomes of event types that fold.type_weights does not list; kept ones get fold.default_type_weight"
+    max_bad_share: float = Field(
+        0.5, ge=0, le=1, description="a log day with a greater share of records in quarantine is refused"
     )
-    max_record_kb: int = Field(1024, ge=1, le=65536, description="longer records are quarantined, KiB of their texts and ids")
-    max_id_chars: int = Field(512, ge=1, le=10000, description="records with longer ids are quarantined, characters")
-    max_expansion: int = Field(200, ge=1, description="a compressed file that unpacks to more than so many times its size is refused")
+    unknown_types: Literal["keep", "quarantine"] = Field(
+        "keep",
+        description="what becomes of event types that fold.type_weights does not list; kept ones get fold.default_type_weight",
+    )
+    max_record_kb: int = Field(
+        1024, ge=1, le=65536, description="longer records are quarantined, KiB of their texts and ids"
+    )
+    max_id_chars: int = Field(
+        512, ge=1, le=10000, description="records with longer ids are quarantined, characters"
+    )
+    max_expansion: int = Field(
+        200, ge=1, description="a compressed file that unpacks to more than so many times its size is refused"
+    )
 
 
 class PrivacySettings(_Section):
     """What is hidden before anything is stored. A change holds from the next ingest on; stored rows stay as they are."""
 
-    scrub_texts: bool = Field(False, description="replace e-mail addresses, phone and card numbers and IP addresses in texts and titles")
-    phone_region: str | None = Field(
-        None, pattern=r"^[A-Z]{2}$", description="country whose phone numbers are known without their +code, e.g. GB; null: only with it"
+    scrub_texts: bool = Field(
+        False,
+        description="replace e-mail addresses, phone and card numbers and IP addresses in texts and titles",
     )
-    user_ids: Literal["plain", "keyed"] = Field("plain", description="keyed: only HMAC-SHA-256 of user ids under the key is stored")
-    key_file: str | None = Field(None, description="file with the secret key; null: the environment variable NIGHTFOLD_KEY")
+    phone_region: str | None = Field(
+        None,
+        pattern=r"^[A-Z]{2}$",
+        description="country whose phone numbers are known without their +code, e.g. GB; null: only with it",
+    )
+    user_ids: Literal["plain", "keyed"] = Field(
+        "plain", description="keyed: only HMAC-SHA-256 of user ids under the key is stored"
+    )
+    key_file: str | None = Field(
+        None, description="file with the secret key; null: the environment variable NIGHTFOLD_KEY"
+    )
 
 
 class FacetSettings(_Section):
     """A part of a user's behaviour that gets a profile of its own."""
 
     name: str = Field(pattern=r"^[a-z][a-z0-9_]{0,39}$", description="name in the facet columns")
-    where: str = Field(description="deterministic Spark SQL predicate over behavior_events, and polarity; NULL counts as false")
+    where: str = Field(
+        description="deterministic Spark SQL predicate over behavior_events, and polarity; NULL counts as false"
+    )
 
 
 class FoldSettings(_Section):
     """What gives profiles their meaning; a change here (but for window_days and first_day) asks for a rebuild."""
 
-    gate: Literal["effective", "literal", "mean", "fixed"] = Field("effective", description="how much of the old profile an event leaves")
-    relevance: Literal["follow", "resist"] = Field("follow", description="follow: an off-topic event moves more; resist: it moves less")
+    gate: Literal["effective", "literal", "mean", "fixed"] = Field(
+        "effective", description="how much of the old profile an event leaves"
+    )
+    relevance: Literal["follow", "resist"] = Field(
+        "follow", description="follow: an off-topic event moves more; resist: it moves less"
+    )
     alpha: float = Field(0.05, ge=0, le=1, description="share of relevance, against memory, in the gain")
     k_min: float = Field(0.5, ge=0, lt=1, description="least gain")
     k_max: float = Field(0.98, gt=0, lt=1, description="greatest gain")
     max_day_share: float = Field(0.8, gt=0, lt=1, description="one day moves a profile by at most this share")
-    daily_cap: int = Field(1000, ge=1, description="events of one user and day that count; later ones weigh nothing")
-    burst_repeats: int = Field(10, ge=1, description="equal events of a user within burst_seconds that count; later ones weigh nothing")
-    burst_seconds: int = Field(60, ge=1, le=86400, description="how long a burst of equal events is looked back upon, seconds")
+    daily_cap: int = Field(
+        1000, ge=1, description="events of one user and day that count; later ones weigh nothing"
+    )
+    burst_repeats: int = Field(
+        10,
+        ge=1,
+        description="equal events of a user within burst_seconds that count; later ones weigh nothing",
+    )
+    burst_seconds: int = Field(
+        60, ge=1, le=86400, description="how long a burst of equal events is looked back upon, seconds"
+    )
     minute_limit: int = Field(
-        1000, ge=1, description="events of a user within a minute that a person may make; beyond it the whole day weighs nothing"
+        1000,
+        ge=1,
+        description="events of a user within a minute that a person may make; beyond it the whole day weighs nothing",
     )
     type_weights: dict[str, float] = Field(
         default_factory=lambda: {
@@ -128,9 +198,14 @@ class FoldSettings(_Section):
         },
         description="weight of each event type, divided by the largest; 0: stored but never folded",
     )  # fmt: skip
-    default_type_weight: float = Field(0.2, ge=0, description="weight of a type that is not listed, on the same scale")
+    default_type_weight: float = Field(
+        0.2, ge=0, description="weight of a type that is not listed, on the same scale"
+    )
     opinion_floor: float = Field(
-        0.25, ge=0, le=1, description="factor of a neutral rating (or polarity, where there is no rating); a clear one counts in full"
+        0.25,
+        ge=0,
+        le=1,
+        description="factor of a neutral rating (or polarity, where there is no rating); a clear one counts in full",
     )
     negative_where: str = Field(
         "rating < 0.4 OR event_type = 'return' OR polarity < -0.5",
@@ -140,8 +215,12 @@ class FoldSettings(_Section):
         (), description="named contexts beside main and negative, e.g. {name: at_home, where: place = 'home'}"
     )
     sentiment_key: str | None = Field(None, description="which text_sentiments give polarity; null: none")
-    window_days: int = Field(7, ge=0, le=60, description="how late an event may arrive and be repaired in, days")
-    first_day: date | None = Field(None, description="the first log day of this warehouse; null: asked for by --bootstrap or a backfill")
+    window_days: int = Field(
+        7, ge=0, le=60, description="how late an event may arrive and be repaired in, days"
+    )
+    first_day: date | None = Field(
+        None, description="the first log day of this warehouse; null: asked for by --bootstrap or a backfill"
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> "FoldSettings":
@@ -150,7 +229,10 @@ class FoldSettings(_Section):
         names = [f.name for f in self.facets]
         if len(set(names)) < len(names) or {"main", "negative"} & set(names):
             raise ValueError("facet names must differ from each other and from main and negative")
-        if any(w < 0 for w in self.type_weights.values()) or max([*self.type_weights.values(), self.default_type_weight]) <= 0:
+        if (
+            any(w < 0 for w in self.type_weights.values())
+            or max([*self.type_weights.values(), self.default_type_weight]) <= 0
+        ):
             raise ValueError("type weights must be 0 or more, and one of them above 0")
         return self
 
@@ -158,7 +240,9 @@ class FoldSettings(_Section):
 class StoreSettings(_Section):
     """How tables are laid out."""
 
-    user_buckets: int = Field(64, ge=1, description="number of user_bucket values; fixed once a warehouse has events")
+    user_buckets: int = Field(
+        64, ge=1, description="number of user_bucket values; fixed once a warehouse has events"
+    )
 
 
 class MaintenanceSettings(_Section):
@@ -169,17 +253,29 @@ class MaintenanceSettings(_Section):
         ge=0,
         description="so long before the window states are kept for every day, before that for the first one and the ends of months, days",
     )
-    vacuum_after_days: int = Field(30, ge=7, description="files that no table needs any more are kept so long, days")
-    keep_publications: int = Field(14, ge=1, description="the newest publications, whose files are kept for longer where that is needed")
-    small_file_mb: int = Field(32, ge=1, le=1024, description="files below this size are packed together, MiB")
-    small_files: int = Field(8, ge=2, description="so many of them in a table, or in a partition, are worth packing")
+    vacuum_after_days: int = Field(
+        30, ge=7, description="files that no table needs any more are kept so long, days"
+    )
+    keep_publications: int = Field(
+        14, ge=1, description="the newest publications, whose files are kept for longer where that is needed"
+    )
+    small_file_mb: int = Field(
+        32, ge=1, le=1024, description="files below this size are packed together, MiB"
+    )
+    small_files: int = Field(
+        8, ge=2, description="so many of them in a table, or in a partition, are worth packing"
+    )
 
 
 class SparkSettings(_Section):
     """What a local session gets; on a cluster spark-submit's own settings win."""
 
-    shuffle_partitions: int = Field(0, ge=0, description="partitions of a shuffle; 0: one for each core the session has")
-    driver_memory: str = Field("2g", pattern=r"^\d+[mg]$", description="memory of a session that a job starts itself")
+    shuffle_partitions: int = Field(
+        0, ge=0, description="partitions of a shuffle; 0: one for each core the session has"
+    )
+    driver_memory: str = Field(
+        "2g", pattern=r"^\d+[mg]$", description="memory of a session that a job starts itself"
+    )
 
 
 class Settings(_Section):
@@ -201,7 +297,9 @@ class Settings(_Section):
         """The fold_hash as it would be with each facet alone: another facet beside it changes no state of it."""
         alone = {"main": (), "negative": ()} | {facet.name: (facet,) for facet in self.fold.facets}
         return {
-            name: self.model_copy(update={"fold": self.fold.model_copy(update={"facets": facets})}).fold_hash(model_key)
+            name: self.model_copy(update={"fold": self.fold.model_copy(update={"facets": facets})}).fold_hash(
+                model_key
+            )
             for name, facets in alone.items()
         }
 
@@ -220,7 +318,9 @@ def parse_settings(text: str, source: str) -> Settings:
     if values is None:
         return Settings()
     if not isinstance(values, dict):
-        raise SettingsError(f"{source} must hold sections ({', '.join(Settings.model_fields)}), not a {type(values).__name__}")
+        raise SettingsError(
+            f"{source} must hold sections ({', '.join(Settings.model_fields)}), not a {type(values).__name__}"
+        )
     try:
         return Settings.model_validate(values)
     except ValidationError as error:
@@ -233,13 +333,19 @@ def first_problem(error: ValidationError) -> str:
     where = ".".join(str(part) for part in problem["loc"])
     if problem["type"] == "extra_forbidden":
         return f"unknown key '{where}'"
-    said = "should be a list, in [ ]" if problem["type"] == "tuple_type" else problem["msg"].removeprefix("Value error, ")
+    said = (
+        "should be a list, in [ ]"
+        if problem["type"] == "tuple_type"
+        else problem["msg"].removeprefix("Value error, ")
+    )
     return f"{where}: {said}" if where else said
 
 
 def default_yaml() -> str:
     """The default configuration as commented YAML: the text of docs/settings.yaml."""
-    lines = ["# The default configuration, line by line. A file given by --config needs only the keys it changes."]
+    lines = [
+        "# The default configuration, line by line. A file given by --config needs only the keys it changes."
+    ]
     for name, section in Settings.model_fields.items():
         model = section.annotation
         assert isinstance(model, type) and issubclass(model, BaseModel)

@@ -27,7 +27,15 @@ SCHEMA_VERSION: Final = "nightfold.schema_version"
 HISTORY_DAYS: Final = 180
 
 # Types for which Delta keeps min and max; anything else in the list of statistics columns is an error there.
-_WITH_STATISTICS: Final = (T.IntegerType, T.LongType, T.FloatType, T.DoubleType, T.DateType, T.TimestampType, T.StringType)
+_WITH_STATISTICS: Final = (
+    T.IntegerType,
+    T.LongType,
+    T.FloatType,
+    T.DoubleType,
+    T.DateType,
+    T.TimestampType,
+    T.StringType,
+)
 
 
 @dataclass(frozen=True)
@@ -84,7 +92,9 @@ class Table:
         return [column.name for column in self.columns]
 
     def spark_schema(self) -> T.StructType:
-        return T.StructType([T.StructField(c.name, c.type, c.nullable, {"comment": c.comment}) for c in self.columns])
+        return T.StructType(
+            [T.StructField(c.name, c.type, c.nullable, {"comment": c.comment}) for c in self.columns]
+        )
 
     def arrow_schema(self) -> pa.Schema:
         return pa.schema([pa.field(c.name, arrow_type(c.type), c.nullable) for c in self.columns])
@@ -92,10 +102,18 @@ class Table:
     def properties(self) -> dict[str, str]:
         """Delta table properties: the checks, how long history is kept, and statistics for public scalar columns only."""
         statistics = [
-            c.name for c in self.columns if isinstance(c.type, _WITH_STATISTICS) and not c.private and c.name not in self.partition_by
+            c.name
+            for c in self.columns
+            if isinstance(c.type, _WITH_STATISTICS) and not c.private and c.name not in self.partition_by
         ]
-        properties = {"delta.dataSkippingStatsColumns": ",".join(statistics), SCHEMA_VERSION: str(self.schema_version)}
-        properties |= dict.fromkeys(("delta.logRetentionDuration", "delta.deletedFileRetentionDuration"), f"interval {HISTORY_DAYS} days")
+        properties = {
+            "delta.dataSkippingStatsColumns": ",".join(statistics),
+            SCHEMA_VERSION: str(self.schema_version),
+        }
+        properties |= dict.fromkeys(
+            ("delta.logRetentionDuration", "delta.deletedFileRetentionDuration"),
+            f"interval {HISTORY_DAYS} days",
+        )
         properties |= {f"delta.constraints.{check.name}": check.sql for check in self.checks}
         if self.append_only:
             properties["delta.appendOnly"] = "true"
@@ -104,7 +122,8 @@ class Table:
     def ddl(self, location: str) -> str:
         """The statement that creates this table at `location` (a path or URI) where it does not exist yet."""
         columns = ",\n".join(
-            f"  {c.name} {c.type.simpleString()}{'' if c.nullable else ' NOT NULL'} COMMENT {_literal(c.comment)}" for c in self.columns
+            f"  {c.name} {c.type.simpleString()}{'' if c.nullable else ' NOT NULL'} COMMENT {_literal(c.comment)}"
+            for c in self.columns
         )
         partitions = f"\nPARTITIONED BY ({', '.join(self.partition_by)})" if self.partition_by else ""
         properties = ",\n".join(f"  {_literal(k)} = {_literal(v)}" for k, v in self.properties().items())
@@ -121,13 +140,18 @@ class Table:
         if self.append_only:
             lines[-1] += " Append only."
         lines += ["", "| column | type | null | what it holds |", "|---|---|---|---|"]
-        lines += [f"| {c.name} | {c.type.simpleString()} | {'yes' if c.nullable else ''} | {c.comment} |" for c in self.columns]
+        lines += [
+            f"| {c.name} | {c.type.simpleString()} | {'yes' if c.nullable else ''} | {c.comment} |"
+            for c in self.columns
+        ]
         if self.checks:
             lines += ["", "Checked on every write:", ""]
             lines += [f"- {check.name}: `{check.sql}`" for check in self.checks]
         if self.rules:
             lines += ["", "Checked before a night is published:", ""]
-            lines += [f"- {r.name} ({r.level}s unless in {r.low:g}..{r.high:g}): `{r.sql}`" for r in self.rules]
+            lines += [
+                f"- {r.name} ({r.level}s unless in {r.low:g}..{r.high:g}): `{r.sql}`" for r in self.rules
+            ]
         return "\n".join(lines) + "\n"
 
 
@@ -144,7 +168,10 @@ def finite_vector(column: str = "vector") -> tuple[Check, ...]:
     """
     nan = f"array_contains({column}, CAST('NaN' AS FLOAT))"
     return (
-        Check(f"{column}_finite", f"NOT {nan} AND array_max({column}) < 3.0e38 AND array_min({column}) > -3.0e38"),
+        Check(
+            f"{column}_finite",
+            f"NOT {nan} AND array_max({column}) < 3.0e38 AND array_min({column}) > -3.0e38",
+        ),
         Check(f"{column}_not_zero", f"array_max({column}) <> 0 OR array_min({column}) <> 0"),
     )
 

@@ -19,5 +19,8 @@ TABLE = Table(
         Column("vector", VECTOR, "unit-length embedding", private=True),
     ),
     checks=(Check("vector_has_dim", "size(vector) = dim"), *finite_vector()),
-    rules=(unique("text_key", "model_key"), Rule("one_size_per_model", "count(DISTINCT model_key, dim) - count(DISTINCT model_key)")),
+    rules=(
+        unique("text_key", "model_key"),
+        Rule("one_size_per_model", "count(DISTINCT model_key, dim) - count(DISTINCT model_key)"),
+    ),
 )

@@ -13,9 +13,12 @@ TABLE = Table(
     checks=STATE_CHECKS,
     rules=(
         unique("user_id", "facet"),
-        Rule("latest_states", "(SELECT count(*) FROM (SELECT user_id, facet, max(as_of_date) AS day, "
-             "max_by(events_digest, as_of_date) AS digest FROM profile_states GROUP BY user_id, facet) s "
-             "FULL JOIN user_profiles p ON s.user_id = p.user_id AND s.facet = p.facet "
-             "WHERE NOT (s.day <=> p.as_of_date AND s.digest <=> p.events_digest))"),
+        Rule(
+            "latest_states",
+            "(SELECT count(*) FROM (SELECT user_id, facet, max(as_of_date) AS day, "
+            "max_by(events_digest, as_of_date) AS digest FROM profile_states GROUP BY user_id, facet) s "
+            "FULL JOIN user_profiles p ON s.user_id = p.user_id AND s.facet = p.facet "
+            "WHERE NOT (s.day <=> p.as_of_date AND s.digest <=> p.events_digest))",
+        ),
     ),
 )

@@ -9,7 +9,8 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from udfs.engine import EngineConfig, HashEmbedder
+from udfs.engines.contract import EngineConfig
+from udfs.engines.hashed_words import HashEmbedder
 
 VECTORS = HashEmbedder(EngineConfig(kind="hash", hash_dimensions=8))
 
@@ -48,7 +49,14 @@ class _Handler(BaseHTTPRequestHandler):
     server: EmbeddingServer
 
     def do_GET(self) -> None:
-        self._answer(200, {"data": [{"id": name, "max_model_len": self.server.max_model_len} for name in self.server.models]})
+        self._answer(
+            200,
+            {
+                "data": [
+                    {"id": name, "max_model_len": self.server.max_model_len} for name in self.server.models
+                ]
+            },
+        )
 
     def do_POST(self) -> None:
         server = self.server
@@ -72,7 +80,10 @@ class _Handler(BaseHTTPRequestHandler):
             with server.lock:
                 server.inputs.append(len(body["input"]))
             vectors = server.sign * VECTORS.embed_tokens(body["input"])
-            rows = [{"index": i, "embedding": base64.b64encode(v.astype("<f4").tobytes()).decode()} for i, v in enumerate(vectors)]
+            rows = [
+                {"index": i, "embedding": base64.b64encode(v.astype("<f4").tobytes()).decode()}
+                for i, v in enumerate(vectors)
+            ]
             self._answer(200, server.spoil({"data": rows[::-1]}))
 
     def _answer(self, status: int, body: object, headers: dict[str, str] | None = None) -> None:

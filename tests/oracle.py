@@ -118,7 +118,12 @@ def fold_day(events: list[Event], gate: Gate, previous: State | None) -> State:
     ledger: list[tuple[str, np.float32]] = []
     if previous is not None:
         p = list(previous.vector)
-        weight_sum, s1, s2, n = previous.weight_sum, previous.gain_sum, previous.gain_sq_sum, previous.event_count
+        weight_sum, s1, s2, n = (
+            previous.weight_sum,
+            previous.gain_sum,
+            previous.gain_sq_sum,
+            previous.event_count,
+        )
         ledger = [(event_id, np.float32(weight)) for event_id, weight in previous.contributions]
 
     bounded = n >= BOUND_FROM_EVENTS
@@ -188,7 +193,9 @@ def fold_day(events: list[Event], gate: Gate, previous: State | None) -> State:
     )
 
 
-def memory_gain(p: list[np.float32], v: list[np.float32], s1: float, s2: float, gate: Gate) -> tuple[float, bool]:
+def memory_gain(
+    p: list[np.float32], v: list[np.float32], s1: float, s2: float, gate: Gate
+) -> tuple[float, bool]:
     """The clamped k, and whether relevance had a say in it: a k from the formula, strictly inside its bounds."""
     if gate.gate == "fixed" or (gate.gate == "literal" and s2 == 0.0):
         return gate.k_max, False
@@ -235,7 +242,13 @@ def canonical_hash(rows: Iterable[Mapping[str, object]], columns: list[str]) -> 
     a Python float are one value, and so are a float32 array and a list of floats.
     """
     encoded = sorted(
-        (row["user_id"], row["facet"], str(row["as_of_date"]), b"".join(encode(row[column]) for column in columns)) for row in rows
+        (
+            row["user_id"],
+            row["facet"],
+            str(row["as_of_date"]),
+            b"".join(encode(row[column]) for column in columns),
+        )
+        for row in rows
     )
     digest = hashlib.sha256(encode(list(columns)))
     for *_, content in encoded:

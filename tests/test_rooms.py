@@ -77,11 +77,17 @@ def breaches(room: str, code: str) -> list[str]:
     for name, lazy in imports(tree):
         standard = name.partition(".")[0] in sys.stdlib_module_names
         allowed = MAY_IMPORT[room] | (MAY_IMPORT_LAZILY.get(room, set()) if lazy else set())
-        if (standard and room == "schemas" and within(name, READS_AND_WRITES)) or not (standard or within(name, allowed)):
+        if (standard and room == "schemas" and within(name, READS_AND_WRITES)) or not (
+            standard or within(name, allowed)
+        ):
             found.append(name)
     if room == "schemas":
         called = (node.func for node in ast.walk(tree) if isinstance(node, ast.Call))
-        found += [function.id for function in called if isinstance(function, ast.Name) and function.id in ("open", "__import__")]
+        found += [
+            function.id
+            for function in called
+            if isinstance(function, ast.Name) and function.id in ("open", "__import__")
+        ]
     return found
 
 
@@ -126,8 +132,14 @@ def test_the_import_rule_finds_a_breach(room, code):
 @pytest.mark.parametrize(
     ("room", "code"),
     [
-        ("schemas", "from pyspark.sql import types as T\nfrom pyspark.sql.types import MapType\nfrom importlib import resources"),
-        ("udfs", "import os\nimport pyarrow.compute as pc\n\ndef load():\n    from vllm.config import PoolerConfig"),
+        (
+            "schemas",
+            "from pyspark.sql import types as T\nfrom pyspark.sql.types import MapType\nfrom importlib import resources",
+        ),
+        (
+            "udfs",
+            "import os\nimport pyarrow.compute as pc\n\ndef load():\n    from vllm.config import PoolerConfig",
+        ),
         ("jobs", "from jobs.io import delta\nfrom schemas import items\nfrom udfs.text import normalise"),
         ("jobs/io", "from jobs.io.shell import JobError\nfrom schemas.table import Table"),
         ("dags", "from datetime import date\nfrom airflow.sdk import DAG"),
@@ -137,7 +149,9 @@ def test_the_import_rule_lets_through_what_a_room_is_for(room, code):
     assert breaches(room, code) == []
 
 
-@pytest.mark.parametrize("path", [path for path in sources("schemas", "udfs", "jobs") if path.name != "__init__.py"], ids=name_of)
+@pytest.mark.parametrize(
+    "path", [path for path in sources("schemas", "udfs", "jobs") if path.name != "__init__.py"], ids=name_of
+)
 def test_every_module_can_be_imported(path):
     importlib.import_module(".".join(path.relative_to(ROOT).with_suffix("").parts))
 
@@ -146,7 +160,11 @@ def test_python_lies_only_in_the_rooms():
     assert {path.parent.name for path in ROOT.glob("[!.]*/*.py")} <= FOLDERS
 
 
-@pytest.mark.parametrize("path", [path for path in sources("schemas", "udfs", "jobs", "tests") if path.name == "__init__.py"], ids=name_of)
+@pytest.mark.parametrize(
+    "path",
+    [path for path in sources("schemas", "udfs", "jobs", "tests") if path.name == "__init__.py"],
+    ids=name_of,
+)
 def test_an_init_file_is_empty(path):
     assert path.read_bytes() == b""
 
@@ -157,12 +175,19 @@ def test_every_package_has_an_init_file():
 
 
 def test_nothing_has_a_name_that_says_nothing():
-    paths = [path for room in sorted(FOLDERS) for path in (ROOT / room).rglob("*") if path.is_dir() or path.suffix == ".py"]
+    paths = [
+        path
+        for room in sorted(FOLDERS)
+        for path in (ROOT / room).rglob("*")
+        if path.is_dir() or path.suffix == ".py"
+    ]
     assert [name_of(path) for path in paths if path.stem in VAGUE] == []
 
 
 @pytest.mark.parametrize(
-    "path", [path for path in sources("schemas", "udfs", "jobs", "dags", "tests") if path.name != "__init__.py"], ids=name_of
+    "path",
+    [path for path in sources("schemas", "udfs", "jobs", "dags", "tests") if path.name != "__init__.py"],
+    ids=name_of,
 )
 def test_a_file_says_first_why_it_exists(path):
     assert ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))

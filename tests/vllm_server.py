@@ -10,7 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from udfs.engine import EngineConfig, model_folder
+from udfs.engines.contract import EngineConfig
+from udfs.engines.model import model_folder
 
 KEY: Final = "secret"
 MODEL: Final = "minilm"
@@ -22,12 +23,37 @@ class Server:
     def __init__(self, port: int, output: Path) -> None:
         self.url = f"http://127.0.0.1:{port}"
         # Its short command `vllm serve` does not know the CPU package.
-        model = ["--model", str(model_folder(EngineConfig())), "--served-model-name", MODEL, "--runner", "pooling", "--dtype", "float32"]
-        more = ["--max-model-len", "256", "--enforce-eager", "--host", "127.0.0.1", "--port", str(port), "--api-key", KEY]
-        environment = os.environ | {"VLLM_CPU_KVCACHE_SPACE": "1", "HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1"}
+        model = [
+            "--model",
+            str(model_folder(EngineConfig())),
+            "--served-model-name",
+            MODEL,
+            "--runner",
+            "pooling",
+            "--dtype",
+            "float32",
+        ]
+        more = [
+            "--max-model-len",
+            "256",
+            "--enforce-eager",
+            "--host",
+            "127.0.0.1",
+            "--port",
+            str(port),
+            "--api-key",
+            KEY,
+        ]
+        environment = os.environ | {
+            "VLLM_CPU_KVCACHE_SPACE": "1",
+            "HF_HUB_OFFLINE": "1",
+            "VLLM_NO_USAGE_STATS": "1",
+        }
         command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", *model, *more]
         with output.open("ab") as file:
-            self._process = subprocess.Popen(command, env=environment, stdout=file, stderr=file, start_new_session=True)
+            self._process = subprocess.Popen(
+                command, env=environment, stdout=file, stderr=file, start_new_session=True
+            )
 
     def kill(self) -> None:
         if self._process.poll() is None:

@@ -8,7 +8,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from udfs.engine import SMALLEST_LENGTH, Embedder, EngineConfig, EngineError, first_line, load_embedder
+from udfs.engines.contract import SMALLEST_LENGTH, Embedder, EngineConfig, first_line
+from udfs.engines.load import load_embedder
+from udfs.errors import EngineError
 
 OUTPUT_SCHEMA: Final = pa.schema(
     [
@@ -77,11 +79,20 @@ def embed_stream(
 def refuse_other_model(embedder: Embedder, expected: Expected) -> None:
     """Stops where this machine would write other vectors under the same key. Raises EngineError."""
     if embedder.model_key != expected.model_key:
-        raise EngineError(f"this machine's model is {embedder.model_key}, but the job embeds with {expected.model_key}")
+        raise EngineError(
+            f"this machine's model is {embedder.model_key}, but the job embeds with {expected.model_key}"
+        )
     if not expected.texts:
         return
     # As many requests in turn as there are machines: each of them answers one, but for those that are down.
-    least = float(np.min([_least_cosine(embedder.embed(expected.texts), expected.vectors) for _ in range(embedder.machines)]))
+    least = float(
+        np.min(
+            [
+                _least_cosine(embedder.embed(expected.texts), expected.vectors)
+                for _ in range(embedder.machines)
+            ]
+        )
+    )
     if not least >= SAME_MODEL_COSINE:
         raise EngineError(
             f"the engine gives other vectors than those stored under {expected.model_key} (cosine {least:.4f}, "
@@ -179,7 +190,9 @@ def embed_call(embedder: Embedder, call: Call) -> tuple[np.ndarray, dict[int, tu
 
 
 def by_halves(
-    work: Callable[[int, Sequence[Any]], None], items: Sequence[Any], probe: Callable[[], object] = lambda: None
+    work: Callable[[int, Sequence[Any]], None],
+    items: Sequence[Any],
+    probe: Callable[[], object] = lambda: None,
 ) -> dict[int, Exception]:
     """Does work(start, items[start:end]) on all items; where it fails they are halved until those that break it stand alone.
 
@@ -196,7 +209,9 @@ def by_halves(
             try:
                 probe()
             except Exception as second:
-                raise EngineError(f"the engine fails on every text: {type(second).__name__}: {first_line(second)}") from error
+                raise EngineError(
+                    f"the engine fails on every text: {type(second).__name__}: {first_line(second)}"
+                ) from error
             if end - start == 1:
                 failed[start] = error
                 return
@@ -209,7 +224,9 @@ def by_halves(
     return failed
 
 
-def _to_batch(embedder: Embedder, call: Call, vectors: np.ndarray, refused: dict[int, tuple[str, str]]) -> pa.RecordBatch:
+def _to_batch(
+    embedder: Embedder, call: Call, vectors: np.ndarray, refused: dict[int, tuple[str, str]]
+) -> pa.RecordBatch:
     """OUTPUT_SCHEMA rows; the vectors are the matrix itself, not copied."""
     count = len(call.keys)
     is_refused = np.zeros(count, np.bool_)

@@ -10,11 +10,15 @@ import ipaddress
 import re
 from typing import Final
 
+from udfs.errors import KeyProblem
+
 # Bounded repeats: a text made to be slow to search is not.
 EMAIL: Final = re.compile(r"(?<![\w.%+-])[\w.%+-]{1,64}@(?:[\w-]{1,63}\.){1,8}[^\W\d_]{2,24}(?![\w-])")
 CARD: Final = re.compile(r"(?<![\d.,-])\d(?:[ -]?\d){12,18}(?![\d])")
 IPV4: Final = re.compile(r"(?<![\w.])\d{1,3}(?:\.\d{1,3}){3}(?![\w]|\.\d)")
-IPV6: Final = re.compile(r"(?<![\w:.])[0-9A-Fa-f]{0,4}(?::[0-9A-Fa-f]{0,4}){2,7}(?:\d{1,3}(?:\.\d{1,3}){3})?(?![\w:])")
+IPV6: Final = re.compile(
+    r"(?<![\w:.])[0-9A-Fa-f]{0,4}(?::[0-9A-Fa-f]{0,4}){2,7}(?:\d{1,3}(?:\.\d{1,3}){3})?(?![\w:])"
+)
 # The shortest number that phonenumbers takes has 7 digits: without them its slow search is not begun.
 SEVEN_DIGITS: Final = re.compile(r"(?:\d\D{0,3}){7}")
 SHORTEST_KEY: Final = 16
@@ -23,10 +27,6 @@ ESCAPED: Final = re.compile(r"\\u00(2[013-9a-f]|[346][0-9a-f]|5[0-9abd-f]|7[0-9a
 # Characters of a rejected record that are looked through, and what no single find above is longer than.
 RECORD_HELD: Final = 20_000
 LONGEST_FIND: Final = 700
-
-
-class KeyProblem(ValueError):
-    """The key can't be used; the message is one sentence without it."""
 
 
 def scrub(text: str, phone_region: str | None = None) -> str:

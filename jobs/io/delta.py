@@ -39,7 +39,11 @@ def read_table(spark: SparkSession, warehouse: str, table: Table) -> DataFrame:
 
 def no_rows(spark: SparkSession, table: Table) -> DataFrame:
     """The table's columns without rows, in a way that lets Spark leave out what is joined to them; createDataFrame starts Python for it."""
-    return spark.range(1).selectExpr(*[f"CAST(NULL AS {c.type.simpleString()}) AS `{c.name}`" for c in table.columns]).limit(0)
+    return (
+        spark.range(1)
+        .selectExpr(*[f"CAST(NULL AS {c.type.simpleString()}) AS `{c.name}`" for c in table.columns])
+        .limit(0)
+    )
 
 
 def read_version(spark: SparkSession, warehouse: str, table: Table, version: int) -> DataFrame:
@@ -69,13 +73,19 @@ def snapshot(spark: SparkSession, warehouse: str, table: Table) -> Any:
 
 def properties(spark: SparkSession, warehouse: str, table: Table) -> dict[str, str]:
     """The properties of a table that exists."""
-    return dict(_jvm(spark).scala.jdk.javaapi.CollectionConverters.asJava(snapshot(spark, warehouse, table).metadata().configuration()))
+    return dict(
+        _jvm(spark).scala.jdk.javaapi.CollectionConverters.asJava(
+            snapshot(spark, warehouse, table).metadata().configuration()
+        )
+    )
 
 
 def set_property(spark: SparkSession, warehouse: str, table: Table, name: str, value: str) -> None:
     """Sets a property of a table that exists; name and value are words of ours."""
     lease.confirm(warehouse)
-    spark.sql(f"ALTER TABLE delta.`{table_path(warehouse, table).replace('`', '``')}` SET TBLPROPERTIES ('{name}' = '{value}')")
+    spark.sql(
+        f"ALTER TABLE delta.`{table_path(warehouse, table).replace('`', '``')}` SET TBLPROPERTIES ('{name}' = '{value}')"
+    )
 
 
 def schema_version(spark: SparkSession, warehouse: str, table: Table) -> int | None:
@@ -97,7 +107,14 @@ def declare_again(spark: SparkSession, warehouse: str, table: Table, wanted: Map
     old = transaction.metadata()
     given = _jvm(spark).org.apache.spark.api.python.PythonUtils.toScalaMap(dict(wanted))
     made = logged.actions.Metadata(
-        old.id(), old.name(), table.comment, old.format(), table.spark_schema().json(), old.partitionColumns(), given, old.createdTime()
+        old.id(),
+        old.name(),
+        table.comment,
+        old.format(),
+        table.spark_schema().json(),
+        old.partitionColumns(),
+        given,
+        old.createdTime(),
     )
     transaction.updateMetadata(made, False)
     lease.confirm(warehouse)
@@ -109,7 +126,12 @@ def partition_again(spark: SparkSession, warehouse: str, table: Table) -> None:
     """Writes a table's rows as they are into the partitions that are declared now, in one commit."""
     rows = read_table(spark, warehouse, table)
     lease.confirm(warehouse)
-    writer = rows.write.format("delta").mode("overwrite").option("overwriteSchema", "true").partitionBy(*table.partition_by)
+    writer = (
+        rows.write.format("delta")
+        .mode("overwrite")
+        .option("overwriteSchema", "true")
+        .partitionBy(*table.partition_by)
+    )
     writer.save(table_path(warehouse, table))
 
 
@@ -119,9 +141,18 @@ def commit_note(spark: SparkSession, warehouse: str, table: Table) -> dict[str, 
     if version is None:
         return {}
     # From the commit's own file: DeltaTable.history, the public way, runs a Spark job.
-    path = _jvm(spark).org.apache.hadoop.fs.Path(f"{table_path(warehouse, table)}/_delta_log/{version:020}.json")
-    lines = _log(spark, warehouse, table).store().read(path, spark._jsparkSession.sessionState().newHadoopConf()).mkString("\n")
-    info = next(json.loads(line)["commitInfo"] for line in lines.splitlines() if line.startswith('{"commitInfo"'))
+    path = _jvm(spark).org.apache.hadoop.fs.Path(
+        f"{table_path(warehouse, table)}/_delta_log/{version:020}.json"
+    )
+    lines = (
+        _log(spark, warehouse, table)
+        .store()
+        .read(path, spark._jsparkSession.sessionState().newHadoopConf())
+        .mkString("\n")
+    )
+    info = next(
+        json.loads(line)["commitInfo"] for line in lines.splitlines() if line.startswith('{"commitInfo"')
+    )
     return dict(json.loads(info["userMetadata"])) if info.get("userMetadata") else {}
 
 
@@ -137,15 +168,23 @@ def keeping_meaning(spark: SparkSession, warehouse: str, table: Table) -> Iterat
     note = commit_note(spark, warehouse, table)
     since = note.get("same_since", table_version(spark, warehouse, table))
     lease.confirm(warehouse)
-    with noting(spark, {"same_since": since} | {key: note[key] for key in ("profile_states", "facet_hashes", "newest") if key in note}):
+    with noting(
+        spark,
+        {"same_since": since}
+        | {key: note[key] for key in ("profile_states", "facet_hashes", "newest") if key in note},
+    ):
         yield
 
 
-def overwrite_where(spark: SparkSession, warehouse: str, table: Table, rows: DataFrame, predicate: str) -> None:
+def overwrite_where(
+    spark: SparkSession, warehouse: str, table: Table, rows: DataFrame, predicate: str
+) -> None:
     """Puts the rows in the place of those that match the literal predicate, in one commit: twice is as good as once."""
     open_table(spark, warehouse, table)
     lease.confirm(warehouse)
-    conformed(rows, table).write.format("delta").mode("overwrite").option("replaceWhere", predicate).save(table_path(warehouse, table))
+    conformed(rows, table).write.format("delta").mode("overwrite").option("replaceWhere", predicate).save(
+        table_path(warehouse, table)
+    )
 
 
 def append(spark: SparkSession, warehouse: str, table: Table, rows: DataFrame) -> None:
@@ -174,7 +213,9 @@ def insert_absent(spark: SparkSession, warehouse: str, table: Table, rows: DataF
 def conformed(rows: DataFrame, table: Table) -> DataFrame:
     """The table's columns in its order, each of its declared type."""
     # As text, since each column made in Python costs five calls to Java.
-    return rows.selectExpr(*[f"CAST(`{c.name}` AS {c.type.simpleString()}) AS `{c.name}`" for c in table.columns])
+    return rows.selectExpr(
+        *[f"CAST(`{c.name}` AS {c.type.simpleString()}) AS `{c.name}`" for c in table.columns]
+    )
 
 
 def same_rows(left: DataFrame, right: DataFrame, columns: list[str]) -> bool:
@@ -212,7 +253,9 @@ def noting(spark: SparkSession, note: Mapping[str, object]) -> Iterator[None]:
 
 
 def _log(spark: SparkSession, warehouse: str, table: Table) -> Any:
-    return _jvm(spark).org.apache.spark.sql.delta.DeltaLog.forTable(spark._jsparkSession, table_path(warehouse, table))
+    return _jvm(spark).org.apache.spark.sql.delta.DeltaLog.forTable(
+        spark._jsparkSession, table_path(warehouse, table)
+    )
 
 
 def _jvm(spark: SparkSession) -> Any:

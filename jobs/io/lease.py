@@ -23,7 +23,7 @@ from typing import IO, Any, Final, Protocol
 from py4j.protocol import Py4JJavaError
 from pyspark.sql import SparkSession
 
-from jobs.io.shell import JobError
+from jobs.io.messages import JobError
 
 FOLDER: Final = "_lease"
 BEAT_SECONDS: Final = 20.0
@@ -79,7 +79,11 @@ def _card(owner: str, **more: object) -> str:
 
 
 def _refusal(warehouse: str, card: dict[str, Any]) -> JobError:
-    who = f"{card['owner']} (process {card['pid']} on {card['host']}, since {card['since']})" if card else "another job"
+    who = (
+        f"{card['owner']} (process {card['pid']} on {card['host']}, since {card['since']})"
+        if card
+        else "another job"
+    )
     return JobError(f"{warehouse} is being written by {who}; wait until it has ended, or end it")
 
 
@@ -99,7 +103,9 @@ class FolderLease:
         except FileNotFoundError:
             there = None
         if there != os.fstat(self.file.fileno()).st_ino:
-            raise JobError(f"the lease on {self.warehouse} was taken away while the job ran; nothing more is written")
+            raise JobError(
+                f"the lease on {self.warehouse} was taken away while the job ran; nothing more is written"
+            )
 
     def release(self) -> None:
         self.file.truncate(0)
@@ -173,7 +179,10 @@ class NumberedLease:
 
     def _is_own(self) -> bool:
         number = _highest(self.spark, self.warehouse)
-        if number != self.number or _card_of(self.spark, self.warehouse, number).get("token", self.token) != self.token:
+        if (
+            number != self.number
+            or _card_of(self.spark, self.warehouse, number).get("token", self.token) != self.token
+        ):
             self.is_lost = True
         return not self.is_lost
 
@@ -227,7 +236,10 @@ def _card_of(spark: SparkSession, warehouse: str, number: int) -> dict[str, Any]
 
 def _store(spark: SparkSession, warehouse: str) -> Any:
     """Delta's own way to write a file of this storage once and only once."""
-    return spark._jvm.org.apache.spark.sql.delta.DeltaLog.forTable(spark._jsparkSession, f"{warehouse}/{FOLDER}").store()  # type: ignore[union-attr]
+    jvm: Any = spark._jvm
+    return jvm.org.apache.spark.sql.delta.DeltaLog.forTable(
+        spark._jsparkSession, f"{warehouse}/{FOLDER}"
+    ).store()
 
 
 def _path(spark: SparkSession, warehouse: str, number: int) -> Any:

@@ -2,14 +2,12 @@
 
 import argparse
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from datetime import date, timedelta
-from fnmatch import fnmatch
 from functools import reduce
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 from py4j.protocol import Py4JJavaError
 from pyspark.errors import AnalysisException
@@ -17,25 +15,39 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
-from jobs.io.session import located
-from jobs.io.shell import JobError, Parser, existing_folder, one_sentence, say
+from jobs.io.cli import Parser, existing_folder
+from jobs.io.messages import JobError, one_sentence, say
+from jobs.io.storage import data_files, first_line, folder_content, open_parquet, path_exists
 from schemas.mapping import LogMapping, MappingError, Source, parse_mapping, shipped_mapping, shipped_names
 
 CLOSED_MARK = "_SUCCESS"
 # How the names of these types of Spark begin.
-NESTED, NUMBERS = ("array", "map", "struct"), ("tinyint", "smallint", "int", "bigint", "decimal", "float", "double")
-ZSTD = (".zst", ".zstd")
+NESTED, NUMBERS = (
+    ("array", "map", "struct"),
+    ("tinyint", "smallint", "int", "bigint", "decimal", "float", "double"),
+)
 # Looking into files is waiting for the disk or the network as much as for the processor.
 THREADS = 4
 # Columns that a read adds beside the source's own; the blank keeps them apart from any source's names.
-ADDED = LOG_DATE, SOURCE_FILE, UNREADABLE, WRONG_TYPE = "log date", "source file", "unreadable record", "column of wrong type"
+ADDED = LOG_DATE, SOURCE_FILE, UNREADABLE, WRONG_TYPE = (
+    "log date",
+    "source file",
+    "unreadable record",
+    "column of wrong type",
+)
 
 
 def add_logs(parser: Parser) -> None:
     """The arguments of a job that reads logs."""
-    parser.add_argument("--logs", required=True, type=existing_folder, metavar="DIR", help="folder with dt=YYYY-MM-DD folders")
     parser.add_argument(
-        "--mapping", type=mapping_file, default="canonical", metavar="FILE", help="log mapping: a file, or the name of a shipped one"
+        "--logs", required=True, type=existing_folder, metavar="DIR", help="folder with dt=YYYY-MM-DD folders"
+    )
+    parser.add_argument(
+        "--mapping",
+        type=mapping_file,
+        default="canonical",
+        metavar="FILE",
+        help="log mapping: a file, or the name of a shipped one",
     )
 
 
@@ -45,7 +57,9 @@ def mapping_file(text: str) -> LogMapping:
     try:
         return parse_mapping(shipped if shipped is not None else Path(text).read_text(encoding="utf-8"), text)
     except FileNotFoundError:
-        raise argparse.ArgumentTypeError(f"no such file: {text} (shipped mappings are {', '.join(shipped_names())})") from None
+        raise argparse.ArgumentTypeError(
+            f"no such file: {text} (shipped mappings are {', '.join(shipped_names())})"
+        ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise argparse.ArgumentTypeError(f"{text} can't be read: {type(error).__name__}") from None
     except MappingError as error:
@@ -69,7 +83,9 @@ def require_closed(spark: SparkSession, logs: str, days: Sequence[date]) -> None
     for day in days:
         folder = day_folder(logs, day)
         if not path_exists(spark, folder):
-            raise JobError(f"there is no folder {folder}; a day without events is an empty folder with {CLOSED_MARK}")
+            raise JobError(
+                f"there is no folder {folder}; a day without events is an empty folder with {CLOSED_MARK}"
+            )
         if not path_exists(spark, f"{folder}/{CLOSED_MARK}"):
             raise JobError(f"{folder} is not complete: it has no {CLOSED_MARK}")
 
@@ -84,12 +100,18 @@ def read_days(spark: SparkSession, source: Source, folders: Sequence[str], root:
     filled = [folder for folder in folders if data_files(spark, folder)]
     # Folders and not files: a list of thousands would be looked up one by one.
     read = _parts(spark, source, filled, recursiveFileLookup="true")
-    if lacking := [name for name in source.columns if read and not any(name in part.columns for part in read)]:
-        say(f"no file in {', '.join(filled)[:300]} has the column {' or '.join(lacking)[:300]}: taken for empty")
+    if lacking := [
+        name for name in source.columns if read and not any(name in part.columns for part in read)
+    ]:
+        say(
+            f"no file in {', '.join(filled)[:300]} has the column {' or '.join(lacking)[:300]}: taken for empty"
+        )
     parts = [_as_declared(part, source, filled, root) for part in read]
     if not parts:
         empty = spark.createDataFrame([], _ddl(source))
-        return empty.select("*", F.lit(None).cast("date").alias(LOG_DATE), *[F.lit("").alias(name) for name in ADDED[1:]])
+        return empty.select(
+            "*", F.lit(None).cast("date").alias(LOG_DATE), *[F.lit("").alias(name) for name in ADDED[1:]]
+        )
     return reduce(DataFrame.unionAll, parts)
 
 
@@ -99,7 +121,9 @@ def _as_declared(read: DataFrame, source: Source, folders: Sequence[str], root: 
     typed = {name: columns[name].cast(ddl) for name, ddl in source.columns.items()}
     if source.format == "parquet":
         columns = {name: _text_of_bytes(column, kinds.get(name, "")) for name, column in columns.items()}
-        typed = {name: _of_type(columns[name], kinds.get(name, ""), ddl) for name, ddl in source.columns.items()}
+        typed = {
+            name: _of_type(columns[name], kinds.get(name, ""), ddl) for name, ddl in source.columns.items()
+        }
     # Not by _metadata.file_path: Spark makes a structure of it for every row.
     named = read.withColumn(SOURCE_FILE, below_root(F.input_file_name(), root))
     return named.select(
@@ -107,7 +131,9 @@ def _as_declared(read: DataFrame, source: Source, folders: Sequence[str], root: 
         _day_of(folders).alias(LOG_DATE),
         SOURCE_FILE,
         # As read, and that may be no text at all.
-        (F.make_valid_utf8(quoted(UNREADABLE)) if UNREADABLE in kinds else F.lit(None).cast("string")).alias(UNREADABLE),
+        (F.make_valid_utf8(quoted(UNREADABLE)) if UNREADABLE in kinds else F.lit(None).cast("string")).alias(
+            UNREADABLE
+        ),
         _first_of_wrong_type(read, source, columns, typed).alias(WRONG_TYPE),
     )
 
@@ -133,7 +159,9 @@ def _day_of(folders: Sequence[str]) -> Column:
     return F.to_date(F.substring(SOURCE_FILE, F.instr(SOURCE_FILE, "dt=") + 3, F.lit(10)))
 
 
-def _first_of_wrong_type(read: DataFrame, source: Source, columns: Mapping[str, Column], typed: Mapping[str, Column]) -> Column:
+def _first_of_wrong_type(
+    read: DataFrame, source: Source, columns: Mapping[str, Column], typed: Mapping[str, Column]
+) -> Column:
     """The name of the first column whose value is there and is not of the declared type; NULL where all are.
 
     JSON's reader converts by itself, and keeps a record that it can't convert where it keeps those that it can't parse.
@@ -165,7 +193,9 @@ def read_files(spark: SparkSession, source: Source, files: Sequence[str]) -> Dat
     try:
         return reduce(lambda one, other: one.unionByName(other, allowMissingColumns=True), parts)
     except AnalysisException as error:
-        raise JobError(f"{files[0]} and the files beside it do not go together: {one_sentence(error)}") from error
+        raise JobError(
+            f"{files[0]} and the files beside it do not go together: {one_sentence(error)}"
+        ) from error
 
 
 def _parts(spark: SparkSession, source: Source, paths: Sequence[str], **more: str) -> list[DataFrame]:
@@ -173,37 +203,64 @@ def _parts(spark: SparkSession, source: Source, paths: Sequence[str], **more: st
     if not paths:
         return []
     if source.format == "parquet":
-        return [spark.read.options(**source.options, **more).parquet(*map(_literal, kind)) for kind in _parquet_kinds(spark, paths)]
+        return [
+            spark.read.options(**source.options, **more).parquet(*map(_literal, kind))
+            for kind in _parquet_kinds(spark, paths)
+        ]
     reader = spark.read.options(mode="PERMISSIVE", columnNameOfCorruptRecord=UNREADABLE, **more)
     if source.format == "json":
         # Where the text is not UTF-8, Spark wants to be told what ends a line.
         options = {"lineSep": "\n"} | source.options if "encoding" in source.options else source.options
-        records = reader.options(**options).schema(f"{_ddl(source)}, {quoted(UNREADABLE)} STRING").json([*map(_literal, paths)])
+        records = (
+            reader.options(**options)
+            .schema(f"{_ddl(source)}, {quoted(UNREADABLE)} STRING")
+            .json([*map(_literal, paths)])
+        )
         return [records, _passed_over(spark, paths, options, more)]
     # Columns go by the header's names, whatever their order; a file of the day with another header is an error. Without a header
     # the declared columns are the file's. A line of no end of columns is a bad line, and not a bad file.
-    options = {"header": "true", "escape": '"', "enforceSchema": "false", "maxColumns": "1000000"} | source.options
+    options = {
+        "header": "true",
+        "escape": '"',
+        "enforceSchema": "false",
+        "maxColumns": "1000000",
+    } | source.options
     by_names: dict[tuple[str, ...], list[str]] = {}
     for path in paths:
-        names = _header(spark, source, path, {**options, **more}) if options["header"] == "true" else tuple(source.columns)
+        names = (
+            _header(spark, source, path, {**options, **more})
+            if options["header"] == "true"
+            else tuple(source.columns)
+        )
         by_names.setdefault(names, []).append(_literal(path))
     # Files without a byte have no names.
     by_names.pop((), None)
-    schemas = {names: ", ".join(f"{quoted(name)} STRING" for name in [*names, UNREADABLE]) for names in by_names}
+    schemas = {
+        names: ", ".join(f"{quoted(name)} STRING" for name in [*names, UNREADABLE]) for names in by_names
+    }
     return [reader.options(**options).schema(schemas[names]).csv(alike) for names, alike in by_names.items()]
 
 
-def _passed_over(spark: SparkSession, paths: Sequence[str], options: Mapping[str, str], more: Mapping[str, str]) -> DataFrame:
+def _passed_over(
+    spark: SparkSession, paths: Sequence[str], options: Mapping[str, str], more: Mapping[str, str]
+) -> DataFrame:
     """What Spark's JSON reader leaves of a line without a word, in UNREADABLE: all after the first value, and arrays of nothing."""
     is_whole_file = {name.lower(): text for name, text in options.items()}.get("multiline", "false")
-    lines = spark.read.options(**options, **more).text([*map(_literal, paths)], wholetext=is_whole_file == "true")
+    lines = spark.read.options(**options, **more).text(
+        [*map(_literal, paths)], wholetext=is_whole_file == "true"
+    )
     line, quiet = F.col("value"), {**options, "mode": "PERMISSIVE", "columnNameOfCorruptRecord": UNREADABLE}
     # Most lines are one flat object: their only brace of this kind is their last byte, and they need not be parsed.
     is_flat = F.octet_length(F.substring_index(line, "}", 1)) == F.octet_length(line) - 1
     # What follows a line's one value is the end that we put there.
-    ended = F.from_json(F.concat(F.lit('{"line":'), line, F.lit(',"end":0}')), "end INT", quiet)["end"].isNotNull()
+    ended = F.from_json(F.concat(F.lit('{"line":'), line, F.lit(',"end":0}')), "end INT", quiet)[
+        "end"
+    ].isNotNull()
     # A line that is not even begun by a value is in the reader's own UNREADABLE.
-    as_object, as_array = F.from_json(line, f"{quoted(UNREADABLE)} STRING", quiet), F.from_json(line, "ARRAY<STRING>", quiet)
+    as_object, as_array = (
+        F.from_json(line, f"{quoted(UNREADABLE)} STRING", quiet),
+        F.from_json(line, "ARRAY<STRING>", quiet),
+    )
     has_value = (as_object.isNotNull() & as_object[UNREADABLE].isNull()) | as_array.isNotNull()
     # From the first object's end, so that it is not taken for a record.
     rest = F.substring(line, F.instr(line, "}"), F.octet_length(line))
@@ -220,7 +277,9 @@ def _parquet_kinds(spark: SparkSession, paths: Sequence[str]) -> list[Sequence[s
         return [paths]
     with ThreadPoolExecutor(THREADS) as pool:
         by_schema: dict[str, list[str]] = {}
-        for file, schema in zip(files, pool.map(lambda file: _parquet_schema(spark, file), files), strict=True):
+        for file, schema in zip(
+            files, pool.map(lambda file: _parquet_schema(spark, file), files), strict=True
+        ):
             by_schema.setdefault(schema, []).append(file)
     return [paths] if len(by_schema) == 1 else [*by_schema.values()]
 
@@ -238,7 +297,9 @@ def _header(spark: SparkSession, source: Source, path: str, options: Mapping[str
     names = tuple(spark.read.options(**options).csv(_literal(path)).columns)
     if names and not set(names) & set(source.columns):
         found, wanted = ", ".join(names), ", ".join(source.columns)
-        raise JobError(f"{path} has none of the mapping's columns: its header has {found[:300]}, and the mapping wants {wanted[:300]}")
+        raise JobError(
+            f"{path} has none of the mapping's columns: its header has {found[:300]}, and the mapping wants {wanted[:300]}"
+        )
     return names
 
 
@@ -247,111 +308,13 @@ def _literal(path: str) -> str:
     return re.sub(r"([][{}*?\\])", r"\\\1", path)
 
 
-def data_files(spark: SparkSession, folder: str) -> list[str]:
-    """The files in a folder and below but for those whose name, or folder's name, makes them a mark; sorted."""
-    path, fs = located(spark, folder)
-    return sorted(_files_below(fs, path)) if fs.exists(path) else []
-
-
-def _files_below(fs: Any, path: Any) -> Iterator[str]:
-    for status in fs.listStatus(path):
-        below = status.getPath()
-        if _is_mark(below.getName()):
-            continue
-        if status.isDirectory():
-            yield from _files_below(fs, below)
-        else:
-            yield below.toString()
-
-
-def _is_mark(name: str) -> bool:
-    """Spark's own rule for what it passes over in a folder."""
-    return name.startswith(".") or (name.startswith("_") and "=" not in name) or name.endswith("._COPYING_")
-
-
-def is_packed(spark: SparkSession, name: str) -> bool:
-    """Whether a file of that name is one that Spark's text readers unpack."""
-    return name.endswith(ZSTD) or _codec(spark, spark._jvm.org.apache.hadoop.fs.Path(name)) is not None  # type: ignore[union-attr]
-
-
-def open_packed(spark: SparkSession, path: Any, fs: Any) -> Any:
-    """A stream of what a packed file holds, as Spark's text readers unpack it."""
-    jvm: Any = spark._jvm
-    # Hadoop's own reader of this kind wants a native library; Spark and we do without.
-    if path.getName().endswith(ZSTD):
-        return jvm.com.github.luben.zstd.ZstdInputStreamNoFinalizer(fs.open(path))
-    return _codec(spark, path).createInputStream(fs.open(path))
-
-
-def _codec(spark: SparkSession, path: Any) -> Any:
-    jvm: Any = spark._jvm
-    return jvm.org.apache.hadoop.io.compress.CompressionCodecFactory(spark.sparkContext._jsc.hadoopConfiguration()).getCodec(path)
-
-
-@contextmanager
-def open_parquet(spark: SparkSession, file: str) -> Iterator[Any]:
-    """A Parquet file's reader, which has read the footer, the last that is written."""
-    path, fs = located(spark, file)
-    jvm: Any = spark._jvm
-    reader = jvm.org.apache.parquet.hadoop.ParquetFileReader.open(
-        jvm.org.apache.parquet.hadoop.util.HadoopInputFile.fromPath(path, fs.getConf())
-    )
-    try:
-        yield reader
-    finally:
-        reader.close()
-
-
-def first_line(error: Py4JJavaError) -> str:
-    """What Java says of an error, without the rest of its story."""
-    return str(error.java_exception.getMessage() or error.java_exception.getClass().getSimpleName()).splitlines()[0]
-
-
-def matching_files(spark: SparkSession, folder: str, pattern: str) -> list[str]:
-    """The files of a folder whose name fits the pattern; sorted."""
-    return [file for file in data_files(spark, folder) if fnmatch(file.rsplit("/", 1)[-1], pattern)]
-
-
-def folder_content(spark: SparkSession, folder: str) -> list[str]:
-    """Names of all that lies in a folder; empty where it is not there."""
-    path, fs = located(spark, folder)
-    return [str(status.getPath().getName()) for status in fs.listStatus(path)] if fs.exists(path) else []
-
-
-def copy_files(spark: SparkSession, files: Sequence[str], folder: str) -> None:
-    target, target_fs = located(spark, folder)
-    target_fs.mkdirs(target)
-    for file in files:
-        path, fs = located(spark, file)
-        spark._jvm.org.apache.hadoop.fs.FileUtil.copy(fs, path, target_fs, target, False, spark.sparkContext._jsc.hadoopConfiguration())  # type: ignore[union-attr]
-
-
 def day_folders(spark: SparkSession, folder: str) -> list[date]:
     """The days of the dt folders in a folder, in order."""
-    return sorted(date.fromisoformat(n[3:]) for n in folder_content(spark, folder) if n.startswith("dt=") and _is_day(n[3:]))
-
-
-def path_exists(spark: SparkSession, path: str) -> bool:
-    hadoop_path, fs = located(spark, path)
-    return bool(fs.exists(hadoop_path))
-
-
-def touch(spark: SparkSession, path: str) -> None:
-    """An empty file, with its folder."""
-    hadoop_path, fs = located(spark, path)
-    fs.create(hadoop_path, True).close()
-
-
-def move(spark: SparkSession, source: str, target: str) -> None:
-    source_path, fs = located(spark, source)
-    target_path, _ = located(spark, target)
-    if not fs.rename(source_path, target_path):
-        raise JobError(f"{source} could not be moved to {target}")
-
-
-def remove_folder(spark: SparkSession, path: str) -> None:
-    hadoop_path, fs = located(spark, path)
-    fs.delete(hadoop_path, True)
+    return sorted(
+        date.fromisoformat(n[3:])
+        for n in folder_content(spark, folder)
+        if n.startswith("dt=") and _is_day(n[3:])
+    )
 
 
 def _ddl(source: Source) -> str:

@@ -12,33 +12,16 @@ from typing import Any
 from pyspark.sql import DataFrame, SparkSession
 
 from jobs.io import delta, lease
+from jobs.io.history import DONE, FAILED, STARTED, Record, record_of, standing
+from jobs.io.messages import JobError, one_sentence, say
 from jobs.io.session import fit_to_size, letting_go
-from jobs.io.shell import JobError, one_sentence, say
 from schemas import behavior_events, pipeline_runs, text_embeddings, user_profiles
 from schemas.all_tables import ALL_TABLES
 from schemas.settings import CODE_VERSION, Settings
 from schemas.table import Table
 
-PUBLISHER = "publish_run"
 # Days before a night whose events it reads too, by default: the repair window and a day.
 NEAR_DAYS = 8
-STARTED, DONE, FAILED, PUBLISHED, UNDONE = "started", "done", "failed", "published", "undone"
-
-
-@dataclass(frozen=True)
-class Record:
-    """What later jobs want to know of a row of pipeline_runs."""
-
-    run_id: str
-    job: str
-    attempt: int
-    status: str
-    first: date
-    last: date
-    started: datetime
-    ended: datetime | None
-    input_versions: dict[str, int]
-    output_versions: dict[str, int]
 
 
 # What was read of a warehouse's records, and at which version of their table.
@@ -105,7 +88,9 @@ def recorded(
         attempts = [r.attempt for r in records(spark, warehouse) if (r.run_id, r.job) == (run_id, job)]
         run = Run(run_id, job, first, last, settings.config_hash(), attempt=1 + max(attempts, default=0))
         before = versions(spark, warehouse)
-        run.input_versions = {name: version for name, version in before.items() if name != pipeline_runs.TABLE.name}
+        run.input_versions = {
+            name: version for name, version in before.items() if name != pipeline_runs.TABLE.name
+        }
         is_step = warehouse in _waiting
         if not is_step:
             if not any_schema:
@@ -114,7 +99,13 @@ def recorded(
         if has_steps:
             _waiting[warehouse] = []
         write_row(spark, warehouse, run, STARTED, wait=has_steps)
-        note = {"job": job, "date": last, "run_id": run_id, "code_version": CODE_VERSION, "config_hash": run.config_hash}
+        note = {
+            "job": job,
+            "date": last,
+            "run_id": run_id,
+            "code_version": CODE_VERSION,
+            "config_hash": run.config_hash,
+        }
         try:
             with delta.noting(spark, note), letting_go(spark):
                 yield run
@@ -155,7 +146,9 @@ def newer_schema(table: Table, found: int) -> str:
     return f"{table.name} has schema version {found}, but this code knows only {table.schema_version}; use the newer code"
 
 
-def write_row(spark: SparkSession, warehouse: str, run: Run, status: str, message: str | None = None, wait: bool = False) -> None:
+def write_row(
+    spark: SparkSession, warehouse: str, run: Run, status: str, message: str | None = None, wait: bool = False
+) -> None:
     """Appends the run's row with what waits before it; with `wait` it waits itself for the next one."""
     row = {
         "run_id": run.run_id,
@@ -194,7 +187,12 @@ def finish_writing(warehouse: str) -> None:
 
 
 def _append(spark: SparkSession, warehouse: str, rows: list[dict[str, Any]]) -> None:
-    delta.append(spark, warehouse, pipeline_runs.TABLE, spark.createDataFrame(rows, pipeline_runs.TABLE.spark_schema()).coalesce(1))
+    delta.append(
+        spark,
+        warehouse,
+        pipeline_runs.TABLE,
+        spark.createDataFrame(rows, pipeline_runs.TABLE.spark_schema()).coalesce(1),
+    )
     if warehouse in _known:
         version, known = _known.pop(warehouse)
         _known[warehouse] = (version + 1, [*known, *map(record_of, rows)])
@@ -212,28 +210,24 @@ def records(spark: SparkSession, warehouse: str) -> list[Record]:
     if version is None:
         _known[warehouse] = (-1, [])
     elif warehouse not in _known or _known[warehouse][0] != version:
-        columns = ["run_id", "job", "attempt", "status", "from_date", "date", "started", "ended", "input_versions", "output_versions"]
+        columns = [
+            "run_id",
+            "job",
+            "attempt",
+            "status",
+            "from_date",
+            "date",
+            "started",
+            "ended",
+            "input_versions",
+            "output_versions",
+        ]
         rows = delta.read_version(spark, warehouse, pipeline_runs.TABLE, version).select(*columns).collect()
         _known[warehouse] = (version, [record_of(row.asDict()) for row in rows])
     waiting = map(record_of, _waiting.get(warehouse, []))
-    return sorted([*_known[warehouse][1], *waiting], key=lambda r: (r.ended is not None, r.ended and r.ended.timestamp(), r.run_id))
-
-
-def record_of(row: Mapping[str, Any]) -> Record:
-    """A record from a row of pipeline_runs, however it was read."""
-    ended = row["ended"]
-    return Record(
-        run_id=row["run_id"],
-        job=row["job"],
-        attempt=row["attempt"],
-        status=row["status"],
-        first=row["from_date"],
-        last=row["date"],
-        # Spark gives times of this machine's zone without saying so, other readers say UTC.
-        started=row["started"].astimezone(UTC),
-        ended=ended.astimezone(UTC) if ended is not None else None,
-        input_versions=dict(row["input_versions"]),
-        output_versions=dict(row["output_versions"]),
+    return sorted(
+        [*_known[warehouse][1], *waiting],
+        key=lambda r: (r.ended is not None, r.ended and r.ended.timestamp(), r.run_id),
     )
 
 
@@ -254,47 +248,14 @@ def publications(spark: SparkSession, warehouse: str) -> list[Record]:
     return standing(records(spark, warehouse))
 
 
-def standing(ordered: Sequence[Record]) -> list[Record]:
-    """The publications among the records, oldest first, that no later record undid: the last one is what readers see."""
-    undone = {(r.run_id, r.attempt) for r in ordered if r.status == UNDONE}
-    return [r for r in ordered if r.status == PUBLISHED and (r.run_id, r.attempt) not in undone]
-
-
-def first_hole(covered: Sequence[Record], first: date, last: date) -> date | None:
-    """The first day of first..last that nothing covers."""
-    day = first
-    while day <= last:
-        reach = [span.last for span in covered if span.first <= day <= span.last]
-        if not reach:
-            return day
-        day = max(reach) + timedelta(days=1)
-    return None
-
-
-def refuse_holes(published: Sequence[Record], first: date, last: date, bootstrap: bool, first_day: date | None) -> None:
-    """Days fold onto a history without holes: stops, with the missing day's name, where first..last would leave one."""
-    if not published:
-        if bootstrap or first_day == first:
-            return
-        raise JobError(
-            f"nothing before {first} is published in this warehouse; begin its history with --bootstrap, fold.first_day or a backfill"
-        )
-    begin, end = min(p.first for p in published), max(p.last for p in published)
-    if first > end:
-        hole = first_hole(published, end + timedelta(days=1), first - timedelta(days=1))
-    elif last < begin:
-        hole = first_hole(published, last + timedelta(days=1), begin - timedelta(days=1))
-    else:
-        hole = None
-    if hole is not None:
-        raise JobError(f"{hole} is not published; run that day first (or backfill from it), so that {first} folds onto a whole history")
-
-
 def _tables_read(warehouse: str, first: date, last: date) -> list[str]:
     """Folders of the tables, or of their parts, that make a night large."""
     days = [first + timedelta(days=i) for i in range(-NEAR_DAYS, (last - first).days + 1)]
     events = [f"{delta.table_path(warehouse, behavior_events.TABLE)}/log_date={day}" for day in days]
-    return [*events, *[delta.table_path(warehouse, table) for table in (text_embeddings.TABLE, user_profiles.TABLE)]]
+    return [
+        *events,
+        *[delta.table_path(warehouse, table) for table in (text_embeddings.TABLE, user_profiles.TABLE)],
+    ]
 
 
 def _span(first: date, last: date) -> str:

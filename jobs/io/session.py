@@ -13,6 +13,7 @@ from typing import Any, Final
 from pyspark import SparkConf
 from pyspark.sql import SparkSession
 
+from jobs.io.storage import located
 from schemas.settings import SparkSettings
 
 # What the results rest on: set in every session, submitted or not.
@@ -109,7 +110,10 @@ def open_session(name: str, settings: SparkSettings) -> Iterator[SparkSession]:
 
 def local_conf(settings: SparkSettings) -> dict[str, str]:
     """What a session on this machine alone begins with; a scheduler that submits to it gives the same."""
-    return _LOCAL | {"spark.driver.memory": settings.driver_memory, "spark.driver.extraJavaOptions": java_options(settings.driver_memory)}
+    return _LOCAL | {
+        "spark.driver.memory": settings.driver_memory,
+        "spark.driver.extraJavaOptions": java_options(settings.driver_memory),
+    }
 
 
 def java_options(memory: str) -> str:
@@ -163,13 +167,11 @@ def letting_go(spark: SparkSession) -> Iterator[None]:
 
 def _kept_rows(spark: SparkSession) -> dict[int, Any]:
     """What localCheckpoint keeps, by its number; what persist keeps, Delta's tables for one, is not among it."""
-    return {number: rows for number, rows in spark.sparkContext._jsc.getPersistentRDDs().items() if rows.isCheckpointed()}
-
-
-def located(spark: SparkSession, path: str) -> tuple[Any, Any]:
-    """A Hadoop path and its file system, so that folders, HDFS and object stores are one."""
-    hadoop_path = spark._jvm.org.apache.hadoop.fs.Path(path)  # type: ignore[union-attr]
-    return hadoop_path, hadoop_path.getFileSystem(spark.sparkContext._jsc.hadoopConfiguration())
+    return {
+        number: rows
+        for number, rows in spark.sparkContext._jsc.getPersistentRDDs().items()
+        if rows.isCheckpointed()
+    }
 
 
 def _bytes_in(spark: SparkSession, folder: str) -> int:

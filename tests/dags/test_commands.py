@@ -40,7 +40,13 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     binary.parent.mkdir(parents=True)
     binary.write_text(SPARK_SUBMIT.format(calls=str(tmp_path / "calls")), encoding="utf-8")
     binary.chmod(0o755)
-    variables = {"root": tmp_path, "logs": "logs", "warehouse": "warehouse", "mapping": "canonical", "config": "nightfold.yaml"}
+    variables = {
+        "root": tmp_path,
+        "logs": "logs",
+        "warehouse": "warehouse",
+        "mapping": "canonical",
+        "config": "nightfold.yaml",
+    }
     for name, value in variables.items():
         monkeypatch.setenv(f"AIRFLOW_VAR_NIGHTFOLD_{name.upper()}", str(value))
     monkeypatch.setenv("AIRFLOW_VAR_NIGHTFOLD_SPARK_CONF", json.dumps({"spark.driver.memory": "2g"}))
@@ -78,14 +84,25 @@ def test_commands_are_the_recorded_ones(dag_id, bag, root, request):
 
 
 def test_every_job_of_a_dag_has_a_recorded_command(bag):
-    tasks = {f"{dag.dag_id}.{task.task_id}.txt" for dag in bag.dags.values() for task in dag.tasks if hasattr(task, "application")}
+    tasks = {
+        f"{dag.dag_id}.{task.task_id}.txt"
+        for dag in bag.dags.values()
+        for task in dag.tasks
+        if hasattr(task, "application")
+    }
     assert {path.name for path in GOLDEN.iterdir()} == tasks
 
 
 @pytest.mark.parametrize("moment", [NOON.replace(hour=0), NOON, NOON.replace(hour=23, minute=59)])
 def test_a_night_started_by_hand_takes_the_day_before_its_logical_date(bag, root, moment):
     commands = run(bag.dags["profiles_nightly"], root, moment=moment)
-    assert [job_of(argv) for argv in commands] == ["ingest_events", "embed_texts", "fold_profiles", "check_tables", "publish_run"]
+    assert [job_of(argv) for argv in commands] == [
+        "ingest_events",
+        "embed_texts",
+        "fold_profiles",
+        "check_tables",
+        "publish_run",
+    ]
     assert {(argv[argv.index("--date") + 1], argv[argv.index("--run-id") + 1]) for argv in commands} == {
         ("2025-04-01", "profiles_nightly-2025-04-01")
     }
@@ -96,10 +113,18 @@ def as_the_scheduler_knows_it(dag: DAG) -> SerializedDAG:
 
 
 def test_scheduled_nights_and_those_of_a_backfill_take_one_whole_day_each(bag):
-    nights = as_the_scheduler_knows_it(bag.dags["profiles_nightly"]).iter_dagrun_infos_between(NOON - timedelta(days=3), NOON)
+    nights = as_the_scheduler_knows_it(bag.dags["profiles_nightly"]).iter_dagrun_infos_between(
+        NOON - timedelta(days=3), NOON
+    )
     spans = [night.data_interval for night in nights]
-    starts = [datetime(2025, 3, 31, tzinfo=UTC), datetime(2025, 4, 1, tzinfo=UTC), datetime(2025, 4, 2, tzinfo=UTC)]
-    assert [(span.start, span.end) for span in spans] == [(start, start + timedelta(days=1)) for start in starts]
+    starts = [
+        datetime(2025, 3, 31, tzinfo=UTC),
+        datetime(2025, 4, 1, tzinfo=UTC),
+        datetime(2025, 4, 2, tzinfo=UTC),
+    ]
+    assert [(span.start, span.end) for span in spans] == [
+        (start, start + timedelta(days=1)) for start in starts
+    ]
 
 
 def test_settings_not_given_are_left_out(bag, root, monkeypatch):
@@ -119,7 +144,11 @@ def test_a_hostile_setting_stays_one_argument(bag, root, monkeypatch):
     for name in ("LOGS", "WAREHOUSE", "MAPPING", "CONFIG"):
         monkeypatch.setenv(f"AIRFLOW_VAR_NIGHTFOLD_{name}", HOSTILE)
     for argv in run(bag.dags["profiles_nightly"], root):
-        given = {argv[i]: argv[i + 1] for i in range(len(argv)) if argv[i] in ("--logs", "--warehouse", "--mapping", "--config")}
+        given = {
+            argv[i]: argv[i + 1]
+            for i in range(len(argv))
+            if argv[i] in ("--logs", "--warehouse", "--mapping", "--config")
+        }
         assert given.pop("--mapping", HOSTILE) == HOSTILE
         assert set(given.values()) == {f"{root}/{HOSTILE}"}
     assert not list(root.rglob("pwned"))
@@ -155,7 +184,9 @@ def test_a_range_is_let_through_by_the_schema(bag):
 
 
 def test_a_range_that_ends_before_it_starts_is_refused_at_once(bag, root):
-    refused = bag.dags["profiles_backfill"].test(logical_date=NOON, run_conf={"start": RANGE["end"], "end": RANGE["start"]})
+    refused = bag.dags["profiles_backfill"].test(
+        logical_date=NOON, run_conf={"start": RANGE["end"], "end": RANGE["start"]}
+    )
     assert refused.state == "failed" and not (root / "calls").exists()
 
 

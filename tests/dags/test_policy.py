@@ -23,13 +23,19 @@ def test_every_file_loads_and_is_one_dag_of_its_name():
 def test_a_dag_runs_once_at_a_time_and_catches_nothing_up(dag):
     assert dag.max_active_runs == 1 and dag.catchup is False
     assert "nightfold" in dag.tags and len(dag.tags) > 1
-    assert dag.doc_md == ast.get_docstring(ast.parse((ROOT / "dags" / f"{dag.dag_id}.py").read_text(encoding="utf-8")), clean=False)
+    assert dag.doc_md == ast.get_docstring(
+        ast.parse((ROOT / "dags" / f"{dag.dag_id}.py").read_text(encoding="utf-8")), clean=False
+    )
 
 
 @pytest.mark.parametrize("task", TASKS, ids=lambda task: f"{task.dag_id}.{task.task_id}")
 def test_a_task_has_an_owner_tries_again_later_and_ends_some_day(task):
     assert task.owner == "nightfold"
-    assert task.retries >= 2 and task.retry_exponential_backoff > 1 and task.max_retry_delay <= timedelta(hours=1)
+    assert (
+        task.retries >= 2
+        and task.retry_exponential_backoff > 1
+        and task.max_retry_delay <= timedelta(hours=1)
+    )
     assert timedelta() < task.execution_timeout <= timedelta(hours=12)
 
 
@@ -37,7 +43,9 @@ def test_the_steps_of_a_night_stand_in_their_order():
     nightly = BAG.dags["profiles_nightly"]
     steps = ["wait_for_log", "ingest_events", "embed_texts", "fold_profiles", "check_tables", "publish_run"]
     assert [task.task_id for task in nightly.topological_sort()] == steps
-    assert [task.downstream_list for task in map(nightly.get_task, steps)] == [[nightly.get_task(step)] for step in steps[1:]] + [[]]
+    assert [task.downstream_list for task in map(nightly.get_task, steps)] == [
+        [nightly.get_task(step)] for step in steps[1:]
+    ] + [[]]
 
 
 def test_the_night_waits_without_a_worker_and_not_for_ever():
@@ -48,4 +56,6 @@ def test_the_night_waits_without_a_worker_and_not_for_ever():
 def test_whoever_publishes_says_so():
     said = {task.task_id: sorted(asset.name for asset in task.outlets) for task in TASKS if task.outlets}
     tables = ["behavior_events", "items", "profile_states", "text_embeddings", "user_profiles"]
-    assert said == {job: [f"nightfold_{table}" for table in tables] for job in ("publish_run", "backfill_profiles")}
+    assert said == {
+        job: [f"nightfold_{table}" for table in tables] for job in ("publish_run", "backfill_profiles")
+    }

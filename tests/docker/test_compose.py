@@ -20,7 +20,10 @@ FILE = yaml.safe_load(COMPOSE.read_text(encoding="utf-8"))
 SERVICES: dict[str, dict] = FILE["services"]
 # Run, and end.
 ONE_SHOT = {"migrate", "jobs"}
-OUR_IMAGES = {"nightfold-jobs:0.1.0": DOCKER / "jobs.Dockerfile", "nightfold-airflow:0.1.0": DOCKER / "airflow.Dockerfile"}
+OUR_IMAGES = {
+    "nightfold-jobs:0.1.0": DOCKER / "jobs.Dockerfile",
+    "nightfold-airflow:0.1.0": DOCKER / "airflow.Dockerfile",
+}
 # ${NAME}, ${NAME:-default} and ${NAME:?message}; $$ is a dollar.
 VARIABLE = re.compile(r"\$\$|\$\{(\w+)(?::([-?])([^}]*))?\}")
 SECRET = re.compile(r"PASSWORD|SECRET|FERNET|ACCESS_KEY|API_KEY|TOKEN")
@@ -33,7 +36,9 @@ def env(tmp_path_factory) -> dict[str, str]:
     """What new_env.sh writes."""
     path = tmp_path_factory.mktemp("env") / ".env"
     subprocess.run([DOCKER / "new_env.sh", path], check=True, capture_output=True)
-    lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line and not line.startswith("#")]
+    lines = [
+        line for line in path.read_text(encoding="utf-8").splitlines() if line and not line.startswith("#")
+    ]
     return dict(line.split("=", 1) for line in lines)
 
 
@@ -67,7 +72,18 @@ def test_compose_itself_reads_the_file(tmp_path):
     if not docker or subprocess.run([docker, "compose", "version"], capture_output=True).returncode:
         pytest.skip("there is no docker compose on this machine")
     subprocess.run([DOCKER / "new_env.sh", tmp_path / ".env"], check=True, capture_output=True)
-    command = [docker, "compose", "-f", COMPOSE, "--env-file", tmp_path / ".env", "--profile", "*", "config", "--quiet"]
+    command = [
+        docker,
+        "compose",
+        "-f",
+        COMPOSE,
+        "--env-file",
+        tmp_path / ".env",
+        "--profile",
+        "*",
+        "config",
+        "--quiet",
+    ]
     run = subprocess.run(command, capture_output=True, text=True)
     assert (run.returncode, run.stderr) == (0, "")
 
@@ -75,7 +91,9 @@ def test_compose_itself_reads_the_file(tmp_path):
 @every_service
 def test_an_image_is_one_exact_version(service):
     image = service["image"]
-    assert image in OUR_IMAGES or re.fullmatch(r"docker\.io/[\w./-]+:v?\d+(\.\d+)+[\w.-]*@sha256:[0-9a-f]{64}", image), image
+    assert image in OUR_IMAGES or re.fullmatch(
+        r"docker\.io/[\w./-]+:v?\d+(\.\d+)+[\w.-]*@sha256:[0-9a-f]{64}", image
+    ), image
 
 
 def test_each_image_of_ours_is_built_once():
@@ -85,7 +103,9 @@ def test_each_image_of_ours_is_built_once():
     for image, build in built.items():
         assert (DOCKER / build["context"]).resolve() == ROOT
         assert ROOT / build["dockerfile"] == OUR_IMAGES[image]
-    assert all(service["pull_policy"] == "never" for service in SERVICES.values() if service["image"] in OUR_IMAGES)
+    assert all(
+        service["pull_policy"] == "never" for service in SERVICES.values() if service["image"] in OUR_IMAGES
+    )
 
 
 @every_service
@@ -123,7 +143,9 @@ def test_a_service_says_whether_it_is_well_or_ends(name):
 @pytest.mark.parametrize("name", SERVICES)
 def test_a_service_waits_for_what_it_needs(name):
     for other, how in SERVICES[name].get("depends_on", {}).items():
-        assert how["condition"] == ("service_completed_successfully" if other in ONE_SHOT else "service_healthy")
+        assert how["condition"] == (
+            "service_completed_successfully" if other in ONE_SHOT else "service_healthy"
+        )
         assert not SERVICES[other].get("profiles"), f"{name} needs {other}, which is optional"
 
 
@@ -142,7 +164,9 @@ def test_what_is_mounted_exists(service, env):
         if mount["type"] == "volume":
             assert mount["source"] in FILE["volumes"]
         else:
-            assert mount["bind"] == {"create_host_path": False}, "a missing folder is an error, not an empty folder of root's"
+            assert mount["bind"] == {"create_host_path": False}, (
+                "a missing folder is an error, not an empty folder of root's"
+            )
             source = filled(mount["source"], env)
             assert source in (env["NIGHTFOLD_LOGS"], "./models") or (DOCKER / source).exists(), source
             assert mount.get("read_only") or mount["target"] == "/models"
@@ -155,7 +179,11 @@ def test_every_volume_is_used():
 
 def test_driver_and_executors_see_the_same_files():
     data = [
-        {mount["target"]: mount["source"] for mount in SERVICES[name]["volumes"] if mount["target"] in ("/data/logs", "/data/warehouse")}
+        {
+            mount["target"]: mount["source"]
+            for mount in SERVICES[name]["volumes"]
+            if mount["target"] in ("/data/logs", "/data/warehouse")
+        }
         for name in ("scheduler", "spark-worker", "jobs")
     ]
     assert data[0] == data[1] == data[2] and len(data[0]) == 2
@@ -181,7 +209,12 @@ def test_no_secret_is_written_down(env):
 
 def pairs(value: object) -> list[tuple[str, object]]:
     if isinstance(value, dict):
-        return [pair for key, item in value.items() for pair in [(key, item), *pairs(item)] if not isinstance(pair[1], dict | list)]
+        return [
+            pair
+            for key, item in value.items()
+            for pair in [(key, item), *pairs(item)]
+            if not isinstance(pair[1], dict | list)
+        ]
     return [pair for item in value for pair in pairs(item)] if isinstance(value, list) else []
 
 
@@ -222,18 +255,29 @@ def test_airflow_knows_every_setting():
             section = match[1]
         elif match := re.match(r"    (\w+):$", line):
             known.add(f"AIRFLOW__{section}__{match[1]}".upper())
-    wanted = {name for service in SERVICES.values() for name in service.get("environment", {}) if name.startswith("AIRFLOW__")}
+    wanted = {
+        name
+        for service in SERVICES.values()
+        for name in service.get("environment", {})
+        if name.startswith("AIRFLOW__")
+    }
     assert len(wanted) > 10 and wanted - known == set()
 
 
 def test_the_parts_of_airflow_share_their_keys():
     for name in ("migrate", "api-server", "dag-processor", "triggerer"):
-        theirs = {key: value for key, value in SERVICES[name]["environment"].items() if key != "AIRFLOW_PASSWORD"}
+        theirs = {
+            key: value for key, value in SERVICES[name]["environment"].items() if key != "AIRFLOW_PASSWORD"
+        }
         assert theirs.items() <= AIRFLOW.items()
 
 
 def test_variables_are_what_the_dags_read(env):
-    variables = {key.removeprefix("AIRFLOW_VAR_NIGHTFOLD_").lower() for key in AIRFLOW if key.startswith("AIRFLOW_VAR_")}
+    variables = {
+        key.removeprefix("AIRFLOW_VAR_NIGHTFOLD_").lower()
+        for key in AIRFLOW
+        if key.startswith("AIRFLOW_VAR_")
+    }
     assert variables == {"root", "logs", "warehouse", "mapping", "config", "spark_conf"}
     conf = json.loads(filled(AIRFLOW["AIRFLOW_VAR_NIGHTFOLD_SPARK_CONF"], env))
     assert conf["spark.driver.host"] in SERVICES and all(isinstance(value, str) for value in conf.values())
@@ -254,7 +298,9 @@ def test_airflow_submits_to_the_master_that_is_there():
 def test_spark_gets_each_value_as_a_word_of_its_own(name):
     program, _, *options = SERVICES[name]["command"]
     assert program == "spark-class"
-    assert not [word for word in options if word.startswith("-") and "=" in word], "with = Spark prints its usage and ends"
+    assert not [word for word in options if word.startswith("-") and "=" in word], (
+        "with = Spark prints its usage and ends"
+    )
 
 
 def test_spark_asks_for_its_secret():
@@ -270,6 +316,6 @@ def test_spark_asks_for_its_secret():
 def test_the_packaged_model_is_where_the_server_looks():
     (model,) = [part for part in SERVICES["vllm-cpu"]["command"] if part.startswith("--model=")]
     inside = re.search(r"site-packages/(\w+)/model$", model)
-    from udfs.engine import PACKAGED_MODEL
+    from udfs.engines.model import PACKAGED_MODEL
 
     assert inside and inside[1] == PACKAGED_MODEL

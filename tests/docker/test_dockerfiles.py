@@ -25,7 +25,9 @@ class Step(NamedTuple):
 
 
 def steps(path: Path) -> Iterator[Step]:
-    lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line and not line.startswith("#")]
+    lines = [
+        line for line in path.read_text(encoding="utf-8").splitlines() if line and not line.startswith("#")
+    ]
     for line in "\n".join(lines).replace("\\\n", " ").splitlines():
         word, rest = line.split(None, 1)
         yield Step(word, " ".join(rest.split()))
@@ -58,7 +60,11 @@ def test_every_base_is_one_exact_version(path):
 
 
 def test_both_stand_on_the_same_python():
-    found = {image for path in FILES for image in re.findall(r"^FROM (docker\.io/\S+)", path.read_text(encoding="utf-8"), re.M)}
+    found = {
+        image
+        for path in FILES
+        for image in re.findall(r"^FROM (docker\.io/\S+)", path.read_text(encoding="utf-8"), re.M)
+    }
     assert len(found) == 1
 
 
@@ -88,7 +94,10 @@ def test_no_secret_is_built_in(path):
 def copied(path: Path) -> list[str]:
     """What the file copies out of the repository."""
     return [
-        source for step in steps(path) if step.word == "COPY" and not step.rest.startswith("--from") for source in step.rest.split()[:-1]
+        source
+        for step in steps(path)
+        if step.word == "COPY" and not step.rest.startswith("--from")
+        for source in step.rest.split()[:-1]
     ]
 
 
@@ -112,7 +121,11 @@ def test_a_stage_that_is_copied_from_is_there(path):
 
 
 def test_the_jobs_image_has_the_rooms_and_no_other_code():
-    assert {name for name in copied(ROOT / "docker/jobs.Dockerfile") if (ROOT / name).is_dir()} == {"schemas", "udfs", "jobs"}
+    assert {name for name in copied(ROOT / "docker/jobs.Dockerfile") if (ROOT / name).is_dir()} == {
+        "schemas",
+        "udfs",
+        "jobs",
+    }
 
 
 def test_set_up_knows_what_the_images_ask_of_it():
@@ -123,7 +136,10 @@ def test_set_up_knows_what_the_images_ask_of_it():
 
 
 def test_what_the_image_leaves_out_is_in_the_lock():
-    (removed,) = re.findall(r"uv pip uninstall .*?python (?!\.)(.*)", (ROOT / "docker/jobs.Dockerfile").read_text(encoding="utf-8"))
+    (removed,) = re.findall(
+        r"uv pip uninstall .*?python (?!\.)(.*)",
+        (ROOT / "docker/jobs.Dockerfile").read_text(encoding="utf-8"),
+    )
     lock = (ROOT / "docker/requirements/jobs.lock").read_text(encoding="utf-8")
     names = removed.removeprefix(".venv/bin/python ").split()
     assert names and [name for name in names if f"\n{name}==" not in f"\n{lock}"] == []

@@ -12,16 +12,31 @@ from tests.oracle import Event, Gate, State, fold_user
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 # The default settings' weights over the largest, written here from the documentation.
-WEIGHTS = {"purchase": 1.0, "return": 1.0, "review": 1.0, "rating": 0.8, "cart": 0.6, "click": 0.3, "view": 0.2}
+WEIGHTS = {
+    "purchase": 1.0,
+    "return": 1.0,
+    "review": 1.0,
+    "rating": 0.8,
+    "cart": 0.6,
+    "click": 0.3,
+    "view": 0.2,
+}
 
 
 def call(spark, job, warehouse, config, *more):
     """Runs the job's body in the test's session, as its command line would."""
-    job.run(spark, job.arg_parser().parse_args(["--warehouse", str(warehouse), "--config", config, *map(str, more)]))
+    job.run(
+        spark,
+        job.arg_parser().parse_args(["--warehouse", str(warehouse), "--config", config, *map(str, more)]),
+    )
 
 
 def rows_of(warehouse: str, table: str, version: int | None = None) -> list[dict[str, Any]]:
-    found = QueryBuilder().register("t", DeltaTable(f"{warehouse}/{table}", version=version)).execute("SELECT * FROM t")
+    found = (
+        QueryBuilder()
+        .register("t", DeltaTable(f"{warehouse}/{table}", version=version))
+        .execute("SELECT * FROM t")
+    )
     return pa.table(found).to_pylist()
 
 
@@ -43,9 +58,13 @@ def weight_of(event: dict[str, Any]) -> float:
     return WEIGHTS.get(event["event_type"], 0.2) * opinion
 
 
-def folded_events(events: list[dict[str, Any]], has_vector: set[str], window_days: int = 7) -> list[dict[str, Any]]:
+def folded_events(
+    events: list[dict[str, Any]], has_vector: set[str], window_days: int = 7
+) -> list[dict[str, Any]]:
     """The events that enter some facet: not retractions, not retracted in time, with a vector."""
-    taken_out = {(e["user_id"], e["retracts_event_id"]): e["log_date"] for e in events if e["event_type"] == "retract"}
+    taken_out = {
+        (e["user_id"], e["retracts_event_id"]): e["log_date"] for e in events if e["event_type"] == "retract"
+    }
     kept = []
     for event in events:
         arrived = taken_out.get((event["user_id"], event["event_id"]))
@@ -57,19 +76,33 @@ def folded_events(events: list[dict[str, Any]], has_vector: set[str], window_day
 
 def expected_states(warehouse: str, last: date) -> dict[tuple[str, str, date], State]:
     """States by (user, facet, day) of a plain-Python fold over the tables' own events and vectors."""
-    vectors = {row["text_key"]: np.array(row["vector"], np.float32) for row in rows_of(warehouse, "text_embeddings")}
+    vectors = {
+        row["text_key"]: np.array(row["vector"], np.float32) for row in rows_of(warehouse, "text_embeddings")
+    }
     of_profile: dict[tuple[str, str], list[Event]] = defaultdict(list)
     for event in folded_events(rows_of(warehouse, "behavior_events"), set(vectors)):
         if event["event_date"] <= last:
-            brought = Event(event["event_date"], micros(event["event_ts"]), event["event_id"], weight_of(event), vectors[event["text_key"]])
+            brought = Event(
+                event["event_date"],
+                micros(event["event_ts"]),
+                event["event_id"],
+                weight_of(event),
+                vectors[event["text_key"]],
+            )
             of_profile[event["user_id"], "negative" if is_negative(event) else "main"].append(brought)
-    return {(*key, state.as_of_date): state for key, events in of_profile.items() for state in fold_user(events, Gate())}
+    return {
+        (*key, state.as_of_date): state
+        for key, events in of_profile.items()
+        for state in fold_user(events, Gate())
+    }
 
 
 def differences(warehouse: str, last: date) -> list[str]:
     """Where the stored states are not, bit for bit, what the plain-Python fold gives."""
     expected = expected_states(warehouse, last)
-    stored = {(row["user_id"], row["facet"], row["as_of_date"]): row for row in rows_of(warehouse, "profile_states")}
+    stored = {
+        (row["user_id"], row["facet"], row["as_of_date"]): row for row in rows_of(warehouse, "profile_states")
+    }
     found = [f"{key} is only in one of them" for key in expected.keys() ^ stored.keys()]
     for key in expected.keys() & stored.keys():
         want, have = expected[key], stored[key]

@@ -10,20 +10,40 @@ GOOD = ["--warehouse", "{tmp}/w", "--logs", "{tmp}", "--date", "2025-03-03"]
 @pytest.mark.parametrize(
     ("job", "argv", "sentence"),
     [
-        (run_night, ["--warehouse", "{tmp}/w", "--logs", "{tmp}/nowhere", "--date", "2025-03-03"], "no such folder"),
-        (run_night, ["--warehouse", "{tmp}/w", "--logs", "{tmp}", "--date", "2025-02-30"], "'2025-02-30' is no date"),
+        (
+            run_night,
+            ["--warehouse", "{tmp}/w", "--logs", "{tmp}/nowhere", "--date", "2025-03-03"],
+            "no such folder",
+        ),
+        (
+            run_night,
+            ["--warehouse", "{tmp}/w", "--logs", "{tmp}", "--date", "2025-02-30"],
+            "'2025-02-30' is no date",
+        ),
         (run_night, [*GOOD, "--config", "{tmp}/bad.yaml"], "unknown key 'engine.knd'"),
         (run_night, [*GOOD, "--config", "{tmp}/missing.yaml"], "no such file"),
         (run_night, [*GOOD, "--mapping", "{tmp}/mapping.yaml"], "not readable YAML"),
         (run_night, [*GOOD, "--mapping", "nosuch"], "shipped mappings are"),
-        (run_night, ["--warehouse", "{tmp}/bad.yaml", "--logs", "{tmp}", "--date", "2025-03-03"], "is a file"),
+        (
+            run_night,
+            ["--warehouse", "{tmp}/bad.yaml", "--logs", "{tmp}", "--date", "2025-03-03"],
+            "is a file",
+        ),
         (
             backfill_profiles,
             ["--warehouse", "{tmp}/w", "--logs", "{tmp}", "--start", "2025-03-04", "--end", "2025-03-03"],
             "is after --end",
         ),
-        (embed_texts, ["--warehouse", "{tmp}/w", "--start", "2025-03-04"], "give --date, or --start and --end"),
-        (import_dataset, ["--mapping", "movielens", "--source", "{tmp}/nowhere", "--logs", "{tmp}/w"], "no such folder"),
+        (
+            embed_texts,
+            ["--warehouse", "{tmp}/w", "--start", "2025-03-04"],
+            "give --date, or --start and --end",
+        ),
+        (
+            import_dataset,
+            ["--mapping", "movielens", "--source", "{tmp}/nowhere", "--logs", "{tmp}/w"],
+            "no such folder",
+        ),
     ],
 )
 def test_one_sentence_and_a_non_zero_exit(job, argv, sentence, tmp_path, capsys):

@@ -13,11 +13,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from jobs import backfill_profiles, fold_profiles, fold_ranges, maintain_tables, make_demo_logs, run_night
-from jobs.embed_texts import model_key_of
+from jobs import backfill_profiles, fold_profiles, maintain_tables, make_demo_logs, run_night
+from jobs.fold import ranges
+from jobs.fold import ranges as fold_ranges
+from jobs.fold.days import fold_days
+from jobs.fold.tables import newest_of_fold
 from jobs.io import delta
+from jobs.io.messages import JobError
+from jobs.io.model import model_key_of
 from jobs.io.runs import Run
-from jobs.io.shell import JobError
 from schemas import behavior_events, text_embeddings, user_profiles
 from schemas.settings import Settings
 from tests.e2e.tables import STATE_COLUMNS, call, differences, rows_of, version_of
@@ -47,19 +51,41 @@ def histories(draw):
     for number in range(draw(st.integers(1, 40))):
         day, late = draw(st.integers(0, 4)), draw(st.sampled_from((0, 0, 0, 1, 3, -1)))
         log_day = min(max(day + late, 0), 4)
-        kind, rating = draw(st.sampled_from((("view", None), ("purchase", None), ("rating", 0.25), ("rating", 0.9), ("return", None))))
-        events.append(event(number, day, log_day, draw(st.integers(0, 2)), draw(st.integers(0, 9)), draw(st.integers(0, 8)), kind, rating))
+        kind, rating = draw(
+            st.sampled_from(
+                (("view", None), ("purchase", None), ("rating", 0.25), ("rating", 0.9), ("return", None))
+            )
+        )
+        events.append(
+            event(
+                number,
+                day,
+                log_day,
+                draw(st.integers(0, 2)),
+                draw(st.integers(0, 9)),
+                draw(st.integers(0, 8)),
+                kind,
+                rating,
+            )
+        )
     # The first one stays: a history of nothing makes no tables.
     for number in draw(st.sets(st.integers(1, len(events)), max_size=4)) - {len(events)}:
         target = events[number]
         log_day = min((target["log_date"] - FIRST).days + draw(st.integers(0, 2)), 4)
         user = int(target["user_id"][1:])
-        events.append(event(900 + number, min(log_day, 4), log_day, user, 50, 0, "retract", retracts=target["event_id"]))
+        events.append(
+            event(900 + number, min(log_day, 4), log_day, user, 50, 0, "retract", retracts=target["event_id"])
+        )
     return events
 
 
 def write_events(spark, warehouse, events):
-    delta.overwrite(spark, warehouse, behavior_events.TABLE, spark.createDataFrame(events, behavior_events.TABLE.spark_schema()))
+    delta.overwrite(
+        spark,
+        warehouse,
+        behavior_events.TABLE,
+        spark.createDataFrame(events, behavior_events.TABLE.spark_schema()),
+    )
 
 
 @pytest.fixture(scope="module")
@@ -69,23 +95,38 @@ def vectors(spark, tmp_path_factory):
     drawn = np.random.default_rng(7).standard_normal((len(TEXTS), DIM)).astype(np.float32)
     drawn[1] = -drawn[0]
     model = model_key_of(SETTINGS.engine)
-    rows = [(key, model, DIM, 1, False, "hash", "float32", "r", v.tolist()) for key, v in zip(TEXTS, drawn, strict=True)]
-    delta.overwrite(spark, folder, text_embeddings.TABLE, spark.createDataFrame(rows, text_embeddings.TABLE.spark_schema()))
+    rows = [
+        (key, model, DIM, 1, False, "hash", "float32", "r", v.tolist())
+        for key, v in zip(TEXTS, drawn, strict=True)
+    ]
+    delta.overwrite(
+        spark,
+        folder,
+        text_embeddings.TABLE,
+        spark.createDataFrame(rows, text_embeddings.TABLE.spark_schema()),
+    )
     return Path(folder)
 
 
-def fold(spark, warehouse, first, last, work=fold_profiles.fold_days):
+def fold(spark, warehouse, first, last, work=fold_days):
     run = Run("r", "fold_profiles", FIRST, FIRST, "c")
     work(spark, warehouse, SETTINGS, run, FIRST + timedelta(days=first), FIRST + timedelta(days=last))
     return run.counts
 
 
 def hashes(warehouse):
-    return [canonical_hash(rows_of(str(warehouse), table), STATE_COLUMNS) for table in ("profile_states", "user_profiles")]
+    return [
+        canonical_hash(rows_of(str(warehouse), table), STATE_COLUMNS)
+        for table in ("profile_states", "user_profiles")
+    ]
 
 
 @pytest.mark.slow
-@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@settings(
+    max_examples=6,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
 @given(
     events=histories(),
     order=st.randoms(use_true_random=False),
@@ -93,7 +134,9 @@ def hashes(warehouse):
     batch=st.integers(1, 7),
     few=st.sampled_from([0, 9]),
 )
-def test_every_way_to_a_history_ends_in_the_same_bits(spark, vectors, tmp_path_factory, events, order, partitions, batch, few):
+def test_every_way_to_a_history_ends_in_the_same_bits(
+    spark, vectors, tmp_path_factory, events, order, partitions, batch, few
+):
     last = max(max(e["log_date"] for e in events), max(e["event_date"] for e in events))
     nights, whole = (str(shutil.copytree(vectors, tmp_path_factory.mktemp("w") / "w")) for _ in range(2))
     write_events(spark, whole, events)
@@ -103,7 +146,7 @@ def test_every_way_to_a_history_ends_in_the_same_bits(spark, vectors, tmp_path_f
     # As nights, each with what had arrived by then in any order, cut into other tasks and batches.
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(fold_profiles, "tasks_of", lambda *_: partitions)
-        patched.setattr(fold_profiles, "FEW_FACETS", few)
+        patched.setattr("jobs.fold.days.FEW_FACETS", few)
         spark.conf.set("spark.sql.execution.arrow.maxRecordsPerBatch", str(batch))
         for day in range(6):
             arrived = [e for e in events if e["log_date"] <= FIRST + timedelta(days=day)]
@@ -120,7 +163,11 @@ def test_every_way_to_a_history_ends_in_the_same_bits(spark, vectors, tmp_path_f
 
 
 def busy(days=range(5)):
-    return [event(100 * day + n, day, day, n % 3, n, (n + day) % 9, "purchase" if n % 4 else "view") for day in days for n in range(12)]
+    return [
+        event(100 * day + n, day, day, n % 3, n, (n + day) % 9, "purchase" if n % 4 else "view")
+        for day in days
+        for n in range(12)
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -136,7 +183,7 @@ def test_a_range_in_chunks_that_was_killed_goes_on(spark, vectors, history, tmp_
     folder = str(shutil.copytree(vectors, tmp_path / "w"))
     write_events(spark, folder, busy())
     monkeypatch.setattr(fold_ranges, "CHUNK_EVENTS", 24)
-    folded, real = [], fold_profiles.fold_days
+    folded, real = [], fold_days
 
     def dies_in_the_second(spark, warehouse, settings, run, first, last, **where):
         folded.append((first, last))
@@ -146,8 +193,8 @@ def test_a_range_in_chunks_that_was_killed_goes_on(spark, vectors, history, tmp_
 
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
         patched.setattr(fold_ranges, "fold_days", dies_in_the_second)
-        fold(spark, folder, 0, 4, fold_ranges.fold_range)
-    counts = fold(spark, folder, 0, 4, fold_ranges.fold_range)
+        fold(spark, folder, 0, 4, ranges.fold_range)
+    counts = fold(spark, folder, 0, 4, ranges.fold_range)
     assert hashes(folder) == hashes(history)
     assert counts["stored"] == 60 and counts["events_folded"] == 36
     assert "[####################] 5 of 5 days" in capsys.readouterr().out
@@ -158,7 +205,7 @@ def test_chunks_hold_every_day_once_and_not_too_much(counts, most):
     days = [FIRST + timedelta(days=n) for n in range(len(counts))]
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(fold_ranges, "CHUNK_EVENTS", most)
-        spans = fold_ranges.day_chunks(days[0], days[-1], dict(zip(days, counts, strict=True)))
+        spans = ranges.day_chunks(days[0], days[-1], dict(zip(days, counts, strict=True)))
     inside = [[day for day in days if first <= day <= last] for first, last in spans]
     assert [day for span in inside for day in span] == days
     held = [sum(counts[days.index(day)] for day in span) for span in inside]
@@ -172,7 +219,7 @@ def test_days_before_the_history_are_folded_before_it(spark, vectors, history, t
     write_events(spark, folder, busy(range(2, 5)))
     fold(spark, folder, 2, 4)
     write_events(spark, folder, busy())
-    fold(spark, folder, 0, 1, fold_ranges.fold_range)
+    fold(spark, folder, 0, 1, ranges.fold_range)
     assert hashes(folder) == hashes(history)
 
 
@@ -183,7 +230,7 @@ def test_days_before_a_history_that_was_thinned_out_are_folded_before_it(spark, 
     # Of each facet the first state and the last one are left.
     assert maintain_tables.thin(spark, folder, FIRST + timedelta(days=5), dry_run=False) > 0
     write_events(spark, folder, busy())
-    fold(spark, folder, 0, 0, fold_ranges.fold_range)
+    fold(spark, folder, 0, 0, ranges.fold_range)
     assert hashes(folder) == hashes(history)
 
 
@@ -192,7 +239,9 @@ def test_an_event_of_the_next_day_is_folded_though_that_day_was_empty(spark, vec
     day, early = event(1, 0, 0, 0, 5, 1), event(2, 1, 0, 0, 5, 2)
     write_events(spark, one, [day])
     fold(spark, one, 0, 0)
-    monkeypatch.setattr(fold_profiles, "publications", lambda *_: [SimpleNamespace(last=FIRST + timedelta(days=2))])
+    monkeypatch.setattr(
+        "jobs.fold.days.publications", lambda *_: [SimpleNamespace(last=FIRST + timedelta(days=2))]
+    )
     # Day 0 is delivered again when days 1 and 2 have long been published without a state.
     for folder in (one, other):
         write_events(spark, folder, [day, early])
@@ -215,7 +264,9 @@ def test_only_touched_users_are_folded_again(spark, history, tmp_path):
 
 
 @pytest.mark.parametrize("killed_at", ["profile_states", "user_profiles"])
-def test_a_first_fold_killed_right_after_it_made_a_table_is_folded_whole(spark, vectors, history, tmp_path, monkeypatch, killed_at):
+def test_a_first_fold_killed_right_after_it_made_a_table_is_folded_whole(
+    spark, vectors, history, tmp_path, monkeypatch, killed_at
+):
     folder, real = str(shutil.copytree(vectors, tmp_path / "w")), delta.overwrite_where
     write_events(spark, folder, busy())
 
@@ -233,9 +284,14 @@ def test_a_first_fold_killed_right_after_it_made_a_table_is_folded_whole(spark, 
 
 
 @pytest.mark.parametrize("few", [0, 200_000])
-def test_a_profile_whose_last_day_is_taken_back_is_the_one_before_it(spark, vectors, history, tmp_path, monkeypatch, few):
-    monkeypatch.setattr(fold_profiles, "FEW_FACETS", few)
-    one, other = str(shutil.copytree(history, tmp_path / "one")), str(shutil.copytree(vectors, tmp_path / "other"))
+def test_a_profile_whose_last_day_is_taken_back_is_the_one_before_it(
+    spark, vectors, history, tmp_path, monkeypatch, few
+):
+    monkeypatch.setattr("jobs.fold.days.FEW_FACETS", few)
+    one, other = (
+        str(shutil.copytree(history, tmp_path / "one")),
+        str(shutil.copytree(vectors, tmp_path / "other")),
+    )
     left = [e for e in busy() if (e["user_id"], e["event_date"]) != ("u2", FIRST + timedelta(days=4))]
     for folder in (one, other):
         write_events(spark, folder, left)
@@ -249,7 +305,7 @@ def test_a_fold_after_a_fold_asks_no_profile_for_the_settings(spark, history, tm
     note = delta.commit_note(spark, folder, user_profiles.TABLE)
     assert note["newest"] == str(FIRST + timedelta(days=4))
     known = SETTINGS.facet_hashes(model_key_of(SETTINGS.engine))
-    assert fold_profiles.newest_of_fold(spark, folder, None, known) == FIRST + timedelta(days=4)
+    assert newest_of_fold(spark, folder, None, known) == FIRST + timedelta(days=4)
 
 
 def test_a_sleeper_s_file_is_left_alone(spark, vectors, tmp_path):
@@ -267,7 +323,10 @@ def test_a_sleeper_s_file_is_left_alone(spark, vectors, tmp_path):
 @pytest.fixture(scope="module")
 def logs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("demo") / "logs"
-    assert make_demo_logs.main(["--logs", str(folder), "--days", "3", "--users", "12", "--start", str(FIRST)]) == 0
+    assert (
+        make_demo_logs.main(["--logs", str(folder), "--days", "3", "--users", "12", "--start", str(FIRST)])
+        == 0
+    )
     return folder
 
 
@@ -290,7 +349,11 @@ def test_a_rebuild_folds_what_changed_and_gives_what_a_new_history_would(spark, 
     span = ("--logs", logs, "--start", FIRST, "--end", last)
     call(spark, backfill_profiles, one, plain, *span, "--dry-run")
     told = capsys.readouterr().out
-    assert "read: 3 days, 3 files" in told and "texts without a vector, about" in told and "profile_states, up to 3 partitions" in told
+    assert (
+        "read: 3 days, 3 files" in told
+        and "texts without a vector, about" in told
+        and "profile_states, up to 3 partitions" in told
+    )
     assert not (one / "behavior_events").exists()
     call(spark, backfill_profiles, one, plain, *span)
     assert "ingest [####################] 3 of 3 days" in capsys.readouterr().out
@@ -303,7 +366,10 @@ def test_a_rebuild_folds_what_changed_and_gives_what_a_new_history_would(spark, 
     before, rows = version_of(str(one), "profile_states"), rows_of(str(one), "profile_states")
     main_files = {f.name for f in one.glob("profile_states/*/*.parquet")}
     call(spark, backfill_profiles, one, evening, "--rebuild", "--dry-run")
-    assert "fold: evening, from the" in capsys.readouterr().out and version_of(str(one), "profile_states") == before
+    assert (
+        "fold: evening, from the" in capsys.readouterr().out
+        and version_of(str(one), "profile_states") == before
+    )
 
     # Killed after the first table was swapped: the next run mends the second and publishes.
     with pytest.MonkeyPatch.context() as patched:
@@ -319,12 +385,21 @@ def test_a_rebuild_folds_what_changed_and_gives_what_a_new_history_would(spark, 
             call(spark, backfill_profiles, one, evening, "--rebuild")
     call(spark, backfill_profiles, one, evening, "--rebuild")
     assert hashes(one) == hashes(anew)
-    runs = [r for r in rows_of(str(one), "pipeline_runs") if r["job"] == "fold_profiles" and dict(r["counts"]).get("states")]
+    runs = [
+        r
+        for r in rows_of(str(one), "pipeline_runs")
+        if r["job"] == "fold_profiles" and dict(r["counts"]).get("states")
+    ]
     evening_states = [r for r in rows_of(str(one), "profile_states") if r["facet"] == "evening"]
-    assert evening_states and dict(max(runs, key=lambda r: r["started"])["counts"])["states"] in (len(evening_states), len(rows))
+    assert evening_states and dict(max(runs, key=lambda r: r["started"])["counts"])["states"] in (
+        len(evening_states),
+        len(rows),
+    )
     assert main_files <= {f.name for f in one.glob("profile_states/*/*.parquet")}
     # What was published before is there as it was.
-    assert canonical_hash(rows_of(str(one), "profile_states", before), STATE_COLUMNS) == canonical_hash(rows, STATE_COLUMNS)
+    assert canonical_hash(rows_of(str(one), "profile_states", before), STATE_COLUMNS) == canonical_hash(
+        rows, STATE_COLUMNS
+    )
     assert not (one / "_rebuild").exists()
     published = [r for r in rows_of(str(one), "pipeline_runs") if r["status"] == "published"]
     assert len(published) == 2 and {r["from_date"] for r in published} == {FIRST}
@@ -334,12 +409,17 @@ def test_a_rebuild_folds_what_changed_and_gives_what_a_new_history_would(spark, 
     call(spark, backfill_profiles, one, nobody, "--rebuild")
     call(spark, run_night, one, nobody, "--logs", logs, "--date", last)
     call(spark, backfill_profiles, one, plain, "--rebuild")
-    assert canonical_hash(rows_of(str(one), "profile_states"), STATE_COLUMNS) == canonical_hash(rows, STATE_COLUMNS)
+    assert canonical_hash(rows_of(str(one), "profile_states"), STATE_COLUMNS) == canonical_hash(
+        rows, STATE_COLUMNS
+    )
     call(spark, run_night, one, plain, "--logs", logs, "--date", last)
 
 
 def test_arguments_that_do_not_go_together_are_refused(tmp_path, capsys):
-    for argv, told in ((["--rebuild", "--start", "2025-03-03"], "leave out --logs"), (["--start", "2025-03-03"], "give --logs")):
+    for argv, told in (
+        (["--rebuild", "--start", "2025-03-03"], "leave out --logs"),
+        (["--start", "2025-03-03"], "give --logs"),
+    ):
         with pytest.raises(SystemExit) as stopped:
             backfill_profiles.main(["--warehouse", str(tmp_path / "w"), *argv])
         assert stopped.value.code == 2 and told in capsys.readouterr().err

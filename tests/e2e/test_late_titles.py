@@ -21,7 +21,13 @@ def deliver(root):
         folder.mkdir(parents=True)
         seen = [("every", "view"), ("every", "purchase"), (f"only {day}", "view")]
         lines = [
-            {"event_id": f"{day} {n}", "user_id": user, "event_ts": f"{day}T1{n}:00:00Z", "event_type": kind, "item_id": "i"}
+            {
+                "event_id": f"{day} {n}",
+                "user_id": user,
+                "event_ts": f"{day}T1{n}:00:00Z",
+                "event_type": kind,
+                "item_id": "i",
+            }
             for n, (user, kind) in enumerate(seen)
         ]
         if day == FIRST:
@@ -34,8 +40,13 @@ def deliver(root):
 
 
 def hashes(warehouse):
-    states = [canonical_hash(rows_of(str(warehouse), table), STATE_COLUMNS) for table in ("profile_states", "user_profiles")]
-    return states + [sorted(map(repr, rows_of(str(warehouse), table))) for table in ("behavior_events", "items")]
+    states = [
+        canonical_hash(rows_of(str(warehouse), table), STATE_COLUMNS)
+        for table in ("profile_states", "user_profiles")
+    ]
+    return states + [
+        sorted(map(repr, rows_of(str(warehouse), table))) for table in ("behavior_events", "items")
+    ]
 
 
 @pytest.mark.slow
@@ -45,7 +56,18 @@ def test_days_after_a_title_that_came_later_are_healed_by_running_them_again(spa
     (tmp_path / "config.yaml").write_text("engine: {kind: hash}\n", encoding="utf-8")
 
     def backfill(warehouse, first, last):
-        call(spark, backfill_profiles, warehouse, config, "--logs", logs, "--start", DAYS[first], "--end", DAYS[last])
+        call(
+            spark,
+            backfill_profiles,
+            warehouse,
+            config,
+            "--logs",
+            logs,
+            "--start",
+            DAYS[first],
+            "--end",
+            DAYS[last],
+        )
 
     def night(warehouse, day):
         call(spark, run_night, warehouse, config, "--logs", logs, "--date", DAYS[day])
@@ -56,7 +78,9 @@ def test_days_after_a_title_that_came_later_are_healed_by_running_them_again(spa
     night(one, 3)
     capsys.readouterr()
     backfill(one, 0, 0)
-    assert f"9 events of later days would have another text, by what {FIRST}..{FIRST}" in (told := capsys.readouterr().out)
+    assert f"9 events of later days would have another text, by what {FIRST}..{FIRST}" in (
+        told := capsys.readouterr().out
+    )
     assert f"ingest {DAYS[1]}..{DAYS[3]} again, in order" in told
     assert hashes(one) != hashes(whole)
     other = shutil.copytree(one, tmp_path / "other")

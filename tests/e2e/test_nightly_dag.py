@@ -23,8 +23,15 @@ DAYS = [FIRST + timedelta(days=i) for i in range(4)]
 def given(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """The logs and the settings, as the environment gives them to the scripts."""
     folder = tmp_path_factory.mktemp("dag")
-    assert make_demo_logs.main(["--logs", str(folder / "logs"), "--days", str(len(DAYS)), "--users", "8", "--start", str(FIRST)]) == 0
-    (folder / "hash.yaml").write_text(f"engine: {{kind: hash}}\nfold: {{first_day: {FIRST}}}\n", encoding="utf-8")
+    assert (
+        make_demo_logs.main(
+            ["--logs", str(folder / "logs"), "--days", str(len(DAYS)), "--users", "8", "--start", str(FIRST)]
+        )
+        == 0
+    )
+    (folder / "hash.yaml").write_text(
+        f"engine: {{kind: hash}}\nfold: {{first_day: {FIRST}}}\n", encoding="utf-8"
+    )
     return {"LOGS": str(folder / "logs"), "CONFIG": str(folder / "hash.yaml")}
 
 
@@ -51,18 +58,25 @@ def test_a_night_through_the_dag_gives_what_run_night_gives(spark, given, tmp_pa
     run_night.run(spark, run_night.arg_parser().parse_args(argv))
     for table in ("profile_states", "user_profiles"):
         rows = rows_of(by_dag, table)
-        assert rows and canonical_hash(rows, STATE_COLUMNS) == canonical_hash(rows_of(alone, table), STATE_COLUMNS)
+        assert rows and canonical_hash(rows, STATE_COLUMNS) == canonical_hash(
+            rows_of(alone, table), STATE_COLUMNS
+        )
 
 
 def test_a_failed_task_fails_the_night_and_is_named(given, tmp_path):
     (tmp_path / "bad.yaml").write_text("engine: {knd: hash}", encoding="utf-8")
-    night = night_by_dag(FIRST, **given | {"CONFIG": str(tmp_path / "bad.yaml"), "WAREHOUSE": str(tmp_path / "w")})
+    night = night_by_dag(
+        FIRST, **given | {"CONFIG": str(tmp_path / "bad.yaml"), "WAREHOUSE": str(tmp_path / "w")}
+    )
     assert night.returncode == 1 and night.stdout.count("\n") <= 1
     assert "ingest_events failed" in night.stderr and "unknown key 'engine.knd'" in night.stderr
     assert not (tmp_path / "w").exists()
 
 
-@pytest.mark.parametrize(("day", "sentence"), [("2025-03-09", "has no _SUCCESS"), ("2025-3-9", "is no date"), ("$(id)", "is no date")])
+@pytest.mark.parametrize(
+    ("day", "sentence"),
+    [("2025-03-09", "has no _SUCCESS"), ("2025-3-9", "is no date"), ("$(id)", "is no date")],
+)
 def test_a_night_that_can_not_be_is_refused_before_airflow_starts(day, sentence, given, tmp_path):
     night = night_by_dag(day, WAREHOUSE=str(tmp_path / "w"), **given)
     assert night.returncode == 2 and sentence in night.stderr and night.stderr.count("\n") == 1
@@ -89,15 +103,30 @@ def processes_of(home: Path) -> list[str]:
 @pytest.mark.slow
 def test_a_backfill_by_the_scheduler_publishes_its_days_in_order(given, tmp_path):
     home, warehouse = tmp_path / "airflow", str(tmp_path / "w")
-    settings = os.environ | given | {"AIRFLOW_HOME": str(home), "AIRFLOW_PORT": free_port(), "WAREHOUSE": warehouse}
-    airflow = subprocess.Popen([ROOT / "docker" / "airflow_local.sh"], env=settings, stdout=subprocess.PIPE, text=True)
+    settings = (
+        os.environ | given | {"AIRFLOW_HOME": str(home), "AIRFLOW_PORT": free_port(), "WAREHOUSE": warehouse}
+    )
+    airflow = subprocess.Popen(
+        [ROOT / "docker" / "airflow_local.sh"], env=settings, stdout=subprocess.PIPE, text=True
+    )
     try:
-        assert airflow.stdout and any("Ctrl-C ends it" in line for line in airflow.stdout), "Airflow did not start"
+        assert airflow.stdout and any("Ctrl-C ends it" in line for line in airflow.stdout), (
+            "Airflow did not start"
+        )
         create = "airflow backfill create --dag-id profiles_nightly --from-date $1 --to-date $2 --max-active-runs 1"
-        command = ["bash", "-c", f"source docker/airflow_env.sh && {create}", "bash", str(DAYS[0]), str(DAYS[-1])]
+        command = [
+            "bash",
+            "-c",
+            f"source docker/airflow_env.sh && {create}",
+            "bash",
+            str(DAYS[0]),
+            str(DAYS[-1]),
+        ]
         subprocess.run(command, env=settings, cwd=ROOT, check=True, capture_output=True, timeout=120)
         until = time.monotonic() + 1800
-        while not (Path(warehouse) / "pipeline_runs" / "_delta_log").is_dir() or len(published(warehouse)) < len(DAYS):
+        while not (Path(warehouse) / "pipeline_runs" / "_delta_log").is_dir() or len(
+            published(warehouse)
+        ) < len(DAYS):
             assert time.monotonic() < until, f"the days were not published in time; see {home}"
             assert airflow.poll() is None
             time.sleep(5)

@@ -5,11 +5,18 @@ from datetime import date
 import numpy as np
 import pytest
 
-from jobs import backfill_profiles, embed_texts, import_dataset, run_night
+from jobs import backfill_profiles, import_dataset, run_night
 from tests.e2e.tables import differences, folded_events, rows_of, version_of
 
 FIRST, LAST, CLOSED, NIGHT = date(2010, 12, 1), date(2010, 12, 10), date(2010, 12, 11), date(2010, 12, 12)
-TABLES = ("behavior_events", "quarantined_events", "items", "text_embeddings", "profile_states", "user_profiles")
+TABLES = (
+    "behavior_events",
+    "quarantined_events",
+    "items",
+    "text_embeddings",
+    "profile_states",
+    "user_profiles",
+)
 
 pytestmark = pytest.mark.vllm
 
@@ -19,7 +26,10 @@ def logs(spark, shared_data, tmp_path_factory):
     folder = tmp_path_factory.mktemp("retail") / "logs"
     source = shared_data / "uci-online-retail"
     parser = import_dataset.arg_parser()
-    import_dataset.run(spark, parser.parse_args(["--mapping", "online_retail", "--source", str(source), "--logs", str(folder)]))
+    import_dataset.run(
+        spark,
+        parser.parse_args(["--mapping", "online_retail", "--source", str(source), "--logs", str(folder)]),
+    )
     return folder
 
 
@@ -51,7 +61,9 @@ def test_states_are_of_exactly_the_users_with_a_folded_event_that_day(retail):
     vectors = {row["text_key"] for row in rows_of(retail, "text_embeddings")}
     folded = folded_events(rows_of(retail, "behavior_events"), vectors)
     states = rows_of(retail, "profile_states")
-    assert {(r["user_id"], r["as_of_date"]) for r in states} == {(e["user_id"], e["event_date"]) for e in folded}
+    assert {(r["user_id"], r["as_of_date"]) for r in states} == {
+        (e["user_id"], e["event_date"]) for e in folded
+    }
     assert NIGHT in {r["as_of_date"] for r in states} and CLOSED not in {r["as_of_date"] for r in states}
 
 
@@ -60,12 +72,18 @@ def test_a_plain_fold_gives_the_same_profiles_to_the_bit(retail):
 
 
 def test_the_closed_day_is_covered_by_the_night_after_it(retail):
-    spans = {(r["from_date"], r["date"]) for r in rows_of(retail, "pipeline_runs") if r["status"] == "published"}
+    spans = {
+        (r["from_date"], r["date"]) for r in rows_of(retail, "pipeline_runs") if r["status"] == "published"
+    }
     assert spans == {(FIRST, LAST), (CLOSED, NIGHT)}
 
 
 def test_rows_without_a_customer_are_quarantined_and_the_counts_add_up(retail):
-    done = [dict(r["counts"]) for r in rows_of(retail, "pipeline_runs") if r["job"] == "ingest_events" and r["status"] == "done"]
+    done = [
+        dict(r["counts"])
+        for r in rows_of(retail, "pipeline_runs")
+        if r["job"] == "ingest_events" and r["status"] == "done"
+    ]
     quarantined = rows_of(retail, "quarantined_events")
     assert sum(c["read"] for c in done) == sum(c["stored"] + c["quarantined"] + c["duplicate"] for c in done)
     assert sum(c["stored"] for c in done) == len(rows_of(retail, "behavior_events"))
@@ -77,7 +95,7 @@ def test_a_rerun_changes_no_row_and_starts_no_engine(spark, logs, retail, monkey
     def no_engine(*args):
         raise AssertionError("a rerun with nothing new asked for the engine")
 
-    monkeypatch.setattr(embed_texts, "embed_tile", no_engine)
+    monkeypatch.setattr("jobs.embed.days.embed_tile", no_engine)
     before = {name: version_of(retail, name) for name in TABLES}
     call(spark, run_night, retail, logs, "--date", NIGHT)
     call(spark, run_night, retail, logs, "--date", date(2010, 12, 3))

@@ -8,7 +8,7 @@ import pytest
 from pyspark.sql import functions as F
 
 from jobs import check_tables, make_demo_logs, publish_run, query_tables, run_night, show_runs
-from jobs.io.shell import JobError
+from jobs.io.messages import JobError
 from tests.e2e.tables import call, rows_of
 
 FIRST, LAST = date(2025, 3, 3), date(2025, 3, 4)
@@ -17,7 +17,10 @@ FIRST, LAST = date(2025, 3, 3), date(2025, 3, 4)
 @pytest.fixture(scope="module")
 def logs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("demo") / "logs"
-    assert make_demo_logs.main(["--logs", str(folder), "--days", "2", "--users", "8", "--start", str(FIRST)]) == 0
+    assert (
+        make_demo_logs.main(["--logs", str(folder), "--days", "2", "--users", "8", "--start", str(FIRST)])
+        == 0
+    )
     return folder
 
 
@@ -52,19 +55,36 @@ SPOILT = {
     "behavior_events.key_unique": ("behavior_events", lambda t: t.limit(1)),
     "items.key_unique": ("items", lambda t: t.limit(1)),
     "text_embeddings.key_unique": ("text_embeddings", lambda t: t),
-    "profile_states.only_active_users": ("profile_states", lambda t: t.limit(1).withColumn("user_id", F.lit("nobody"))),
-    "profile_states.one_fold": ("profile_states", lambda t: t.limit(1).withColumn("fold_hash", F.lit("other"))),
-    "profile_states.vectors_of_one_size": ("profile_states", lambda t: t.limit(1).withColumn("vector", F.slice("vector", 1, 3))),
-    "user_profiles.latest_states": ("user_profiles", lambda t: t.limit(1).withColumn("facet", F.lit("other"))),
+    "profile_states.only_active_users": (
+        "profile_states",
+        lambda t: t.limit(1).withColumn("user_id", F.lit("nobody")),
+    ),
+    "profile_states.one_fold": (
+        "profile_states",
+        lambda t: t.limit(1).withColumn("fold_hash", F.lit("other")),
+    ),
+    "profile_states.vectors_of_one_size": (
+        "profile_states",
+        lambda t: t.limit(1).withColumn("vector", F.slice("vector", 1, 3)),
+    ),
+    "user_profiles.latest_states": (
+        "user_profiles",
+        lambda t: t.limit(1).withColumn("facet", F.lit("other")),
+    ),
     "pipeline_runs.quarantined_are_there": (
         "quarantined_events",
-        lambda t: t.sparkSession.createDataFrame([(LAST, "file", "new", 0, "raw", None, "bad_time", "why")], t.schema),
+        lambda t: t.sparkSession.createDataFrame(
+            [(LAST, "file", "new", 0, "raw", None, "bad_time", "why")], t.schema
+        ),
     ),
     "pipeline_runs.events_have_one_fate": (
         "behavior_events",
         lambda t: t.where(F.col("event_date") == F.lit(LAST)).limit(1).withColumn("event_id", F.lit("newer")),
     ),
-    "pipeline_runs.stored_events_are_there": ("behavior_events", lambda t: t.limit(1).withColumn("event_id", F.lit("new"))),
+    "pipeline_runs.stored_events_are_there": (
+        "behavior_events",
+        lambda t: t.limit(1).withColumn("event_id", F.lit("new")),
+    ),
 }
 
 
@@ -76,7 +96,11 @@ def test_spoilt_tables_are_not_published(spark, copied, config):
     before = query_tables.published_versions(copied)
     with pytest.raises(JobError, match="failed; nothing is published"):
         call(spark, check_tables, copied, config, "--date", LAST, "--run-id", "spoilt")
-    broken = {row["rule"] for row in rows_of(copied, "check_results") if row["run_id"] == "spoilt" and not row["passed"]}
+    broken = {
+        row["rule"]
+        for row in rows_of(copied, "check_results")
+        if row["run_id"] == "spoilt" and not row["passed"]
+    }
     assert broken >= SPOILT.keys()
     with pytest.raises(JobError, match="check_tables failed on 2025-03-04"):
         call(spark, publish_run, copied, config, "--date", LAST)
@@ -92,10 +116,14 @@ def test_a_publication_is_taken_back_and_made_again(spark, copied, logs, config,
     assert before != newest and before["profile_states"] < newest["profile_states"]
     call(spark, run_night, copied, config, "--logs", logs, "--date", LAST)
     again = query_tables.published_versions(copied)
-    assert {n: v for n, v in again.items() if n != "check_results"} == {n: v for n, v in newest.items() if n != "check_results"}
+    assert {n: v for n, v in again.items() if n != "check_results"} == {
+        n: v for n, v in newest.items() if n != "check_results"
+    }
     capsys.readouterr()
     call(spark, show_runs, copied, config, "--versions")
-    assert dict(line.split() for line in capsys.readouterr().out.splitlines()) == {n: str(v) for n, v in again.items()}
+    assert dict(line.split() for line in capsys.readouterr().out.splitlines()) == {
+        n: str(v) for n, v in again.items()
+    }
     call(spark, show_runs, copied, config)
     assert f"published: {FIRST} to {LAST}" in capsys.readouterr().out
 

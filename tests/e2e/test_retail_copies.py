@@ -4,14 +4,16 @@ import pandas as pd
 import pytest
 from pyspark.sql import functions as F
 
-from jobs.private_data import normal_form
-from jobs.record_fates import IDS
+from jobs.ingest.privacy import normal_form
+from jobs.ingest.records import IDS
 from schemas.mapping import LogMapping, parse_mapping, shipped_mapping
 from schemas.settings import PrivacySettings
 from tests.jobs.fates import fated
 
 CLEAN = parse_mapping(shipped_mapping("online_retail") or "", "online_retail")
-EXPORTED = LogMapping.model_validate(CLEAN.model_dump() | {"source": CLEAN.source.model_dump() | {"format": "csv", "options": {}}})
+EXPORTED = LogMapping.model_validate(
+    CLEAN.model_dump() | {"source": CLEAN.source.model_dump() | {"format": "csv", "options": {}}}
+)
 # Days with broken descriptions among them: a pound sign read in the wrong encoding.
 SOME = ["2010-12-20", "2010-12-23", "2011-01-05"]
 
@@ -27,20 +29,39 @@ def write_days(rows, folder, days, suffix, write):
 def decided(spark, root, mapping):
     is_stored = F.col("fate") == "stored"
     item_text = normal_form(PrivacySettings())(F.col("title"))
-    of_events = {"event_id": F.when(is_stored, F.col("event_id")), "item_key": F.when(is_stored, F.sha2("item_text", 256))}
-    facts = ["fate", "reason", "event_date", *IDS, "value", F.array_sort(F.map_entries("extra")).alias("extra")]
+    of_events = {
+        "event_id": F.when(is_stored, F.col("event_id")),
+        "item_key": F.when(is_stored, F.sha2("item_text", 256)),
+    }
+    facts = [
+        "fate",
+        "reason",
+        "event_date",
+        *IDS,
+        "value",
+        F.array_sort(F.map_entries("extra")).alias("extra"),
+    ]
     rows = fated(spark, str(root), mapping).withColumn("item_text", item_text)
     return rows.withColumns(of_events).select(*facts, "item_key", "item_text")
 
 
-@pytest.mark.parametrize("days", [SOME, pytest.param(None, marks=pytest.mark.slow)], ids=["some days", "all days"])
+@pytest.mark.parametrize(
+    "days", [SOME, pytest.param(None, marks=pytest.mark.slow)], ids=["some days", "all days"]
+)
 def test_both_copies_give_the_same(spark, shared_data, tmp_path, days):
     folder = shared_data / "uci-online-retail"
     clean = pd.read_parquet(folder / "online_retail.parquet")
-    write_days(clean, tmp_path / "clean", days, ".parquet", lambda rows, path: rows.to_parquet(path, index=False))
+    write_days(
+        clean, tmp_path / "clean", days, ".parquet", lambda rows, path: rows.to_parquet(path, index=False)
+    )
     exported = pd.read_csv(folder / "online_retail.csv.gz", dtype=str, keep_default_na=False)
-    write_days(exported, tmp_path / "exported", days, ".csv.gz", lambda rows, path: rows.to_csv(path, index=False))
-    one, other = decided(spark, tmp_path / "clean", CLEAN).persist(), decided(spark, tmp_path / "exported", EXPORTED).persist()
+    write_days(
+        exported, tmp_path / "exported", days, ".csv.gz", lambda rows, path: rows.to_csv(path, index=False)
+    )
+    one, other = (
+        decided(spark, tmp_path / "clean", CLEAN).persist(),
+        decided(spark, tmp_path / "exported", EXPORTED).persist(),
+    )
     assert one.count() == other.count() > 1000
     assert one.where("fate = 'stored'").count() > 1000
     for left, right in ((one, other), (other, one)):

@@ -8,9 +8,18 @@ from pathlib import Path
 
 import pytest
 
-from jobs import backfill_profiles, check_tables, embed_texts, ingest_events, maintain_tables, query_tables, run_night
+from jobs import (
+    backfill_profiles,
+    check_tables,
+    embed_texts,
+    ingest_events,
+    maintain_tables,
+    query_tables,
+    run_night,
+)
 from jobs.io import runs
-from jobs.io.shell import JobError
+from jobs.io.history import FAILED
+from jobs.io.messages import JobError
 from tests.e2e.tables import call, differences, rows_of
 
 # Three days before the history, four that are published, and two after them; the window has two days.
@@ -21,7 +30,13 @@ OLD, NEAR = PUBLISHED[0], PUBLISHED[2]
 
 def event(user: str, day: date, hour: int) -> dict[str, str]:
     what = f"{user} looked at thing {day.day % 4}"
-    return {"event_id": f"{user}-{day}-{hour}", "user_id": user, "event_ts": f"{day}T{hour:02}:00:00Z", "event_type": "view", "text": what}
+    return {
+        "event_id": f"{user}-{day}-{hour}",
+        "user_id": user,
+        "event_ts": f"{day}T{hour:02}:00:00Z",
+        "event_type": "view",
+        "text": what,
+    }
 
 
 def deliver(logs: Path, day: date, *events: dict[str, str]) -> None:
@@ -50,7 +65,8 @@ def logs(tmp_path):
 def config(tmp_path_factory):
     file = tmp_path_factory.mktemp("config") / "small.yaml"
     file.write_text(
-        "{engine: {kind: hash, hash_dimensions: 8}, fold: {window_days: 2}, maintenance: {thin_after_days: 2}}", encoding="utf-8"
+        "{engine: {kind: hash, hash_dimensions: 8}, fold: {window_days: 2}, maintenance: {thin_after_days: 2}}",
+        encoding="utf-8",
     )
     return str(file)
 
@@ -77,7 +93,9 @@ def night(spark, copied, config, logs):
 
 @pytest.fixture
 def backfill(spark, copied, config, logs):
-    return lambda first, last: call(spark, backfill_profiles, copied, config, "--logs", logs, "--start", first, "--end", last)
+    return lambda first, last: call(
+        spark, backfill_profiles, copied, config, "--logs", logs, "--start", first, "--end", last
+    )
 
 
 @pytest.fixture
@@ -92,17 +110,23 @@ def killed(monkeypatch):
         write = runs.write_row
         with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
             patched.setattr(module, name, dies)
-            patched.setattr(runs, "write_row", lambda *a, **k: None if a[3] == runs.FAILED else write(*a, **k))
+            patched.setattr(runs, "write_row", lambda *a, **k: None if a[3] == FAILED else write(*a, **k))
             job()
 
     return kill
 
 
 def begun(warehouse, day):
-    return [row for row in rows_of(warehouse, "pipeline_runs") if row["job"] == "ingest_events" and row["date"] == day]
+    return [
+        row
+        for row in rows_of(warehouse, "pipeline_runs")
+        if row["job"] == "ingest_events" and row["date"] == day
+    ]
 
 
-def test_a_killed_backfill_before_the_history_does_not_slip_out_with_the_next_night(night, backfill, killed, copied):
+def test_a_killed_backfill_before_the_history_does_not_slip_out_with_the_next_night(
+    night, backfill, killed, copied
+):
     killed(lambda: backfill(BEFORE[0], BEFORE[-1]), embed_texts, "embed_days")
     shown = query_tables.published_versions(copied)
     whole = f"{BEFORE[0]}..{BEFORE[-1]}", f"backfill_profiles --start {BEFORE[0]} --end {BEFORE[-1]}"
@@ -116,16 +140,24 @@ def test_a_killed_backfill_before_the_history_does_not_slip_out_with_the_next_ni
 
 
 # The old day itself lies before the night's window; the near one inside it, but not what arrives late on it.
-@pytest.mark.parametrize(("redelivered", "event_day"), [(OLD, OLD), pytest.param(NEAR, PUBLISHED[1], marks=pytest.mark.slow)])
-def test_a_killed_delivery_does_not_slip_out_with_another_night(spark, night, killed, copied, config, logs, redelivered, event_day):
+@pytest.mark.parametrize(
+    ("redelivered", "event_day"), [(OLD, OLD), pytest.param(NEAR, PUBLISHED[1], marks=pytest.mark.slow)]
+)
+def test_a_killed_delivery_does_not_slip_out_with_another_night(
+    spark, night, killed, copied, config, logs, redelivered, event_day
+):
     deliver(logs, redelivered, event("bob", event_day, 15))
     killed(lambda: night(redelivered), embed_texts, "embed_days")
     shown = query_tables.published_versions(copied)
-    with pytest.raises(JobError, match=f"{redelivered} was ingested and not finished since; run that day first"):
+    with pytest.raises(
+        JobError, match=f"{redelivered} was ingested and not finished since; run that day first"
+    ):
         night(NEXT)
     assert query_tables.published_versions(copied) == shown and not begun(copied, NEXT)
     # As a scheduler runs it, and upkeep that would take away what its fold restarts from.
-    with pytest.raises(JobError, match=f"{redelivered} was ingested and not finished since; run that day first"):
+    with pytest.raises(
+        JobError, match=f"{redelivered} was ingested and not finished since; run that day first"
+    ):
         call(spark, ingest_events, copied, config, "--logs", logs, "--date", NEXT)
     if redelivered == OLD:
         with pytest.raises(JobError, match=f"{OLD} was ingested and not finished since; run that day first"):
@@ -136,12 +168,16 @@ def test_a_killed_delivery_does_not_slip_out_with_another_night(spark, night, ki
 
 
 @pytest.mark.slow
-def test_a_rebuild_shows_no_unfinished_day_and_leaves_it_runnable(spark, night, killed, copied, config, logs, tmp_path):
+def test_a_rebuild_shows_no_unfinished_day_and_leaves_it_runnable(
+    spark, night, killed, copied, config, logs, tmp_path
+):
     deliver(logs, OLD, event("bob", OLD, 15))
     killed(lambda: night(OLD), embed_texts, "embed_days")
     other = tmp_path / "other.yaml"
     facets = "window_days: 2, facets: [{name: nobody, where: 'FALSE'}]"
-    other.write_text(Path(config).read_text(encoding="utf-8").replace("window_days: 2", facets), encoding="utf-8")
+    other.write_text(
+        Path(config).read_text(encoding="utf-8").replace("window_days: 2", facets), encoding="utf-8"
+    )
     shown = query_tables.published_versions(copied)
     with pytest.raises(JobError, match=f"{OLD} was ingested and not finished since; run that day first"):
         call(spark, backfill_profiles, copied, str(other), "--rebuild")
@@ -152,7 +188,9 @@ def test_a_rebuild_shows_no_unfinished_day_and_leaves_it_runnable(spark, night, 
 
 
 @pytest.mark.slow
-def test_an_ingest_that_was_killed_with_nothing_written_is_settled_by_a_run_with_nothing_new(night, killed, copied):
+def test_an_ingest_that_was_killed_with_nothing_written_is_settled_by_a_run_with_nothing_new(
+    night, killed, copied
+):
     killed(lambda: night(OLD), ingest_events, "known_events")
     with pytest.raises(JobError, match=f"{OLD} was ingested and not finished since"):
         night(NEXT)
@@ -192,9 +230,13 @@ def way(error: pytest.ExceptionInfo[JobError]) -> list[date]:
 
 def test_a_range_that_was_folded_and_not_published_is_named_whole(night, backfill, killed, copied):
     killed(lambda: backfill(NEXT, LATER), check_tables, "check_days")
-    with pytest.raises(JobError, match=f"{NEXT} is not published; run that day first \\(or backfill from it\\)"):
+    with pytest.raises(
+        JobError, match=f"{NEXT} is not published; run that day first \\(or backfill from it\\)"
+    ):
         night(LATER)
-    with pytest.raises(JobError, match=f"the range {NEXT}..{LATER} was folded and is not published") as refused:
+    with pytest.raises(
+        JobError, match=f"the range {NEXT}..{LATER} was folded and is not published"
+    ) as refused:
         night(NEXT)
     assert way(refused) == [NEXT, LATER]
     backfill(*way(refused))
@@ -208,7 +250,9 @@ def test_a_night_that_took_an_empty_day_along_is_named_with_it(night, backfill, 
     killed(lambda: night(LATER), check_tables, "check_days")
     if filled:
         deliver(logs, NEXT)
-    with pytest.raises(JobError, match=f"the range {NEXT}..{LATER} was folded and is not published") as refused:
+    with pytest.raises(
+        JobError, match=f"the range {NEXT}..{LATER} was folded and is not published"
+    ) as refused:
         night(NEXT)
     if filled:
         backfill(*way(refused))

@@ -22,8 +22,16 @@ def write_events(spark: SparkSession, warehouse: str, texts: Sequence[str], day:
         "log_date": day, "event_type": "view", "source_file": "f", "ordinal": 0,
     }  # fmt: skip
     nothing = dict.fromkeys(behavior_events.TABLE.names)
-    rows = [nothing | common | {"event_id": f"{day} {i}", "text": text, "text_key": text_key(text)} for i, text in enumerate(texts)]
-    delta.append(spark, warehouse, behavior_events.TABLE, spark.createDataFrame(rows, behavior_events.TABLE.spark_schema()))
+    rows = [
+        nothing | common | {"event_id": f"{day} {i}", "text": text, "text_key": text_key(text)}
+        for i, text in enumerate(texts)
+    ]
+    delta.append(
+        spark,
+        warehouse,
+        behavior_events.TABLE,
+        spark.createDataFrame(rows, behavior_events.TABLE.spark_schema()),
+    )
 
 
 def settings_file(folder: Path, engine: str) -> str:

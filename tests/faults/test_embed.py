@@ -7,12 +7,16 @@ import numpy as np
 import pytest
 
 from jobs import embed_texts
-from jobs.io.shell import one_sentence
+from jobs.embed import days
+from jobs.embed.days import commit_tile
+from jobs.embed.stage import gpu_profile
+from jobs.io.messages import one_sentence
 from schemas.settings import EngineSettings
 from tests.e2e.tables import call, rows_of, version_of
 from tests.embedding_server import embedding_server
 from tests.faults.embedding import DAY, settings_file, vectors, write_events
-from udfs.engine import EngineConfig, load_tokenizer
+from udfs.engines.contract import EngineConfig
+from udfs.engines.model import load_tokenizer
 from udfs.text import text_key
 
 TEXTS = [f"a pot of tea number {i}" for i in range(60)]
@@ -26,10 +30,14 @@ def server():
 
 
 def config_of(folder, server, more="") -> str:
-    return settings_file(folder, f"kind: vllm_server, endpoints: ['{server.url}'], tile_texts: 15, timeout_s: 2{more}")
+    return settings_file(
+        folder, f"kind: vllm_server, endpoints: ['{server.url}'], tile_texts: 15, timeout_s: 2{more}"
+    )
 
 
-def test_each_distinct_text_is_asked_for_once_and_a_second_night_asks_nothing(spark, warehouse, tmp_path, server):
+def test_each_distinct_text_is_asked_for_once_and_a_second_night_asks_nothing(
+    spark, warehouse, tmp_path, server
+):
     write_events(spark, warehouse, [*TEXTS, *TEXTS])
     config = config_of(tmp_path, server)
     call(spark, embed_texts, warehouse, config, "--date", DAY)
@@ -44,10 +52,12 @@ def test_each_distinct_text_is_asked_for_once_and_a_second_night_asks_nothing(sp
 
 
 @pytest.mark.slow
-def test_a_server_that_dies_in_mid_stage_costs_at_most_two_tiles(spark, warehouse, tmp_path, server, monkeypatch):
+def test_a_server_that_dies_in_mid_stage_costs_at_most_two_tiles(
+    spark, warehouse, tmp_path, server, monkeypatch
+):
     write_events(spark, warehouse, TEXTS)
     committed = []
-    real = embed_texts.commit_tile
+    real = commit_tile
 
     def commit(*args):
         real(*args)
@@ -55,7 +65,7 @@ def test_a_server_that_dies_in_mid_stage_costs_at_most_two_tiles(spark, warehous
         if len(committed) == 2:
             server.answers = [(0, {})] * 100
 
-    monkeypatch.setattr(embed_texts, "commit_tile", commit)
+    monkeypatch.setattr(days, "commit_tile", commit)
     with pytest.raises(Exception) as caught:
         call(spark, embed_texts, warehouse, config_of(tmp_path, server), "--date", DAY)
     assert one_sentence(caught.value).startswith("no server has answered for 2 s (engine.timeout_s)")
@@ -78,7 +88,10 @@ def test_a_refused_text_is_told_and_not_tried_again_unasked(spark, warehouse, tm
     config = config_of(tmp_path, server)
     call(spark, embed_texts, warehouse, config, "--date", DAY)
     (refused,) = rows_of(warehouse, "rejected_texts")
-    assert refused["text_key"] == text_key("a xylophone") and refused["message"] == "RefusedError: 500 these tokens break me"
+    assert (
+        refused["text_key"] == text_key("a xylophone")
+        and refused["message"] == "RefusedError: 500 these tokens break me"
+    )
     assert len(vectors(warehouse)) == 9
     server.poison, before = None, len(server.inputs)
     call(spark, embed_texts, warehouse, config, "--date", DAY)
@@ -97,7 +110,9 @@ def test_a_server_with_another_model_is_refused(spark, warehouse, tmp_path, serv
     server.sign = -1.0
     with pytest.raises(Exception) as caught:
         call(spark, embed_texts, warehouse, config, "--date", NEXT)
-    assert one_sentence(caught.value).startswith("the engine gives other vectors than those stored under all-minilm-l6-v2-")
+    assert one_sentence(caught.value).startswith(
+        "the engine gives other vectors than those stored under all-minilm-l6-v2-"
+    )
     assert vectors(warehouse) == before
     server.sign = 1.0
     call(spark, embed_texts, warehouse, config, "--date", NEXT)
@@ -124,8 +139,11 @@ def test_tiles_without_a_text_stop_nothing(spark, warehouse, tmp_path):
     assert set(vectors(warehouse)) == {text_key(text) for text in texts}
 
 
-@pytest.mark.parametrize(("master", "asks"), [("local", False), ("local[*]", False), ("local[4,1]", False), ("spark://host:7077", True)])
+@pytest.mark.parametrize(
+    ("master", "asks"),
+    [("local", False), ("local[*]", False), ("local[4,1]", False), ("spark://host:7077", True)],
+)
 def test_a_session_of_one_machine_is_asked_for_no_gpus(spark, master, asks):
     session = SimpleNamespace(sparkContext=SimpleNamespace(master=master))
-    assert (embed_texts.gpu_profile(session, EngineSettings(gpus=1)) is not None) == asks
-    assert embed_texts.gpu_profile(session, EngineSettings()) is None
+    assert (gpu_profile(session, EngineSettings(gpus=1)) is not None) == asks
+    assert gpu_profile(session, EngineSettings()) is None

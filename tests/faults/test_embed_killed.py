@@ -32,7 +32,17 @@ def server() -> Iterator[EmbeddingServer]:
 
 @contextmanager
 def started(warehouse: str, config: str, output: Path) -> Iterator[subprocess.Popen[bytes]]:
-    command = [sys.executable, "-m", "jobs.embed_texts", "--date", str(DAY), "--warehouse", warehouse, "--config", config]
+    command = [
+        sys.executable,
+        "-m",
+        "jobs.embed_texts",
+        "--date",
+        str(DAY),
+        "--warehouse",
+        warehouse,
+        "--config",
+        config,
+    ]
     with output.open("wb") as file:
         job = subprocess.Popen(command, cwd=ROOT, stdout=file, stderr=file, start_new_session=True)
     try:
@@ -88,7 +98,9 @@ def engine_workers(pid: int) -> set[int]:
 @pytest.mark.parametrize("victim", ["driver", "worker"])
 def test_a_job_killed_in_mid_stage_goes_on_where_it_was(spark, warehouse, tmp_path, server, victim):
     write_events(spark, warehouse, TEXTS)
-    config = settings_file(tmp_path, f"kind: vllm_server, endpoints: ['{server.url}'], tile_texts: 5, timeout_s: 60")
+    config = settings_file(
+        tmp_path, f"kind: vllm_server, endpoints: ['{server.url}'], tile_texts: 5, timeout_s: 60"
+    )
     with started(warehouse, config, tmp_path / "killed.txt") as job:
         until(lambda: len(vectors(warehouse)) >= 10, 240, "two tiles")
         server.delay_s = 8.0
@@ -96,7 +108,9 @@ def test_a_job_killed_in_mid_stage_goes_on_where_it_was(spark, warehouse, tmp_pa
         processes = below(job.pid)
         for process in [job.pid] if victim == "driver" else engine_workers(job.pid):
             os.kill(process, signal.SIGKILL)
-        assert job.wait(120) == (-signal.SIGKILL if victim == "driver" else 1), (tmp_path / "killed.txt").read_text()
+        assert job.wait(120) == (-signal.SIGKILL if victim == "driver" else 1), (
+            tmp_path / "killed.txt"
+        ).read_text()
         until(lambda: not processes & set(parents()), 60, "the end of every process of the job")
     first = vectors(warehouse)
     assert 10 <= len(first) < len(TEXTS)
@@ -110,7 +124,9 @@ def test_a_job_killed_in_mid_stage_goes_on_where_it_was(spark, warehouse, tmp_pa
 
 
 @pytest.mark.vllm
-def test_a_job_whose_server_is_killed_in_mid_stage_goes_on_where_it_was(spark, warehouse, tmp_path, monkeypatch):
+def test_a_job_whose_server_is_killed_in_mid_stage_goes_on_where_it_was(
+    spark, warehouse, tmp_path, monkeypatch
+):
     texts = [f"a pot of tea number {i} for the garden" for i in range(3000)]
     write_events(spark, warehouse, texts)
     monkeypatch.setenv("NIGHTFOLD_ENGINE_KEY", KEY)
@@ -119,7 +135,10 @@ def test_a_job_whose_server_is_killed_in_mid_stage_goes_on_where_it_was(spark, w
     endpoint = f"kind: vllm_server, endpoints: ['http://127.0.0.1:{port}'], served_model: {MODEL}"
     # The time is for a server that starts; one that is gone is waited for as long.
     config = settings_file(tmp_path, f"{endpoint}, tile_texts: 200, timeout_s: 60")
-    with vllm_server(port, tmp_path / "server.txt") as server, started(warehouse, config, tmp_path / "killed.txt") as job:
+    with (
+        vllm_server(port, tmp_path / "server.txt") as server,
+        started(warehouse, config, tmp_path / "killed.txt") as job,
+    ):
         until(lambda: len(vectors(warehouse)) >= 400, 240, "two tiles")
         processes = below(job.pid)
         server.kill()
@@ -128,7 +147,10 @@ def test_a_job_whose_server_is_killed_in_mid_stage_goes_on_where_it_was(spark, w
     assert "no server has answered for 60 s (engine.timeout_s)" in (tmp_path / "killed.txt").read_text()
     first = vectors(warehouse)
     assert 400 <= len(first) < len(texts)
-    with vllm_server(port, tmp_path / "server.txt"), started(warehouse, config, tmp_path / "again.txt") as job:
+    with (
+        vllm_server(port, tmp_path / "server.txt"),
+        started(warehouse, config, tmp_path / "again.txt") as job,
+    ):
         assert job.wait(480) == 0, (tmp_path / "again.txt").read_text()
     after = vectors(warehouse)
     assert set(after) == {text_key(text) for text in texts} and {key: after[key] for key in first} == first

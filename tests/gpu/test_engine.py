@@ -4,9 +4,17 @@ from pathlib import Path
 
 import pytest
 
-from tests.udfs.test_engine_models import WORDS, by_transformers, cosines, in_own_process, save_bge, save_qwen3
-from udfs.engine import EngineConfig, load_embedder
-from udfs.engine_vllm import has_gpu
+from tests.udfs.test_engine_models import (
+    WORDS,
+    by_transformers,
+    cosines,
+    in_own_process,
+    save_bge,
+    save_qwen3,
+)
+from udfs.engines.contract import EngineConfig
+from udfs.engines.load import load_embedder
+from udfs.engines.vllm_local import has_gpu
 
 pytestmark = pytest.mark.gpu
 
@@ -19,14 +27,18 @@ def beside_the_reference(folder: Path, model: str) -> tuple[float, str]:
     config = {
         "packaged": EngineConfig(),
         "bge": EngineConfig(model=str(folder), dtype="float32", pooling="CLS", max_tokens=64),
-        "qwen3": EngineConfig(model=str(folder), dtype="float32", pooling="LAST", max_tokens=128, engines_per_gpu=2),
+        "qwen3": EngineConfig(
+            model=str(folder), dtype="float32", pooling="LAST", max_tokens=128, engines_per_gpu=2
+        ),
     }[model]
     engine = load_embedder(config)
     ids = engine.tokenise([f"{WORDS[i % 13]} {WORDS[i % 7]} for the {WORDS[i % 11]}" for i in range(500)]).ids
     return float(cosines(engine.embed_tokens(ids), by_transformers(config, ids)).min()), engine.dtype
 
 
-@pytest.mark.parametrize(("model", "dtype"), [("packaged", "bfloat16"), ("bge", "float32"), ("qwen3", "float32")])
+@pytest.mark.parametrize(
+    ("model", "dtype"), [("packaged", "bfloat16"), ("bge", "float32"), ("qwen3", "float32")]
+)
 def test_a_gpu_gives_the_reference_vectors(tmp_path, model, dtype):
     least, computed_in = in_own_process(beside_the_reference, tmp_path, model)
     assert least >= 0.999 and computed_in == dtype

@@ -51,7 +51,11 @@ def test_the_tasks_of_the_stage_get_gpus_and_those_of_other_stages_none(tmp_path
         "spark.driver.bindAddress": "127.0.0.1",
     }
     options = [word for key, value in conf.items() for word in ("--conf", f"{key}={value}")]
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "PYSPARK_PYTHON": sys.executable, "SPARK_LOCAL_IP": "127.0.0.1"}
+    environment = os.environ | {
+        "PYTHONPATH": str(ROOT),
+        "PYSPARK_PYTHON": sys.executable,
+        "SPARK_LOCAL_IP": "127.0.0.1",
+    }
     ended = subprocess.run(
         [spark_submit, "--master", "local-cluster[1,4,1024]", *options, tmp_path / "app.py", tmp_path / "told.json"],
         env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=280,

@@ -10,13 +10,15 @@ import sys
 import time
 from pathlib import Path
 
-from jobs.embed_texts import embed_tile, engine_config, engine_workers, model_key_of
+from jobs.embed.stage import embed_tile, engine_workers
+from jobs.io.model import engine_config, model_key_of
 from jobs.io.session import open_session
 from schemas.settings import EngineSettings, SparkSettings
 from tests.perf.bench_embed import bare, mixed_texts, own_process
 from tests.perf.report import Ratio, report
 from udfs.embed import Expected
-from udfs.engine import EngineConfig, load_tokenizer, model_folder, tokenise
+from udfs.engines.contract import EngineConfig
+from udfs.engines.model import load_tokenizer, model_folder, tokenise
 
 # Texts enough that a card is busy for a while.
 COPIES = 100
@@ -47,12 +49,17 @@ def model_flops(config: EngineConfig, lengths: list[int]) -> float:
     head = model.get("head_dim") or width // heads
     kv_heads = model.get("num_key_value_heads") or heads
     # A gated layer has three products with the inner width, a BERT two.
-    weights = width * head * (2 * heads + 2 * kv_heads) + (2 if "bert" in model["model_type"] else 3) * width * inner
+    weights = (
+        width * head * (2 * heads + 2 * kv_heads)
+        + (2 if "bert" in model["model_type"] else 3) * width * inner
+    )
     return float(sum(layers * (2 * weights * n + 4 * heads * head * n * n) for n in lengths))
 
 
 def main(argv: list[str]) -> int:
-    settings = EngineSettings(gpus=1, model=argv[0] if argv else None, pooling=argv[1] if argv[1:] else "MEAN")  # type: ignore[arg-type]
+    settings = EngineSettings(
+        gpus=1, model=argv[0] if argv else None, pooling=argv[1] if argv[1:] else "MEAN"
+    )  # type: ignore[arg-type]
     config = engine_config(settings)
     texts = [f"{text} {i}" for i in range(COPIES) for text in mixed_texts()]
     lengths = [len(ids) for ids in tokenise(load_tokenizer(config), config, texts).ids]
@@ -63,7 +70,9 @@ def main(argv: list[str]) -> int:
         process.submit(bare, settings, texts[:500]).result()
         bare_s = process.submit(bare, settings, texts).result()
     with open_session("bench gpu", SparkSettings(driver_memory="4g")) as spark:
-        rows = spark.createDataFrame([(f"{i:08}", text) for i, text in enumerate(texts)], "text_key string, text string").persist()
+        rows = spark.createDataFrame(
+            [(f"{i:08}", text) for i, text in enumerate(texts)], "text_key string, text string"
+        ).persist()
         rows.count()
         expected = Expected(model_key_of(settings))
         for part in (rows.limit(500), rows):

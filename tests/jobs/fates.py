@@ -2,9 +2,9 @@
 
 from pyspark.sql import DataFrame, SparkSession
 
+from jobs.ingest.fates import decide_fates, identified, known_identities
+from jobs.ingest.privacy import normal_form
 from jobs.io import logs
-from jobs.private_data import normal_form
-from jobs.record_fates import decide_fates, identified, known_identities
 from schemas import behavior_events, erased_users
 from schemas.mapping import LogMapping
 from schemas.settings import Settings

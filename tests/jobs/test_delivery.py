@@ -12,9 +12,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from jobs import make_demo_logs, record_fates
-from jobs.io import damage
-from jobs.io.shell import JobError
+from jobs import make_demo_logs
+from jobs.ingest import damage, fates
+from jobs.io.messages import JobError
 from schemas.mapping import EVENT_FIELDS, parse_mapping, shipped_mapping
 from tests.jobs.fates import fated
 from tests.jobs.test_log_formats import DAY, write_day
@@ -27,7 +27,10 @@ few = settings(max_examples=4, deadline=None, suppress_health_check=[HealthCheck
 def demo_lines() -> list[bytes]:
     """A generated day, doubles and dirt among its lines."""
     with tempfile.TemporaryDirectory() as folder:
-        assert make_demo_logs.main(["--logs", f"{folder}/logs", "--days", "2", "--users", "80", "--start", DAY]) == 0
+        assert (
+            make_demo_logs.main(["--logs", f"{folder}/logs", "--days", "2", "--users", "80", "--start", DAY])
+            == 0
+        )
         return Path(folder, "logs", f"dt={DAY}", "events.jsonl").read_bytes().splitlines()
 
 
@@ -43,7 +46,11 @@ def retail_lines(shared_data: Path, count: int) -> list[bytes]:
     import pyarrow.parquet as pq
 
     columns = ["InvoiceNo", "StockCode", "Description", "InvoiceDate", "CustomerID"]
-    rows = pq.read_table(shared_data / "uci-online-retail" / "online_retail.parquet", columns=columns).slice(0, count).to_pylist()
+    rows = (
+        pq.read_table(shared_data / "uci-online-retail" / "online_retail.parquet", columns=columns)
+        .slice(0, count)
+        .to_pylist()
+    )
     return [
         json.dumps({
             "user_id": row["CustomerID"], "event_ts": f"{DAY}T{str(row['InvoiceDate'])[11:19]}Z",
@@ -100,7 +107,7 @@ def test_many_records_in_doubt_are_decided_like_few(spark, monkeypatch, kind):
     lines = demo_lines() if kind == "with ids" else without_ids(demo_lines())
     files = delivered(lines, random.Random(1))
     few_compared = stored(spark, files)
-    monkeypatch.setattr(record_fates, "FEW_DOUBTS", 1)
+    monkeypatch.setattr(fates, "FEW_DOUBTS", 1)
     assert stored(spark, files) == few_compared
 
 
@@ -118,7 +125,9 @@ def test_broken_bytes_cost_their_own_line(spark, seed):
         at = rng.randrange(len(line))
         return line[:at] + bytes([rng.choice(harmless)]) + line[at + 1 :]
 
-    assert whole <= stored(spark, {"a.jsonl": b"\n".join(damaged(line) if n in broken else line for n, line in enumerate(lines))})
+    assert whole <= stored(
+        spark, {"a.jsonl": b"\n".join(damaged(line) if n in broken else line for n, line in enumerate(lines))}
+    )
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -27,7 +27,11 @@ def at(*moment: int) -> datetime:
 # Name, what the file holds, and the fate: a reason, or the fields of the one event that is stored.
 HOSTILE: list[tuple[str, bytes, str | dict]] = [
     # ids are text, whatever they say
-    ("sql_user", line(user_id="'; DROP TABLE behavior_events; --"), {"user_id": "'; DROP TABLE behavior_events; --"}),
+    (
+        "sql_user",
+        line(user_id="'; DROP TABLE behavior_events; --"),
+        {"user_id": "'; DROP TABLE behavior_events; --"},
+    ),
     ("path_user", line(user_id="../../etc/passwd"), {"user_id": "../../etc/passwd"}),
     ("lookup_user", line(user_id="${jndi:ldap://x/a}"), {"user_id": "${jndi:ldap://x/a}"}),
     ("quotes_in_item", line(item_id="`a` \"b\" 'c' \\"), {"item_id": "`a` \"b\" 'c' \\"}),
@@ -48,8 +52,16 @@ HOSTILE: list[tuple[str, bytes, str | dict]] = [
     ("nul_in_place", line(place="a\0b"), "control_characters"),
     ("escape_in_extra", line(extra={"a": "\x1b[2J"}), "control_characters"),
     ("five_megabytes_of_extra", line(extra={"a": "x" * 5_000_000}), "over_long"),
-    ("key_twice_in_extra", line(extra={"a": 1}).replace(b'"a": 1', b'"a": 1, "b": 3, "a": 2'), {"extra": [("a", "2"), ("b", "3")]}),
-    ("key_twice_in_attributes", line(user_id="u9", title="T", attributes={"a": 1}).replace(b'"a": 1', b'"a": 1, "a": 2'), {"text": "T"}),
+    (
+        "key_twice_in_extra",
+        line(extra={"a": 1}).replace(b'"a": 1', b'"a": 1, "b": 3, "a": 2'),
+        {"extra": [("a", "2"), ("b", "3")]},
+    ),
+    (
+        "key_twice_in_attributes",
+        line(user_id="u9", title="T", attributes={"a": 1}).replace(b'"a": 1', b'"a": 1, "a": 2'),
+        {"text": "T"},
+    ),
     ("reserved_event_id", line(event_id="~abc"), "reserved_id"),
     ("no_user", line(user_id=None), "missing_user"),
     ("empty_user", line(user_id=""), "missing_user"),
@@ -90,12 +102,24 @@ HOSTILE: list[tuple[str, bytes, str | dict]] = [
     ("seven_days_late", line(event_ts="2025-03-25T00:00:00Z"), {"event_ts": at(2025, 3, 25)}),
     ("two_days_ahead", line(event_ts="2025-04-03T00:00:00Z"), "future"),
     ("one_day_ahead", line(event_ts="2025-04-02T23:59:59Z"), {"event_ts": at(2025, 4, 2, 23, 59, 59)}),
-    ("clock_forward", line(event_ts="2025-03-30T02:30:00+01:00"), {"event_ts": at(2025, 3, 30, 1, 30), "utc_offset_min": 60}),
-    ("clock_back", line(event_ts="2025-04-01T02:30:00-03:30"), {"event_ts": at(2025, 4, 1, 6), "utc_offset_min": -210}),
+    (
+        "clock_forward",
+        line(event_ts="2025-03-30T02:30:00+01:00"),
+        {"event_ts": at(2025, 3, 30, 1, 30), "utc_offset_min": 60},
+    ),
+    (
+        "clock_back",
+        line(event_ts="2025-04-01T02:30:00-03:30"),
+        {"event_ts": at(2025, 4, 1, 6), "utc_offset_min": -210},
+    ),
     ("leap_second", line(event_ts=f"{DAY}T23:59:60Z"), "bad_time"),
     ("month_13", line(event_ts="2025-13-01T00:00:00Z"), "bad_time"),
     ("30_february", line(event_ts="2025-02-30T00:00:00Z"), "bad_time"),
-    ("offset_without_colon", line(event_ts="2025-04-01T03:30:00-0330"), {"event_ts": at(2025, 4, 1, 7), "utc_offset_min": -210}),
+    (
+        "offset_without_colon",
+        line(event_ts="2025-04-01T03:30:00-0330"),
+        {"event_ts": at(2025, 4, 1, 7), "utc_offset_min": -210},
+    ),
     ("no_offset", line(event_ts=f"{DAY}T10:00:00"), "bad_time"),
     ("time_of_day_alone", line(event_ts="12:30"), "bad_time"),
     ("offset_of_25_hours", line(event_ts=f"{DAY}T10:00:00+25:00"), "bad_time"),
@@ -118,7 +142,11 @@ HOSTILE: list[tuple[str, bytes, str | dict]] = [
     ("null_alone", b"null", "unreadable"),
     ("empty_array", b"[]", "unreadable"),
     ("empty_object", b"{}", "missing_user"),
-    ("deep", line(extra=None).replace(b"}", b', "extra": ' + b'{"x":' * 5000 + b"1" + b"}" * 5000 + b"}"), "unreadable"),
+    (
+        "deep",
+        line(extra=None).replace(b"}", b', "extra": ' + b'{"x":' * 5000 + b"1" + b"}" * 5000 + b"}"),
+        "unreadable",
+    ),
     ("raw_nul", line(text="a b").replace(b"a b", b"a\0b"), "unreadable"),
     ("broken_utf8", line(text="a b").replace(b"a b", b"a\xff\xfeb"), "unreadable"),
     ("key_twice", line().replace(b"}", b', "user_id": "u2"}'), {"user_id": "u2"}),
@@ -140,12 +168,17 @@ def ingested(spark, tmp_path_factory):
         (folder / f"{name}.jsonl").write_bytes(content)
     (root / "config.yaml").write_text("ingest: {max_bad_share: 1}\n", encoding="utf-8")
     call(spark, ingest_events, root / "w", str(root / "config.yaml"), "--logs", root / "logs", "--date", DAY)
-    tables = {table: rows_of(str(root / "w"), table) for table in ("behavior_events", "quarantined_events", "pipeline_runs")}
+    tables = {
+        table: rows_of(str(root / "w"), table)
+        for table in ("behavior_events", "quarantined_events", "pipeline_runs")
+    }
     counts = next(dict(row["counts"]) for row in tables["pipeline_runs"] if row["status"] == "done")
     return tables["behavior_events"], tables["quarantined_events"], counts
 
 
-@pytest.mark.parametrize(("name", "fate"), [(name, fate) for name, _, fate in HOSTILE], ids=[name for name, _, _ in HOSTILE])
+@pytest.mark.parametrize(
+    ("name", "fate"), [(name, fate) for name, _, fate in HOSTILE], ids=[name for name, _, _ in HOSTILE]
+)
 def test_fate(ingested, name, fate):
     events, quarantined, _ = ingested
     file = f"dt={DAY}/{name}.jsonl"

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from jobs import import_dataset
-from jobs.io.shell import JobError
+from jobs.io.messages import JobError
 from schemas.mapping import LogMapping
 from tests.jobs.fates import fated
 
@@ -46,7 +46,9 @@ def rows_of_csv(sep=",", text="Zoë", quote='"', escape='"', more=()):
     times = [f"{DAY} 10:00:00.123456", f"{DAY} 11:00:00"]
     quoted = f"{quote}say {escape}{quote}so{escape}{quote}{sep} twice {quote}"
     texts = [text, text, "", quote * 2, " blanks ", quoted, "NA", "#", *more]
-    return "".join(csv_row(sep, "u1", times[n % 2 if n > 1 else 0], f"S{n // 2}", words) for n, words in enumerate(texts))
+    return "".join(
+        csv_row(sep, "u1", times[n % 2 if n > 1 else 0], f"S{n // 2}", words) for n, words in enumerate(texts)
+    )
 
 
 def as_json(*rows):
@@ -58,7 +60,11 @@ JSON_ROW = {
     "words": "caf\u00e9, \u732b \U0001f408\n\ttoo", "tags": ["a", None, ""], "more": {"k": None, "l": "", "m": "x"},
     "deep": {"a": None, "b c": [1, None]}, "unknown": 1,
 }  # fmt: skip
-JSON_ROWS = [JSON_ROW, JSON_ROW, {"who": "u2", "dt": f"{DAY}T11:00:00Z", "n": 7, "words": {"a": [1.50]}, "more": {}}]
+JSON_ROWS = [
+    JSON_ROW,
+    JSON_ROW,
+    {"who": "u2", "dt": f"{DAY}T11:00:00Z", "n": 7, "words": {"a": [1.50]}, "more": {}},
+]
 
 
 def as_parquet(*rows):
@@ -71,7 +77,14 @@ def as_parquet(*rows):
     return out.getvalue()
 
 
-PARQUET_ROW = {"who": "u1", "dt": datetime(2025, 4, 1, 10, 0, 0, 123456), "n": 2**60 + 1, "x": 0.1, "more": [("k", None)], "a, b": 3}
+PARQUET_ROW = {
+    "who": "u1",
+    "dt": datetime(2025, 4, 1, 10, 0, 0, 123456),
+    "n": 2**60 + 1,
+    "x": 0.1,
+    "more": [("k", None)],
+    "a, b": 3,
+}
 PARQUET_FIELDS = {"extra": "coalesce(more, map())", "place": "none"}
 HEADER = "who{0}dt{0}Item no.{0}words\n"
 MORE = ['"two\nlines"', '"\r\nthree\n\n"']
@@ -79,7 +92,10 @@ FORMS = {
     # A copy of a file, whose rows are doubles, beside two equal rows of one file, which are not.
     "csv": (
         {name: (HEADER.format(",") + rows_of_csv()).encode() for name in ("Zoë +%20 a.csv", "b/copy.csv")}
-        | {"c.csv.gz": gzip.compress((HEADER.format(",") + rows_of_csv(text="packed")).encode()), "d.csv": b""},
+        | {
+            "c.csv.gz": gzip.compress((HEADER.format(",") + rows_of_csv(text="packed")).encode()),
+            "d.csv": b"",
+        },
         mapping_of("csv", CSV, FIELDS),
     ),
     "csv with || and NA, without header, in Latin-1": (
@@ -88,7 +104,16 @@ FORMS = {
     ),
     "csv of several lines, trimmed": (
         {"a.csv": (HEADER.format(";") + rows_of_csv(";", escape="\\", more=MORE)).encode()},
-        mapping_of("csv", CSV, FIELDS, sep=";", escape="\\", multiLine=True, ignoreLeadingWhiteSpace=True, ignoreTrailingWhiteSpace=True),
+        mapping_of(
+            "csv",
+            CSV,
+            FIELDS,
+            sep=";",
+            escape="\\",
+            multiLine=True,
+            ignoreLeadingWhiteSpace=True,
+            ignoreTrailingWhiteSpace=True,
+        ),
     ),
     "csv with another sign for what is empty": (
         {"a.csv": (HEADER.format(",") + rows_of_csv()).encode()},
@@ -98,13 +123,19 @@ FORMS = {
         {"a.csv": (HEADER.format("\t") + csv_row("\t", '#"u', f"{DAY} 10:00:00", 'S"1', ' "a ')).encode()},
         mapping_of("csv", CSV, FIELDS, sep="\t", quote=""),
     ),
-    "json": ({"a.jsonl": as_json(*JSON_ROWS).encode(), "b.jsonl": as_json(JSON_ROW).encode()}, mapping_of("json", TYPED, TYPED_FIELDS)),
+    "json": (
+        {"a.jsonl": as_json(*JSON_ROWS).encode(), "b.jsonl": as_json(JSON_ROW).encode()},
+        mapping_of("json", TYPED, TYPED_FIELDS),
+    ),
     "json in Latin-1": (
         {"a.jsonl": as_json(*JSON_ROWS).encode("latin-1")},
         mapping_of("json", TYPED, TYPED_FIELDS, encoding="ISO-8859-1"),
     ),
     "json of several lines": (
-        {"a.json": json.dumps(JSON_ROWS, indent=1).encode(), "b.json": json.dumps(JSON_ROW, indent=1).encode()},
+        {
+            "a.json": json.dumps(JSON_ROWS, indent=1).encode(),
+            "b.json": json.dumps(JSON_ROW, indent=1).encode(),
+        },
         mapping_of("json", TYPED, TYPED_FIELDS, multiLine=True),
     ),
     "json of several lines in UTF-16": (
@@ -112,9 +143,16 @@ FORMS = {
         mapping_of("json", TYPED, TYPED_FIELDS, multiLine=True, encoding="UTF-16LE"),
     ),
     "parquet": (
-        {"a.parquet": as_parquet(PARQUET_ROW, PARQUET_ROW), "b.parquet": as_parquet(PARQUET_ROW | {"words": ""})},
+        {
+            "a.parquet": as_parquet(PARQUET_ROW, PARQUET_ROW),
+            "b.parquet": as_parquet(PARQUET_ROW | {"words": ""}),
+        },
         # A declared column is in no file.
-        mapping_of("parquet", {n: ddl for n, ddl in TYPED.items() if n != "deep"} | {"none": "string"}, TYPED_FIELDS | PARQUET_FIELDS),
+        mapping_of(
+            "parquet",
+            {n: ddl for n, ddl in TYPED.items() if n != "deep"} | {"none": "string"},
+            TYPED_FIELDS | PARQUET_FIELDS,
+        ),
     ),
 }
 
@@ -134,14 +172,18 @@ def imported(spark, root, files, mapping):
 
 
 def decided(spark, logs, mapping):
-    return Counter(map(repr, fated(spark, str(logs), LogMapping.model_validate(mapping)).drop("source_file").collect()))
+    return Counter(
+        map(repr, fated(spark, str(logs), LogMapping.model_validate(mapping)).drop("source_file").collect())
+    )
 
 
 # Of the many ways to write a CSV or JSON file, the odd ones are left to the long run.
 USUAL = ("csv", "json", "parquet", "csv with || and NA, without header, in Latin-1")
 
 
-@pytest.mark.parametrize("form", [pytest.param(form, marks=() if form in USUAL else pytest.mark.slow) for form in FORMS])
+@pytest.mark.parametrize(
+    "form", [pytest.param(form, marks=() if form in USUAL else pytest.mark.slow) for form in FORMS]
+)
 def test_a_form_comes_through(spark, tmp_path, form):
     files, mapping = FORMS[form]
     write_files(tmp_path / "raw" / f"dt={DAY}", files)
@@ -153,15 +195,29 @@ def test_a_form_comes_through(spark, tmp_path, form):
 
 
 def rows_at(*times):
-    return {"a.csv": (HEADER.format(",") + "".join(csv_row(",", "u1", time, f"S{n}", "x") for n, time in enumerate(times))).encode()}
+    return {
+        "a.csv": (
+            HEADER.format(",")
+            + "".join(csv_row(",", "u1", time, f"S{n}", "x") for n, time in enumerate(times))
+        ).encode()
+    }
 
 
 def test_every_day_has_its_folder_and_rows_without_a_time_are_in_the_first(spark, tmp_path):
     mapping = mapping_of("csv", CSV, FIELDS)
-    logs = imported(spark, tmp_path, rows_at("soon", "2025-04-01 10:00:00", "2025-04-03 10:00:00", "+12025-01-01 00:00:00"), mapping)
+    logs = imported(
+        spark,
+        tmp_path,
+        rows_at("soon", "2025-04-01 10:00:00", "2025-04-03 10:00:00", "+12025-01-01 00:00:00"),
+        mapping,
+    )
     assert sorted(path.name for path in logs.iterdir()) == ["dt=2025-04-01", "dt=2025-04-02", "dt=2025-04-03"]
     assert all((folder / "_SUCCESS").exists() for folder in logs.iterdir())
-    fates = fated(spark, str(logs), LogMapping.model_validate(mapping)).select("log_date", "fate", "reason").collect()
+    fates = (
+        fated(spark, str(logs), LogMapping.model_validate(mapping))
+        .select("log_date", "fate", "reason")
+        .collect()
+    )
     first, third = date(2025, 4, 1), date(2025, 4, 3)
     assert set(map(tuple, fates)) == {
         (first, "stored", None), (first, "quarantined", "bad_time"), (first, "quarantined", "future"), (third, "stored", None),
@@ -179,7 +235,11 @@ def test_days_far_from_the_others_stop_the_import():
 
 GOOD = rows_at(f"{DAY} 10:00:00")
 REFUSED = {
-    "cut off": ({"a.csv.gz": gzip.compress(GOOD["a.csv"] * 500)[:-40]}, {}, r"a\.csv\.gz can't be read to its end"),
+    "cut off": (
+        {"a.csv.gz": gzip.compress(GOOD["a.csv"] * 500)[:-40]},
+        {},
+        r"a\.csv\.gz can't be read to its end",
+    ),
     "a short row": ({"a.csv": GOOD["a.csv"] + b"1,2\n"}, {}, "1 records in .* can't be parsed as csv"),
     "no such encoding": (GOOD, {"encoding": "Klingon"}, r"the mapping does not fit .*a\.csv: .*Klingon"),
     "no time": (rows_at("soon"), {}, "no row of .* has a time that the mapping can read"),
@@ -195,7 +255,13 @@ def test_what_can_not_be_imported_is_named_and_leaves_nothing(spark, tmp_path, c
 
 
 def test_catalogue_files_of_one_name_are_all_delivered(spark, tmp_path):
-    items = {"source": {"format": "csv", "files": "items.csv", "columns": {"id": "string"}}, "fields": {"item_id": "id"}}
+    items = {
+        "source": {"format": "csv", "files": "items.csv", "columns": {"id": "string"}},
+        "fields": {"item_id": "id"},
+    }
     mapping = mapping_of("csv", CSV, FIELDS, "a.csv") | {"items": items}
     logs = imported(spark, tmp_path, GOOD | {f"{n}/items.csv": f"id\n{n}\n".encode() for n in "xy"}, mapping)
-    assert {path.read_text() for path in (logs / "items" / f"dt={DAY}").rglob("*.csv")} == {"id\nx\n", "id\ny\n"}
+    assert {path.read_text() for path in (logs / "items" / f"dt={DAY}").rglob("*.csv")} == {
+        "id\nx\n",
+        "id\ny\n",
+    }

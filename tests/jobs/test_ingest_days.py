@@ -9,9 +9,10 @@ import pytest
 import yaml
 
 from jobs import ingest_events, query_tables
+from jobs.ingest.days import ingest_days
 from jobs.io import delta
+from jobs.io.messages import JobError
 from jobs.io.runs import Run
-from jobs.io.shell import JobError
 from schemas import behavior_events, erased_users
 from schemas.mapping import parse_mapping, shipped_mapping
 from schemas.settings import Settings
@@ -23,7 +24,12 @@ KEY = b"an old secret of sixteen bytes and more"
 
 
 def event(day=FIRST, **fields):
-    return {"user_id": "anneliese", "event_ts": f"{day}T10:00:00Z", "event_type": "view", "item_id": "S1"} | fields
+    return {
+        "user_id": "anneliese",
+        "event_ts": f"{day}T10:00:00Z",
+        "event_type": "view",
+        "item_id": "S1",
+    } | fields
 
 
 def deliver(root, day, *events):
@@ -44,7 +50,17 @@ def ingest(spark, tmp_path):
         if mapping is not None:
             (tmp_path / "mapping.yaml").write_text(yaml.safe_dump(mapping), encoding="utf-8")
             more = ["--mapping", tmp_path / "mapping.yaml"]
-        call(spark, ingest_events, tmp_path / "w", str(tmp_path / "config.yaml"), "--logs", tmp_path / "logs", "--date", day, *more)
+        call(
+            spark,
+            ingest_events,
+            tmp_path / "w",
+            str(tmp_path / "config.yaml"),
+            "--logs",
+            tmp_path / "logs",
+            "--date",
+            day,
+            *more,
+        )
         return rows_of(str(tmp_path / "w"), "behavior_events")
 
     return run
@@ -52,11 +68,20 @@ def ingest(spark, tmp_path):
 
 def test_a_day_that_is_mostly_unusable_is_refused(ingest, tmp_path, capsys):
     before = {row["event_id"] for row in ingest(FIRST, event(event_id="1"))}
-    versions = {name: version_of(str(tmp_path / "w"), name) for name in ("behavior_events", "items", "quarantined_events")}
-    with pytest.raises(JobError, match=r"2 of 3 records .* can't be used \(1 \w+, 1 \w+\), .*only quarantined_events was written"):
+    versions = {
+        name: version_of(str(tmp_path / "w"), name)
+        for name in ("behavior_events", "items", "quarantined_events")
+    }
+    with pytest.raises(
+        JobError,
+        match=r"2 of 3 records .* can't be used \(1 \w+, 1 \w+\), .*only quarantined_events was written",
+    ):
         ingest(SECOND, event(SECOND, event_id="2"), event(SECOND, user_id=None), event(SECOND, event_ts=None))
     assert {row["event_id"] for row in rows_of(str(tmp_path / "w"), "behavior_events")} == before
-    assert {row["reason"] for row in rows_of(str(tmp_path / "w"), "quarantined_events")} == {"missing_user", "bad_time"}
+    assert {row["reason"] for row in rows_of(str(tmp_path / "w"), "quarantined_events")} == {
+        "missing_user",
+        "bad_time",
+    }
     after = {name: version_of(str(tmp_path / "w"), name) for name in versions}
     assert after == versions | {"quarantined_events": after["quarantined_events"]}
     # Nothing is published, and what was refused can be looked at all the same.
@@ -75,7 +100,12 @@ def test_of_several_titles_the_last_counts_and_of_one_instant_that_of_the_greate
 def test_a_changed_title_is_a_new_text_from_its_day_on(ingest, tmp_path):
     ingest(FIRST, event(event_id="1", title="Old  name"), event(event_id="2"))
     events = ingest(SECOND, event(SECOND, event_id="3", title="New name"), event(SECOND, event_id="4"))
-    assert {row["event_id"]: row["text"] for row in events} == {"1": "Old name", "2": "Old name", "3": "New name", "4": "New name"}
+    assert {row["event_id"]: row["text"] for row in events} == {
+        "1": "Old name",
+        "2": "Old name",
+        "3": "New name",
+        "4": "New name",
+    }
     items = sorted(rows_of(str(tmp_path / "w"), "items"), key=lambda row: row["valid_from"])
     assert [(row["title"], row["first_seen_date"], row["valid_from"]) for row in items] == [
         ("Old  name", FIRST, FIRST), ("New name", FIRST, SECOND),
@@ -84,7 +114,10 @@ def test_a_changed_title_is_a_new_text_from_its_day_on(ingest, tmp_path):
 
 def test_texts_are_made_of_event_and_item_by_type(ingest, tmp_path):
     mapping = yaml.safe_load(shipped_mapping("canonical"))
-    mapping["texts"] = {"review": "concat(item_title, ':\n', text)", "default": "if(place = 'home', concat('at home, ', item_text), NULL)"}
+    mapping["texts"] = {
+        "review": "concat(item_title, ':\n', text)",
+        "default": "if(place = 'home', concat('at home, ', item_text), NULL)",
+    }
     review = event(event_id="1", event_type="review", text="cafe\u0301 was  fine", title="Kettle")
     events = ingest(FIRST, review, event(event_id="2", place="home"), event(event_id="3"), mapping=mapping)
     texts = {row["event_id"]: row["text"] for row in events}
@@ -93,7 +126,12 @@ def test_texts_are_made_of_event_and_item_by_type(ingest, tmp_path):
     again = ingest(SECOND, review, event(SECOND, event_id="4"), mapping=mapping)
     assert {row["event_id"] for row in again} == {"1", "2", "3", "4"}
     with pytest.raises(JobError, match="the mapping's texts do not fit"):
-        ingest(THIRD, event(THIRD, event_id="5"), event(THIRD, user_id=None), mapping=mapping | {"texts": {"default": "no_such_column"}})
+        ingest(
+            THIRD,
+            event(THIRD, event_id="5"),
+            event(THIRD, user_id=None),
+            mapping=mapping | {"texts": {"default": "no_such_column"}},
+        )
     assert rows_of(str(tmp_path / "w"), "quarantined_events") == []
 
 
@@ -101,11 +139,23 @@ def test_what_is_private_is_hidden_before_it_is_stored(ingest, tmp_path):
     (tmp_path / "key").write_bytes(KEY)
     settings = f"privacy: {{scrub_texts: true, user_ids: keyed, key_file: {tmp_path / 'key'}}}\ningest: {{max_bad_share: 1}}\n"
     private = event(event_id="1", text="mail anneliese@example.com", title="By anneliese@example.com")
-    events = ingest(FIRST, private, event(user_id="evelyn", event_id="2", rating=9, text="evelyn@example.com"), settings=settings)
-    assert [(row["user_id"], row["text"]) for row in events] == [(keyed_user(KEY, "anneliese"), "mail [email]")]
-    everything = repr([rows_of(str(tmp_path / "w"), name) for name in ("behavior_events", "quarantined_events", "items")])
+    events = ingest(
+        FIRST,
+        private,
+        event(user_id="evelyn", event_id="2", rating=9, text="evelyn@example.com"),
+        settings=settings,
+    )
+    assert [(row["user_id"], row["text"]) for row in events] == [
+        (keyed_user(KEY, "anneliese"), "mail [email]")
+    ]
+    everything = repr(
+        [rows_of(str(tmp_path / "w"), name) for name in ("behavior_events", "quarantined_events", "items")]
+    )
     assert "anneliese" not in everything and "evelyn" not in everything and "example.com" not in everything
-    with pytest.raises(JobError, match=f"holds user ids keyed by key {key_id(KEY)}, and the settings ask for ids as they came"):
+    with pytest.raises(
+        JobError,
+        match=f"holds user ids keyed by key {key_id(KEY)}, and the settings ask for ids as they came",
+    ):
         ingest(SECOND, event(SECOND, event_id="3"))
     (tmp_path / "key").write_bytes(b"another secret of sixteen bytes")
     with pytest.raises(JobError, match="the two never mix"):
@@ -121,10 +171,16 @@ def test_an_erased_user_does_not_come_back(spark, ingest, tmp_path, monkeypatch)
     with pytest.raises(JobError, match="need a secret key"):
         ingest(FIRST, event(event_id="1"))
     monkeypatch.setenv("NIGHTFOLD_KEY", KEY.decode())
-    events = ingest(FIRST, event(event_id="1"), event(event_id="2", user_id="bob"), event(event_id="3", rating=77))
+    events = ingest(
+        FIRST, event(event_id="1"), event(event_id="2", user_id="bob"), event(event_id="3", rating=77)
+    )
     assert [row["user_id"] for row in events] == ["bob"]
     assert rows_of(str(tmp_path / "w"), "quarantined_events") == []
-    counts = [dict(row["counts"]) for row in rows_of(str(tmp_path / "w"), "pipeline_runs") if row["status"] == "done"]
+    counts = [
+        dict(row["counts"])
+        for row in rows_of(str(tmp_path / "w"), "pipeline_runs")
+        if row["status"] == "done"
+    ]
     assert counts[-1]["erased"] == 2 and counts[-1]["read"] == 1
 
 
@@ -145,7 +201,10 @@ def test_what_a_corrected_day_takes_back_is_said_where_later_days_may_repeat_it(
     ingest(FIRST, kept, moved)
     ingest(SECOND, moved)
     ingest(FIRST, kept)
-    assert "1 events that 2025-04-01..2025-04-01 held before are gone or changed; the days up to 2025-04-02 may" in capsys.readouterr().out
+    assert (
+        "1 events that 2025-04-01..2025-04-01 held before are gone or changed; the days up to 2025-04-02 may"
+        in capsys.readouterr().out
+    )
     assert by_days(ingest(SECOND, moved)) == [(FIRST, "a"), (SECOND, "b")]
     ingest(FIRST, kept)
     assert "gone or changed" not in capsys.readouterr().out
@@ -168,8 +227,11 @@ def read_together(spark, root, days):
     """The events and items of a warehouse of its own that takes the days at once."""
     for day, events in days.items():
         deliver(root, day, *events)
-    run, mapping = Run("r", "ingest_events", min(days), max(days), "c"), parse_mapping(shipped_mapping("canonical"), "test")
-    ingest_events.ingest_days(spark, str(root / "together"), Settings(), run, str(root / "logs"), mapping, list(days))
+    run, mapping = (
+        Run("r", "ingest_events", min(days), max(days), "c"),
+        parse_mapping(shipped_mapping("canonical"), "test"),
+    )
+    ingest_days(spark, str(root / "together"), Settings(), run, str(root / "logs"), mapping, list(days))
     return stored_in(str(root / "together"))
 
 
@@ -182,7 +244,9 @@ def stale_texts(root):
     return dict(max(done, key=lambda row: row["ended"])["counts"]).get("stale_texts")
 
 
-def test_a_title_that_comes_before_stored_days_says_which_to_ingest_again_and_that_heals(spark, ingest, tmp_path, capsys):
+def test_a_title_that_comes_before_stored_days_says_which_to_ingest_again_and_that_heals(
+    spark, ingest, tmp_path, capsys
+):
     days = {
         FIRST: [event(event_id="1", title="Kettle")],
         SECOND: [event(SECOND, event_id="2"), event(SECOND, event_id="own", text="own")],
@@ -220,11 +284,17 @@ def test_a_title_put_into_an_older_day_holds_until_the_next_one(spark, ingest, t
     }
     for day, events in days.items():
         ingest(day, *events)
-    days[SECOND] += [event(SECOND, event_id="7", title="B"), event(SECOND, event_id="8", item_id="S2", title="D")]
+    days[SECOND] += [
+        event(SECOND, event_id="7", title="B"),
+        event(SECOND, event_id="8", item_id="S2", title="D"),
+    ]
     capsys.readouterr()
     ingest(SECOND, *days[SECOND])
     # S2 is called otherwise from the fourth day on, as it was.
-    assert "1 events of later days would have another text" in (told := capsys.readouterr().out) and "ingest 2025-04-03..2025-04-04" in told
+    assert (
+        "1 events of later days would have another text" in (told := capsys.readouterr().out)
+        and "ingest 2025-04-03..2025-04-04" in told
+    )
     for day in (THIRD, FOURTH):
         ingest(day, *days[day])
     assert stored_in(str(tmp_path / "w")) == read_together(spark, tmp_path, days)
@@ -239,8 +309,13 @@ def test_a_title_that_is_taken_back_leaves_later_events_without_their_text(inges
 
 
 def test_of_texts_that_a_mapping_makes_every_event_of_a_renamed_item_counts(ingest, tmp_path):
-    mapping = yaml.safe_load(shipped_mapping("canonical")) | {"texts": {"review": "concat(item_title, ': ', text)"}}
-    later = event(SECOND, event_id="2", event_type="review", text="fine"), event(SECOND, event_id="3", item_id="S2", text="own")
+    mapping = yaml.safe_load(shipped_mapping("canonical")) | {
+        "texts": {"review": "concat(item_title, ': ', text)"}
+    }
+    later = (
+        event(SECOND, event_id="2", event_type="review", text="fine"),
+        event(SECOND, event_id="3", item_id="S2", text="own"),
+    )
     ingest(SECOND, *later, mapping=mapping)
     ingest(FIRST, event(event_id="1", title="Kettle"), mapping=mapping)
     assert stale_texts(tmp_path) == 1
@@ -262,7 +337,11 @@ def test_an_ingest_killed_before_its_events_has_told_of_later_texts(ingest, monk
 
 
 def test_a_title_of_white_space_names_nothing(ingest, tmp_path):
-    ingest(FIRST, event(event_id="1", title="Kettle"), event(event_id="2", event_ts=f"{FIRST}T11:00:00Z", title="\u00a0\t"))
+    ingest(
+        FIRST,
+        event(event_id="1", title="Kettle"),
+        event(event_id="2", event_ts=f"{FIRST}T11:00:00Z", title="\u00a0\t"),
+    )
     assert [row["title"] for row in rows_of(str(tmp_path / "w"), "items")] == ["Kettle"]
 
 
@@ -290,14 +369,22 @@ def test_rows_of_a_catalogue_that_are_of_no_use_are_counted(ingest, tmp_path):
     lines = [json.dumps(row) for row in good + bad] + ['{"id": "S1", "na', "nothing"]
     catalogue(tmp_path, FIRST, gzip.compress("\n".join(lines).encode()))
     events = ingest(
-        FIRST, event(event_id="1", title="By the event"), mapping=yaml.safe_load(shipped_mapping("canonical")) | {"items": CATALOGUE}
+        FIRST,
+        event(event_id="1", title="By the event"),
+        mapping=yaml.safe_load(shipped_mapping("canonical")) | {"items": CATALOGUE},
     )
     assert [row["text"] for row in events] == ["Kettle"]
-    done = [dict(row["counts"]) for row in rows_of(str(tmp_path / "w"), "pipeline_runs") if row["status"] == "done"]
+    done = [
+        dict(row["counts"])
+        for row in rows_of(str(tmp_path / "w"), "pipeline_runs")
+        if row["status"] == "done"
+    ]
     assert (done[-1]["items_read"], done[-1]["items_unusable"]) == (9, 7)
 
 
-def test_a_catalogue_that_is_damaged_or_does_not_fit_stops_the_day_before_anything_is_written(ingest, tmp_path):
+def test_a_catalogue_that_is_damaged_or_does_not_fit_stops_the_day_before_anything_is_written(
+    ingest, tmp_path
+):
     mapping = yaml.safe_load(shipped_mapping("canonical"))
     whole = gzip.compress(b'{"id": "S1", "name": "Kettle"}\n' * 5000)
     catalogue(tmp_path, FIRST, whole[:-30])
@@ -305,7 +392,11 @@ def test_a_catalogue_that_is_damaged_or_does_not_fit_stops_the_day_before_anythi
         ingest(FIRST, event(), event(user_id=None), mapping=mapping | {"items": CATALOGUE})
     catalogue(tmp_path, FIRST, whole)
     with pytest.raises(JobError, match=r"the mapping's items do not fit the catalogue: .*no_such"):
-        ingest(FIRST, event(), mapping=mapping | {"items": CATALOGUE | {"fields": {"item_id": "id", "title": "no_such"}}})
+        ingest(
+            FIRST,
+            event(),
+            mapping=mapping | {"items": CATALOGUE | {"fields": {"item_id": "id", "title": "no_such"}}},
+        )
     assert not (tmp_path / "w" / "quarantined_events").exists()
 
 
@@ -316,7 +407,10 @@ def test_rejected_records_give_nothing_private_away(ingest, tmp_path, user_ids):
     private = {"title": "By anna@example.com", "text": "mail anna@example.com"}
     cut = {"text": "x" * 1970 + " anneliese.schmidt@example.com", "rating": 9}
     long = {"text": "anna@example.com " * 5_000, "rating": 9}
-    events = [event(user_id="u", **fields) for fields in ({"event_id": "1", "value": 1} | private, {"event_id": "1"} | private, cut, long)]
+    events = [
+        event(user_id="u", **fields)
+        for fields in ({"event_id": "1", "value": 1} | private, {"event_id": "1"} | private, cut, long)
+    ]
     deliver(tmp_path, FIRST, *events)
     with (tmp_path / "logs" / f"dt={FIRST}" / "b.jsonl").open("w") as file:
         file.write(
@@ -333,13 +427,21 @@ def test_rejected_records_give_nothing_private_away(ingest, tmp_path, user_ids):
 def test_a_job_killed_before_it_noted_the_key_does_not_lock_the_warehouse(spark, ingest, tmp_path):
     (tmp_path / "key").write_bytes(KEY)
     delta.open_table(spark, str(tmp_path / "w"), behavior_events.TABLE)
-    events = ingest(FIRST, event(event_id="1", text="a"), settings=f"privacy: {{user_ids: keyed, key_file: {tmp_path / 'key'}}}\n")
+    events = ingest(
+        FIRST,
+        event(event_id="1", text="a"),
+        settings=f"privacy: {{user_ids: keyed, key_file: {tmp_path / 'key'}}}\n",
+    )
     assert [row["user_id"] for row in events] == [keyed_user(KEY, "anneliese")]
 
 
-@pytest.mark.parametrize("texts", [{}, pytest.param({"default": "concat('about ', item_title)"}, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "texts", [{}, pytest.param({"default": "concat('about ', item_title)"}, marks=pytest.mark.slow)]
+)
 def test_nights_and_days_read_together_decide_alike(spark, ingest, tmp_path, texts):
-    mapping = parse_mapping(yaml.safe_dump(yaml.safe_load(shipped_mapping("canonical")) | {"texts": texts}), "test")
+    mapping = parse_mapping(
+        yaml.safe_dump(yaml.safe_load(shipped_mapping("canonical")) | {"texts": texts}), "test"
+    )
     shoes, boots = {"event_id": "X", "title": "Shoes"}, {"event_id": "Y", "item_id": "S2", "title": "Boots"}
     days = {
         FIRST: [
@@ -349,7 +451,11 @@ def test_nights_and_days_read_together_decide_alike(spark, ingest, tmp_path, tex
             event(event_id="V", text="one"),
             event(event_id="V", text="two"),
         ],
-        SECOND: [event(event_id="X", text="Shoes"), event(event_id="Y", item_id="S2", text="Hats"), event(event_id="Z", text="terrible")],
+        SECOND: [
+            event(event_id="X", text="Shoes"),
+            event(event_id="Y", item_id="S2", text="Hats"),
+            event(event_id="Z", text="terrible"),
+        ],
     }
     for day, events in days.items():
         deliver(tmp_path, day, *events)
@@ -359,9 +465,10 @@ def test_nights_and_days_read_together_decide_alike(spark, ingest, tmp_path, tex
         for part in way:
             run = Run("r", "ingest_events", part[0], part[-1], "c")
             settings = Settings.model_validate({"ingest": {"max_bad_share": 1}})
-            ingest_events.ingest_days(spark, warehouse, settings, run, str(tmp_path / "logs"), mapping, part)
+            ingest_days(spark, warehouse, settings, run, str(tmp_path / "logs"), mapping, part)
         rejected = sorted(
-            (row["log_date"], row["reason"], json.loads(row["raw"])["event_id"]) for row in rows_of(warehouse, "quarantined_events")
+            (row["log_date"], row["reason"], json.loads(row["raw"])["event_id"])
+            for row in rows_of(warehouse, "quarantined_events")
         )
         found.append((by_days(rows_of(warehouse, "behavior_events")), rejected))
     assert found[0] == found[1]

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from jobs.io import lease
-from jobs.io.shell import JobError
+from jobs.io.messages import JobError
 
 HOLDER = """
 import sys
@@ -24,7 +24,11 @@ sys.stdin.read()
 def holder(warehouse):
     """Another process that holds the folder."""
     process = subprocess.Popen(
-        [sys.executable, "-c", HOLDER, warehouse], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2]
+        [sys.executable, "-c", HOLDER, warehouse],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=Path(__file__).parents[2],
     )
     assert process.stdout is not None and process.stdout.readline() == "held\n"
     yield process
@@ -84,7 +88,9 @@ def age(storage, number, seconds):
     written = json.loads(card(storage, number).read_text())
     written["since"] = (datetime.now(UTC) - timedelta(seconds=seconds)).isoformat()
     card(storage, number).write_text(json.dumps(written))
-    card(storage, number).with_name(f".{number:08}.json.crc").unlink(missing_ok=True)  # the local file system's checksum
+    card(storage, number).with_name(f".{number:08}.json.crc").unlink(
+        missing_ok=True
+    )  # the local file system's checksum
 
 
 def test_a_numbered_twin_is_refused_until_the_lease_is_free(spark, storage):
@@ -140,7 +146,14 @@ def test_a_living_holder_keeps_its_lease_fresh(spark, storage, monkeypatch):
     age(storage, first.number, lease.DEAD_AFTER_SECONDS + 1)
     first.start_beating()
     for _ in range(200):
-        if lease._age(json.loads(card(storage, first.number).read_text() or '{"since": "2000-01-01T00:00:00+00:00"}')) < 100:
+        if (
+            lease._age(
+                json.loads(
+                    card(storage, first.number).read_text() or '{"since": "2000-01-01T00:00:00+00:00"}'
+                )
+            )
+            < 100
+        ):
             break
         first._ended.wait(0.05)
     with pytest.raises(JobError, match="is being written by first"):

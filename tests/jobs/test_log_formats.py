@@ -10,8 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from jobs.io import damage
-from jobs.io.shell import JobError
+from jobs.ingest import damage
+from jobs.io.messages import JobError
 from schemas.mapping import parse_mapping
 from schemas.settings import Settings
 from tests.jobs.fates import fated
@@ -19,8 +19,12 @@ from tests.jobs.fates import fated
 DAY = "2025-04-01"
 ROWS = [
     {
-        "user": f"{n:03d}", "when": f"{DAY} {n:02d}:15:00", "what": "view", "item": f"0{n}",
-        "words": f"Zoë's café, \"nº {n}\"; a||b", "stars": n % 5 + 1,
+        "user": f"{n:03d}",
+        "when": f"{DAY} {n:02d}:15:00",
+        "what": "view",
+        "item": f"0{n}",
+        "words": f'Zoë\'s café, "nº {n}"; a||b',
+        "stars": n % 5 + 1,
     }
     for n in range(12)
 ]
@@ -28,12 +32,24 @@ FIELDS = {
     "user_id": "user", "event_ts": "to_timestamp(when, 'yyyy-MM-dd HH:mm:ss')", "event_type": "what", "item_id": "item", "text": "words",
     "rating": "stars",
 }  # fmt: skip
-COLUMNS = {"user": "string", "when": "string", "what": "string", "item": "string", "words": "string", "stars": "double"}
+COLUMNS = {
+    "user": "string",
+    "when": "string",
+    "what": "string",
+    "item": "string",
+    "words": "string",
+    "stars": "double",
+}
 
 
 def mapping_of(format_: str, **options: str):
     source = {"format": format_, "columns": COLUMNS, "options": options}
-    return parse_mapping(json.dumps({"source": source, "fields": FIELDS, "rating_min": 1, "rating_max": 5, "zone": "Europe/Paris"}), "m")
+    return parse_mapping(
+        json.dumps(
+            {"source": source, "fields": FIELDS, "rating_min": 1, "rating_max": 5, "zone": "Europe/Paris"}
+        ),
+        "m",
+    )
 
 
 def as_json(rows) -> str:
@@ -63,20 +79,37 @@ FORMS = {
     "json": ({"a.jsonl": as_json(ROWS).encode()}, mapping_of("json")),
     "json.gz": ({"a.jsonl.gz": gzip.compress(as_json(ROWS).encode())}, mapping_of("json")),
     "json.zst": ({"a.jsonl.zst": zstd(as_json(ROWS).encode())}, mapping_of("json")),
-    "json, many files below folders": ({f"h={n:02d}/a.jsonl": as_json([row]).encode() for n, row in enumerate(ROWS)}, mapping_of("json")),
-    "json with byte order marks": ({f"{n}.jsonl": as_json(half).encode("utf-8-sig") for n, half in enumerate(HALVES)}, mapping_of("json")),
-    "json in Latin-1": ({"a.jsonl": as_json(ROWS).encode("latin-1")}, mapping_of("json", encoding="ISO-8859-1")),
+    "json, many files below folders": (
+        {f"h={n:02d}/a.jsonl": as_json([row]).encode() for n, row in enumerate(ROWS)},
+        mapping_of("json"),
+    ),
+    "json with byte order marks": (
+        {f"{n}.jsonl": as_json(half).encode("utf-8-sig") for n, half in enumerate(HALVES)},
+        mapping_of("json"),
+    ),
+    "json in Latin-1": (
+        {"a.jsonl": as_json(ROWS).encode("latin-1")},
+        mapping_of("json", encoding="ISO-8859-1"),
+    ),
     "csv": ({"a.csv": as_csv(ROWS).encode()}, mapping_of("csv")),
     "csv.gz with ;": ({"a.csv.gz": gzip.compress(as_csv(ROWS, ";").encode())}, mapping_of("csv", sep=";")),
     "csv with ||": ({"a.csv": as_csv(ROWS, "||").encode()}, mapping_of("csv", sep="||")),
     "csv without header": ({"a.csv": as_csv(ROWS, header=False).encode()}, mapping_of("csv", header="false")),
-    "csv with byte order marks": ({f"{n}.csv": as_csv(half).encode("utf-8-sig") for n, half in enumerate(HALVES)}, mapping_of("csv")),
-    "csv in Latin-1": ({"a.csv": as_csv(ROWS, "\t").encode("latin-1")}, mapping_of("csv", sep="\t", encoding="ISO-8859-1")),
+    "csv with byte order marks": (
+        {f"{n}.csv": as_csv(half).encode("utf-8-sig") for n, half in enumerate(HALVES)},
+        mapping_of("csv"),
+    ),
+    "csv in Latin-1": (
+        {"a.csv": as_csv(ROWS, "\t").encode("latin-1")},
+        mapping_of("csv", sep="\t", encoding="ISO-8859-1"),
+    ),
     "parquet": ({f"{n}.parquet": as_parquet(half) for n, half in enumerate(HALVES)}, mapping_of("parquet")),
     "parquet of several schemas": (
         {
             "0.parquet": as_parquet(HALVES[0]),
-            "1.parquet": as_parquet([{"more": 1} | row | {"stars": float(row["stars"])} for row in HALVES[1]]),
+            "1.parquet": as_parquet(
+                [{"more": 1} | row | {"stars": float(row["stars"])} for row in HALVES[1]]
+            ),
         },
         mapping_of("parquet"),
     ),
@@ -98,16 +131,36 @@ def test_a_form_gives_the_events(spark, tmp_path, form):
     assert damage.require_whole(spark, mapping.source.format, [f"{tmp_path}/dt={DAY}"], 200) == {}
     rows = fated(spark, str(tmp_path), mapping).collect()
     assert {row["fate"] for row in rows} == {"stored"}
-    got = {(r["user_id"], r["item_id"], r["text"], r["rating"], r["event_ts"].astimezone(UTC), r["utc_offset_min"]) for r in rows}
+    got = {
+        (
+            r["user_id"],
+            r["item_id"],
+            r["text"],
+            r["rating"],
+            r["event_ts"].astimezone(UTC),
+            r["utc_offset_min"],
+        )
+        for r in rows
+    }
     hours = [datetime(2025, 4, 1, n, 15, tzinfo=UTC).timestamp() - 7200 for n in range(12)]
     assert got == {
-        (row["user"], row["item"], row["words"], (row["stars"] - 1) / 4, datetime.fromtimestamp(second, UTC), 120)
+        (
+            row["user"],
+            row["item"],
+            row["words"],
+            (row["stars"] - 1) / 4,
+            datetime.fromtimestamp(second, UTC),
+            120,
+        )
         for row, second in zip(ROWS, hours, strict=True)
     }
 
 
 def test_a_row_of_other_length_or_type_is_set_aside(spark, tmp_path):
-    good, bad = as_csv(ROWS[:2]), ["only,two", '001,"2025-04-01 10:00:00",view,7,x,many', "1,2,3,4,5,6,7", "," * 30_000]
+    good, bad = (
+        as_csv(ROWS[:2]),
+        ["only,two", '001,"2025-04-01 10:00:00",view,7,x,many', "1,2,3,4,5,6,7", "," * 30_000],
+    )
     write_day(tmp_path, {"a.csv": (good + "\n".join(bad)).encode()})
     reasons = sorted(row["reason"] or "" for row in fated(spark, str(tmp_path), mapping_of("csv")).collect())
     assert reasons == ["", "", "unreadable", "unreadable", "unreadable", "wrong_type"]
@@ -136,8 +189,12 @@ def test_nothing_of_a_line_is_lost(spark, tmp_path):
     write_day(tmp_path, {f"{name}.jsonl": line(*pairs[name]).encode() for name, (line, _) in LINES.items()})
     ends = {name: [] for name in LINES}
     for row in fated(spark, str(tmp_path), mapping_of("json")).collect():
-        ends[row["source_file"].removeprefix(f"dt={DAY}/").removesuffix(".jsonl")].append(row["reason"] or row["fate"])
-    assert {name: sorted(found) for name, found in ends.items()} == {name: ends for name, (_, ends) in LINES.items()}
+        ends[row["source_file"].removeprefix(f"dt={DAY}/").removesuffix(".jsonl")].append(
+            row["reason"] or row["fate"]
+        )
+    assert {name: sorted(found) for name, found in ends.items()} == {
+        name: ends for name, (_, ends) in LINES.items()
+    }
 
 
 def test_parquet_columns_of_other_kinds(spark, tmp_path):
@@ -146,7 +203,9 @@ def test_parquet_columns_of_other_kinds(spark, tmp_path):
 
     no_text = pa.StringArray.from_buffers(1, pa.py_buffer(b"\0\0\0\0\3\0\0\0"), pa.py_buffer(b"a\xff\xfe"))
     out = io.BytesIO()
-    pq.write_table(pa.Table.from_pylist([ROWS[0]]).append_column("with", pa.ListArray.from_arrays([0, 1], no_text)), out)
+    pq.write_table(
+        pa.Table.from_pylist([ROWS[0]]).append_column("with", pa.ListArray.from_arrays([0, 1], no_text)), out
+    )
     write_day(tmp_path, {
         "0.parquet": file(words=None, stars=None),
         "bytes.parquet": file(item=b"00", words=b"caf\xc3\xa9 \xff"),
@@ -166,7 +225,11 @@ def test_parquet_columns_of_other_kinds(spark, tmp_path):
         "0": None, "bytes": None, "number": None, "list": None, "bytes_in_id": "control_characters",
         "large": "wrong_type", "bytes_in_list": "wrong_type", "text_in_list": "wrong_type",
     }  # fmt: skip
-    stored = {name: (row["item_id"], row["text"], row["rating"], row["companions"]) for name, row in found.items() if not row["reason"]}
+    stored = {
+        name: (row["item_id"], row["text"], row["rating"], row["companions"])
+        for name, row in found.items()
+        if not row["reason"]
+    }
     words = ROWS[0]["words"]
     assert stored == {
         "0": ("00", None, None, None), "bytes": ("00", "café \ufffd", 0, None),
@@ -176,7 +239,9 @@ def test_parquet_columns_of_other_kinds(spark, tmp_path):
 
 def test_days_of_other_headers(spark, tmp_path):
     write_day(tmp_path, {"a.csv": as_csv(ROWS[:1]).encode()})
-    turned = [list(reversed(line.split("|"))) for line in as_csv([ROWS[1] | {"words": "x"}], "|").splitlines()]
+    turned = [
+        list(reversed(line.split("|"))) for line in as_csv([ROWS[1] | {"words": "x"}], "|").splitlines()
+    ]
     write_day(tmp_path, {"a.csv": "\n".join(",".join(line) for line in turned).encode()}, day="2025-04-02")
     write_day(tmp_path, {"a.csv": b""}, day="2025-04-03")
     rows = fated(spark, str(tmp_path), mapping_of("csv")).collect()
@@ -231,7 +296,11 @@ def test_a_damaged_file_is_named(spark, tmp_path, name):
     content, format_, sentence = DAMAGED[name]
     if content is None:
         out = io.BytesIO()
-        pq.write_table(pa.table({"a": pa.array([1]).take(pa.array([0] * (70 << 20), pa.int8()))}), out, row_group_size=100 << 20)
+        pq.write_table(
+            pa.table({"a": pa.array([1]).take(pa.array([0] * (70 << 20), pa.int8()))}),
+            out,
+            row_group_size=100 << 20,
+        )
         content = out.getvalue()
     write_day(tmp_path, {name: content})
     with pytest.raises(JobError, match=f"{name} {sentence}.*nothing of its day was stored"):
@@ -275,5 +344,3 @@ def test_a_manifest_counts_records(spark, tmp_path):
     records = spark.createDataFrame([(f"dt={DAY}/a.jsonl",)] * 12, "source_file string")
     with pytest.raises(JobError, match=r"a\.jsonl holds 12 records, and _MANIFEST promises 13"):
         damage.require_promised(records, promised, str(tmp_path))
-
-

@@ -10,9 +10,18 @@ from pathlib import Path
 
 import pytest
 
-from jobs import backfill_profiles, check_tables, embed_texts, fold_profiles, ingest_events, maintain_tables, run_night
+from jobs import (
+    backfill_profiles,
+    check_tables,
+    embed_texts,
+    fold_profiles,
+    ingest_events,
+    maintain_tables,
+    run_night,
+)
 from jobs.io import delta
-from jobs.io.shell import JobError
+from jobs.io.messages import JobError
+from jobs.night.guards import thin_before
 from schemas import profile_states, text_embeddings
 from schemas.settings import MaintenanceSettings, Settings
 from tests.e2e.tables import STATE_COLUMNS, call, rows_of, version_of
@@ -29,17 +38,27 @@ LATE = date(2025, 3, 6)  # of bob's, and arrives on NEXT: folded again from his 
 
 def event(user: str, day: date, hour: int) -> dict[str, str]:
     what = f"{user} looked at thing {day.day}"
-    return {"event_id": f"{user}-{day}-{hour}", "user_id": user, "event_ts": f"{day}T{hour:02}:00:00Z", "event_type": "view", "text": what}
+    return {
+        "event_id": f"{user}-{day}-{hour}",
+        "user_id": user,
+        "event_ts": f"{day}T{hour:02}:00:00Z",
+        "event_type": "view",
+        "text": what,
+    }
 
 
 @pytest.fixture(scope="module")
 def logs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("logs")
-    arrived = {day: [event(user, day, 9) for user, days in VISITS.items() if day in days] for day in VISITS["ann"]}
+    arrived = {
+        day: [event(user, day, 9) for user, days in VISITS.items() if day in days] for day in VISITS["ann"]
+    }
     arrived[NEXT].append(event("bob", LATE, 10))
     for day, events in arrived.items():
         (folder / f"dt={day}").mkdir()
-        (folder / f"dt={day}" / "events.jsonl").write_text("".join(json.dumps(e) + "\n" for e in events), encoding="utf-8")
+        (folder / f"dt={day}" / "events.jsonl").write_text(
+            "".join(json.dumps(e) + "\n" for e in events), encoding="utf-8"
+        )
         (folder / f"dt={day}" / "_SUCCESS").touch()
     return folder
 
@@ -47,7 +66,11 @@ def logs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def config(tmp_path_factory: pytest.TempPathFactory) -> str:
     file = tmp_path_factory.mktemp("config") / "small.yaml"
-    sections = "engine: {kind: hash, hash_dimensions: 8}", "fold: {window_days: 2}", "maintenance: {thin_after_days: 3, small_files: 2}"
+    sections = (
+        "engine: {kind: hash, hash_dimensions: 8}",
+        "fold: {window_days: 2}",
+        "maintenance: {thin_after_days: 3, small_files: 2}",
+    )
     file.write_text("\n".join(sections), encoding="utf-8")
     return str(file)
 
@@ -58,7 +81,11 @@ def data_versions(warehouse):
 
 def done(warehouse):
     """The counts of the last run of maintenance."""
-    rows = [r for r in rows_of(warehouse, "pipeline_runs") if r["job"] == maintain_tables.JOB and r["status"] == "done"]
+    rows = [
+        r
+        for r in rows_of(warehouse, "pipeline_runs")
+        if r["job"] == maintain_tables.JOB and r["status"] == "done"
+    ]
     return dict(max(rows, key=lambda row: row["ended"])["counts"])
 
 
@@ -112,7 +139,11 @@ def test_old_states_are_thinned_to_the_first_and_the_last_of_each_month(plain, k
         if day < CUTOFF:
             month = user, facet, day.replace(day=1)
             last_of_month[month] = max(last_of_month[month], day)
-    last_states = {key for key in before if key[2] >= CUTOFF or key[2] == last_of_month[key[0], key[1], key[2].replace(day=1)]}
+    last_states = {
+        key
+        for key in before
+        if key[2] >= CUTOFF or key[2] == last_of_month[key[0], key[1], key[2].replace(day=1)]
+    }
     wanted = last_states | {key for key in before if before[key]["previous_as_of_date"] is None}
     assert after == {key: before[key] for key in wanted}
     assert done(kept_up)["states_removed"] == len(before) - len(after) == 6
@@ -120,7 +151,11 @@ def test_old_states_are_thinned_to_the_first_and_the_last_of_each_month(plain, k
 
 def test_every_daily_state_still_has_the_state_before_it(kept_up):
     states = by_key(rows_of(kept_up, "profile_states"))
-    pointers = {(u, f, row["previous_as_of_date"]) for (u, f, day), row in states.items() if day >= CUTOFF and row["previous_as_of_date"]}
+    pointers = {
+        (u, f, row["previous_as_of_date"])
+        for (u, f, day), row in states.items()
+        if day >= CUTOFF and row["previous_as_of_date"]
+    }
     assert pointers <= states.keys()
     assert any(day < CUTOFF for _, _, day in pointers)
 
@@ -153,7 +188,9 @@ def test_the_next_nights_repairs_find_their_restart_state(spark, logs, thinned, 
     states, wanted = rows_of(thinned, "profile_states"), rows_of(whole, "profile_states")
     assert by_key(wanted)["bob", "main", LATE]["previous_as_of_date"] == date(2025, 2, 27)
     kept = by_key(states)
-    assert canonical_hash(states, STATE_COLUMNS) == canonical_hash([r for k, r in by_key(wanted).items() if k in kept], STATE_COLUMNS)
+    assert canonical_hash(states, STATE_COLUMNS) == canonical_hash(
+        [r for k, r in by_key(wanted).items() if k in kept], STATE_COLUMNS
+    )
     assert [key for key in by_key(wanted).keys() - kept.keys() if key[2] >= CUTOFF] == []
     latest = [canonical_hash(rows_of(w, "user_profiles"), STATE_COLUMNS) for w in (thinned, whole)]
     assert latest[0] == latest[1]
@@ -165,7 +202,10 @@ def test_a_thinned_history_is_rebuilt_and_goes_on(spark, logs, thinned, config, 
     # A facet that no event enters changes no state, so that the last commit of profile_states stays the upkeep's.
     nobody = tmp_path / "nobody.yaml"
     text = Path(config).read_text(encoding="utf-8")
-    nobody.write_text(text.replace("window_days: 2", "window_days: 2, facets: [{name: nobody, where: 'FALSE'}]"), encoding="utf-8")
+    nobody.write_text(
+        text.replace("window_days: 2", "window_days: 2, facets: [{name: nobody, where: 'FALSE'}]"),
+        encoding="utf-8",
+    )
 
     def killed(*args):
         raise KeyboardInterrupt
@@ -176,7 +216,9 @@ def test_a_thinned_history_is_rebuilt_and_goes_on(spark, logs, thinned, config, 
     # The rest of it finds thinned days, and leaves them as they are.
     call(spark, backfill_profiles, thinned, str(nobody), "--rebuild")
     call(spark, run_night, thinned, str(nobody), "--logs", logs, "--date", NEXT)
-    assert len(published(thinned)) == 3 and {row["as_of_date"] for row in rows_of(thinned, "profile_states")} >= {FIRST, NEXT}
+    assert len(published(thinned)) == 3 and {
+        row["as_of_date"] for row in rows_of(thinned, "profile_states")
+    } >= {FIRST, NEXT}
 
 
 def test_a_fold_that_would_restart_from_a_thinned_day_is_refused_by_name(spark, thinned, config):
@@ -195,12 +237,16 @@ def test_a_killed_fold_is_recognised_after_maintenance(spark, logs, fresh, confi
     call(spark, embed_texts, fresh, config, "--date", NEXT)
     with monkeypatch.context() as patched:
         opened = delta.open_table
-        patched.setattr(delta, "open_table", lambda s, w, t: killed() if t.name == "user_profiles" else opened(s, w, t))
+        patched.setattr(
+            delta, "open_table", lambda s, w, t: killed() if t.name == "user_profiles" else opened(s, w, t)
+        )
         with pytest.raises(KeyboardInterrupt):
             call(spark, fold_profiles, fresh, config, "--date", NEXT)
     call(spark, maintain_tables, fresh, config, "--date", LAST)
     call(spark, run_night, fresh, config, "--logs", logs, "--date", NEXT)
-    assert canonical_hash(rows_of(fresh, "user_profiles"), STATE_COLUMNS) == canonical_hash(rows_of(whole, "user_profiles"), STATE_COLUMNS)
+    assert canonical_hash(rows_of(fresh, "user_profiles"), STATE_COLUMNS) == canonical_hash(
+        rows_of(whole, "user_profiles"), STATE_COLUMNS
+    )
 
 
 def aged(warehouse: str, folder: Path, days: int) -> str:
@@ -209,7 +255,11 @@ def aged(warehouse: str, folder: Path, days: int) -> str:
     for path in copy.rglob("*.parquet"):
         os.utime(path, (path.stat().st_atime, path.stat().st_mtime - days * 86400))
     for path in copy.glob("*/_delta_log/*.json"):
-        earlier = re.sub(r'(?<="deletionTimestamp":)\d+', lambda m: str(int(m[0]) - days * 86_400_000), path.read_text(encoding="utf-8"))
+        earlier = re.sub(
+            r'(?<="deletionTimestamp":)\d+',
+            lambda m: str(int(m[0]) - days * 86_400_000),
+            path.read_text(encoding="utf-8"),
+        )
         path.write_text(earlier, encoding="utf-8")
     return str(copy)
 
@@ -223,14 +273,19 @@ def test_vacuum_spares_the_publications_that_are_kept(spark, logs, fresh, config
     # What the second publication no longer names left its table 40 days ago, between the two publications.
     warehouse = aged(fresh, tmp_path / "aged", days=40)
     ago = {1: 35, 2: 45}
-    monkeypatch.setattr(maintain_tables, "oldest_kept", lambda s, w, keep: datetime.now(UTC) - timedelta(days=ago[keep]))
+    monkeypatch.setattr(
+        maintain_tables, "oldest_kept", lambda s, w, keep: datetime.now(UTC) - timedelta(days=ago[keep])
+    )
 
     def states(version):
         return by_key(rows_of(warehouse, "profile_states", version["profile_states"]))
 
     def maintain(keep):
         file = tmp_path / f"keep_{keep}.yaml"
-        file.write_text(Path(config).read_text(encoding="utf-8").replace("{thin", f"{{keep_publications: {keep}, thin"), encoding="utf-8")
+        file.write_text(
+            Path(config).read_text(encoding="utf-8").replace("{thin", f"{{keep_publications: {keep}, thin"),
+            encoding="utf-8",
+        )
         call(spark, maintain_tables, warehouse, str(file), "--date", LAST)
         return done(warehouse)["files_removed"]
 
@@ -264,11 +319,15 @@ def test_what_may_be_removed():
 
 
 def test_days_are_kept_for_the_window_and_beyond():
-    assert maintain_tables.thin_before(date(2025, 3, 7), Settings()) == date(2025, 1, 29)
+    assert thin_before(date(2025, 3, 7), Settings()) == date(2025, 1, 29)
 
 
 def test_a_partition_is_crowded_by_its_small_files_alone(spark):
     sizes = [("a", 1), ("a", 2), ("b", 1), ("b", 64 << 20), ("c", 64 << 20), ("c", 64 << 20)]
-    files = spark.createDataFrame([({"model_key": key}, size) for key, size in sizes], "partitionValues map<string,string>, size long")
-    found = maintain_tables.crowded(files, text_embeddings.TABLE, MaintenanceSettings(small_files=2)).collect()
+    files = spark.createDataFrame(
+        [({"model_key": key}, size) for key, size in sizes], "partitionValues map<string,string>, size long"
+    )
+    found = maintain_tables.crowded(
+        files, text_embeddings.TABLE, MaintenanceSettings(small_files=2)
+    ).collect()
     assert [(row["part"], row["files"]) for row in found] == [("a", 2)]

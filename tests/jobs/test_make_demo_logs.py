@@ -22,7 +22,11 @@ def make(folder: Path, *more: str) -> Path:
 
 
 def files_of(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
 
 
 def lines_of(logs: Path) -> Iterator[tuple[date, str]]:
@@ -50,7 +54,12 @@ def good_events(logs: Path) -> list[dict[str, Any]]:
     kept: dict[str, dict[str, Any]] = {}
     for day, line in lines_of(logs):
         record = parsed(line)
-        if record and record.get("user_id") and (when := time_of(record)) and (day - when.astimezone(UTC).date()).days <= 7:
+        if (
+            record
+            and record.get("user_id")
+            and (when := time_of(record))
+            and (day - when.astimezone(UTC).date()).days <= 7
+        ):
             kept.setdefault(record["event_id"], record | {"when": when})
     return list(kept.values())
 
@@ -199,14 +208,19 @@ def test_events_follow_the_truth_of_their_moment(logs: Path, events: list[dict[s
         topic = topics.get(event.get("item_id", ""))
         if topic is None or topic == user.get("dislikes"):
             continue
-        changed = user["change_date"] and event["when"].astimezone(UTC).date() >= date.fromisoformat(user["change_date"])
+        changed = user["change_date"] and event["when"].astimezone(UTC).date() >= date.fromisoformat(
+            user["change_date"]
+        )
         situation = "after" if changed else "before"
         if user["evening"] and is_evening_or_weekend(event["when"]):
             situation = "evening"
         if user["with_family"] and "family" in event.get("companions", []):
             situation = "with_family"
         # Each user's own heaviest topics, by rank, so that the topics of different users do not cancel out.
-        ranks = {t: f"{situation} {i}" for i, (t, _) in enumerate(sorted(user[situation].items(), key=lambda item: -item[1]))}
+        ranks = {
+            t: f"{situation} {i}"
+            for i, (t, _) in enumerate(sorted(user[situation].items(), key=lambda item: -item[1]))
+        }
         for t, weight in user[situation].items():
             expected[situation][ranks[t]] += weight
         found[situation][ranks[topic]] += 1
@@ -215,7 +229,11 @@ def test_events_follow_the_truth_of_their_moment(logs: Path, events: list[dict[s
     assert set(expected) == {"before", "after", "evening", "with_family"}
     for situation in expected:
         for rank, mean in expected[situation].items():
-            assert abs(found[situation][rank] - mean) < 4 * max(mean, 1) ** 0.5, (rank, mean, found[situation][rank])
+            assert abs(found[situation][rank] - mean) < 4 * max(mean, 1) ** 0.5, (
+                rank,
+                mean,
+                found[situation][rank],
+            )
         assert sum(found[situation].values()) > 150
     assert sum(in_old_main) < 0.1 * len(in_old_main)
 
@@ -228,10 +246,15 @@ def test_change_comes_at_utc_midnight_of_the_change_date() -> None:
     assert user.mixture(datetime(2025, 3, 12, 9, 0, tzinfo=zone), []) == user.after
 
 
-def test_disliked_topics_get_one_or_two_stars_and_are_met_for_nothing_else(logs: Path, events: list[dict[str, Any]]) -> None:
+def test_disliked_topics_get_one_or_two_stars_and_are_met_for_nothing_else(
+    logs: Path, events: list[dict[str, Any]]
+) -> None:
     truth, topics = truth_of(logs), topics_of(logs)
     disliked = [
-        e for e in events if "dislikes" in truth[e["user_id"]] and topics.get(e.get("item_id", "")) == truth[e["user_id"]]["dislikes"]
+        e
+        for e in events
+        if "dislikes" in truth[e["user_id"]]
+        and topics.get(e.get("item_id", "")) == truth[e["user_id"]]["dislikes"]
     ]
     assert len(disliked) > 20
     assert all(event["rating"] in (1, 2) for event in disliked)
@@ -246,7 +269,10 @@ def test_evenings_are_busier_than_mornings(events: list[dict[str, Any]]) -> None
 def test_every_domain_has_eight_topics_of_forty_items(domain: str, tmp_path: Path) -> None:
     logs = make(tmp_path / "logs", "--domain", domain, "--days", "3", "--users", "20")
     assert set(Counter(topics_of(logs).values()).values()) == {40} and len(set(topics_of(logs).values())) == 8
-    titles = [json.loads(line)["title"] for line in (logs / "_truth" / "items.jsonl").read_text(encoding="utf-8").splitlines()]
+    titles = [
+        json.loads(line)["title"]
+        for line in (logs / "_truth" / "items.jsonl").read_text(encoding="utf-8").splitlines()
+    ]
     assert len(set(titles)) == 320 and all(title[0].isupper() or title[0].isdigit() for title in titles)
     texts = [event["text"] for event in good_events(logs) if "text" in event]
     assert texts and not any("{" in text or "  " in text for text in texts)
@@ -257,8 +283,12 @@ def test_smallest_log(tmp_path: Path) -> None:
     assert sorted(path.name for path in logs.iterdir()) == ["_truth", "dt=2025-03-03", "dt=2025-03-04"]
 
 
-@pytest.mark.parametrize("bad", [["--days", "1"], ["--users", "0"], ["--seed", "-1"], ["--start", "0001-01-01"]])
-def test_bad_arguments_are_refused_and_leave_nothing(bad: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    "bad", [["--days", "1"], ["--users", "0"], ["--seed", "-1"], ["--start", "0001-01-01"]]
+)
+def test_bad_arguments_are_refused_and_leave_nothing(
+    bad: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["--logs", str(tmp_path / "logs"), *bad]) == 2
     said = capsys.readouterr().err
     assert bad[0] in said and said.count("\n") == 1

@@ -2,18 +2,22 @@
 
 import pytest
 
-from jobs.event_marks import facets_of
-from jobs.io.shell import JobError
+from jobs.fold.marks import facets_of
+from jobs.io.messages import JobError
 from schemas import behavior_events
 from schemas.settings import FacetSettings, FoldSettings
 
 
 @pytest.fixture
 def events(spark):
-    return spark.createDataFrame([], behavior_events.TABLE.spark_schema()).selectExpr("*", "CAST(NULL AS DOUBLE) AS polarity")
+    return spark.createDataFrame([], behavior_events.TABLE.spark_schema()).selectExpr(
+        "*", "CAST(NULL AS DOUBLE) AS polarity"
+    )
 
 
-@pytest.mark.parametrize("where", ["place = 'home'", "dayofweek(event_date) IN (1, 7)", "array_contains(companions, 'family')"])
+@pytest.mark.parametrize(
+    "where", ["place = 'home'", "dayofweek(event_date) IN (1, 7)", "array_contains(companions, 'family')"]
+)
 def test_what_follows_from_the_event_is_taken(events, where):
     events.select(facets_of(events, FoldSettings(facets=(FacetSettings(name="some", where=where),))))
 

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jobs.backfill_profiles import done_chunks
-from jobs.io.runs import Record, first_hole, refuse_holes, standing
-from jobs.io.shell import JobError
-from jobs.maintain_tables import refuse_thinned
-from jobs.publish_run import CHAIN, refuse_begun, refuse_unfinished, require_chain, unfinished_ingests
+from jobs.io.history import Record, first_hole, refuse_holes, standing
+from jobs.io.messages import JobError
+from jobs.night.estimate import done_chunks
+from jobs.night.guards import refuse_begun, refuse_thinned, refuse_unfinished, unfinished_ingests
+from jobs.night.publication import CHAIN, require_chain
 from jobs.show_runs import next_step
 from schemas.settings import Settings
 
@@ -21,10 +21,14 @@ NEXT = DAY + timedelta(days=1)
 VERSIONS = {"profile_states": 3, "user_profiles": 2}
 
 
-def record(job, status="done", first=DAY, last=DAY, minute=0, run_id="r", attempt=1, wrote=("profile_states",)):
+def record(
+    job, status="done", first=DAY, last=DAY, minute=0, run_id="r", attempt=1, wrote=("profile_states",)
+):
     moment = datetime(2025, 3, 9, 1, minute, tzinfo=UTC)
     ended = None if status == "started" else moment
-    return Record(run_id, job, attempt, status, first, last, moment, ended, VERSIONS, dict.fromkeys(wrote, minute))
+    return Record(
+        run_id, job, attempt, status, first, last, moment, ended, VERSIONS, dict.fromkeys(wrote, minute)
+    )
 
 
 def published(minute, **more):
@@ -42,11 +46,19 @@ def test_the_last_publication_that_was_not_undone_stands():
 
 def test_after_an_undoing_the_day_is_a_hole():
     with pytest.raises(JobError, match=f"{NEXT} is not published"):
-        refuse_holes([published(1)], NEXT + timedelta(days=1), NEXT + timedelta(days=1), bootstrap=False, first_day=None)
+        refuse_holes(
+            [published(1)],
+            NEXT + timedelta(days=1),
+            NEXT + timedelta(days=1),
+            bootstrap=False,
+            first_day=None,
+        )
 
 
 def chain(*statuses):
-    return [record(job, status, minute=i) for i, (job, status) in enumerate(zip(CHAIN, statuses, strict=True))]
+    return [
+        record(job, status, minute=i) for i, (job, status) in enumerate(zip(CHAIN, statuses, strict=True))
+    ]
 
 
 def test_a_whole_chain_may_be_published():
@@ -105,11 +117,17 @@ EVENTS = ("behavior_events", "text_embeddings")
 )  # fmt: skip
 def test_an_ingest_blocks_later_days_where_it_may_have_changed_events(status, wrote, blocks):
     begun = record("ingest_events", "started", **days(0, 0), minute=2, run_id="s", wrote=())
-    ordered = [begun, published(1, **days(0, 3)), record("ingest_events", status, **days(0, 0), minute=3, run_id="s", wrote=wrote)]
+    ordered = [
+        begun,
+        published(1, **days(0, 3)),
+        record("ingest_events", status, **days(0, 0), minute=3, run_id="s", wrote=wrote),
+    ]
     assert len(unfinished_ingests(ordered)) == blocks
     fourth = days(4, 4).values()
     if blocks:
-        with pytest.raises(JobError, match=f"^{DAY} was ingested and not finished since; run that day first$"):
+        with pytest.raises(
+            JobError, match=f"^{DAY} was ingested and not finished since; run that day first$"
+        ):
             refuse_unfinished(ordered, *fourth)
     else:
         refuse_unfinished(ordered, *fourth)
@@ -121,7 +139,10 @@ def test_an_ingest_blocks_later_days_where_it_may_have_changed_events(status, wr
 
 
 def test_a_day_that_was_ingested_ahead_blocks_no_day_before_it():
-    ordered = [published(1, **days(0, 3)), record("ingest_events", **days(5, 5), minute=2, run_id="s", wrote=EVENTS)]
+    ordered = [
+        published(1, **days(0, 3)),
+        record("ingest_events", **days(5, 5), minute=2, run_id="s", wrote=EVENTS),
+    ]
     refuse_unfinished(ordered, **days(4, 4))
     refuse_unfinished(ordered, **days(-2, -1))
 
@@ -140,7 +161,10 @@ def test_days_are_ingested_ahead_and_again_but_no_night_is_begun_on_an_unfinishe
 def test_a_day_whose_states_were_thinned_out_is_not_begun():
     kept = Settings.model_validate({"fold": {"window_days": 2}, "maintenance": {"thin_after_days": 3}})
     ordered = [published(1, **days(0, 9)), record("maintain_tables", **days(9, 9), minute=2)]
-    with pytest.raises(JobError, match=f"{DAY + 5 * (NEXT - DAY)} can't be run again: .*; run days from {DAY + 6 * (NEXT - DAY)} on"):
+    with pytest.raises(
+        JobError,
+        match=f"{DAY + 5 * (NEXT - DAY)} can't be run again: .*; run days from {DAY + 6 * (NEXT - DAY)} on",
+    ):
         refuse_thinned(ordered, kept, days(5, 5)["first"])
     refuse_thinned(ordered, kept, days(6, 6)["first"])
     refuse_thinned(ordered, kept, days(-1, -1)["first"])
@@ -179,7 +203,10 @@ def test_a_rebuild_finishes_no_day_but_the_last():
 )  # fmt: skip
 def test_a_range_is_named_where_no_day_of_it_can_be_run_alone(more, own, way):
     first, last = days(*way).values()
-    with pytest.raises(JobError, match=f"; run backfill_profiles --start {first} --end {last}( first|, which publishes both)$"):
+    with pytest.raises(
+        JobError,
+        match=f"; run backfill_profiles --start {first} --end {last}( first|, which publishes both)$",
+    ):
         refuse_unfinished([published(1, **days(0, 3)), *more], **days(own, own))
 
 
@@ -187,7 +214,10 @@ def test_a_rebuild_that_was_taken_back_is_made_again():
     rebuilt = published(2, **days(0, 3), run_id="b")
     undone = replace(rebuilt, status="undone", ended=datetime(2025, 3, 9, 1, 3, tzinfo=UTC))
     ordered = [published(1, **days(0, 3)), rebuilt, undone]
-    with pytest.raises(JobError, match=f"the range {DAY}..2025-03-06 was taken back .*; run backfill_profiles --rebuild first$"):
+    with pytest.raises(
+        JobError,
+        match=f"the range {DAY}..2025-03-06 was taken back .*; run backfill_profiles --rebuild first$",
+    ):
         refuse_unfinished(ordered, **days(4, 4))
 
 
@@ -207,7 +237,9 @@ class World:
         attempt = sum(r.status == "started" for r in begun) + (status == "started")
         started = moment if status == "started" else begun[-1].started
         ended = None if status == "started" else moment
-        self.ordered.append(Record(run_id, job, attempt, status, first, last, started, ended, {}, dict.fromkeys(wrote, 1)))
+        self.ordered.append(
+            Record(run_id, job, attempt, status, first, last, started, ended, {}, dict.fromkeys(wrote, 1))
+        )
 
     def run(self, first, last, killed_in=None, changes=False, by_steps=False, begins=True, rebuild=False):
         """A night or a range, in chunks of two days; of steps that are run alone the ingest looks less far, or ran at another time."""
@@ -220,7 +252,9 @@ class World:
             refuse_begun(self.ordered, first)
         run_id = f"{'rebuild' if rebuild else 'run'}-{first}-{last}"
         self.note("whole", "started", first, last, run_id)
-        for day in [] if rebuild else [first + timedelta(days=n) for n in range(0, (last - first).days + 1, 2)]:
+        for day in (
+            [] if rebuild else [first + timedelta(days=n) for n in range(0, (last - first).days + 1, 2)]
+        ):
             until = min(day + timedelta(days=1), last)
             self.note("ingest_events", "started", day, until, run_id)
             if killed_in == "read":
@@ -316,7 +350,10 @@ def row(job, status, **more):
     [
         ([row("run_night", "done"), row("publish_run", "published")], None),
         ([row("run_night", "failed"), row("fold_profiles", "failed")], "run_night of 2025-03-03 failed"),
-        ([row("ingest_events", "done"), row("fold_profiles", "failed")], "fold_profiles of 2025-03-03 failed"),
+        (
+            [row("ingest_events", "done"), row("fold_profiles", "failed")],
+            "fold_profiles of 2025-03-03 failed",
+        ),
         ([row("check_tables", "failed")], "rules do not hold for 2025-03-03"),
         ([row("run_night", "started"), row("embed_texts", "started")], "has not ended"),
         ([row("fold_profiles", "failed", run_id="old"), row("run_night", "done")], None),

@@ -14,10 +14,21 @@ from pyspark.sql import types as T
 
 from jobs import backfill_profiles, run_night, upgrade_tables
 from jobs.io import delta, runs
-from jobs.io.shell import JobError
+from jobs.io.messages import JobError
 from schemas import text_embeddings
 from schemas.all_tables import ALL_TABLES
-from schemas.table import DOUBLE, INT, LONG, SCHEMA_VERSION, STRING, VECTOR, Check, Column, Table, finite_vector
+from schemas.table import (
+    DOUBLE,
+    INT,
+    LONG,
+    SCHEMA_VERSION,
+    STRING,
+    VECTOR,
+    Check,
+    Column,
+    Table,
+    finite_vector,
+)
 from tests.e2e.tables import STATE_COLUMNS, call, rows_of, version_of
 from tests.oracle import canonical_hash
 
@@ -48,7 +59,10 @@ def test_an_older_warehouse_is_upgraded_and_goes_on(spark, config, tmp_path, cap
     before = {name: rows_of(warehouse, name) for name in THERE}
     versions = {name: version_of(warehouse, name) for name in THERE}
 
-    with pytest.raises(JobError, match=r"has schema version 0 and this code writes 1; run upgrade_tables on this warehouse first$"):
+    with pytest.raises(
+        JobError,
+        match=r"has schema version 0 and this code writes 1; run upgrade_tables on this warehouse first$",
+    ):
         call(spark, run_night, warehouse, config, "--logs", LOGS, "--date", NEXT)
     upgrade(spark, warehouse, "--dry-run")
     assert {name: version_of(warehouse, name) for name in THERE} == versions
@@ -56,9 +70,14 @@ def test_an_older_warehouse_is_upgraded_and_goes_on(spark, config, tmp_path, cap
 
     upgrade(spark, warehouse)
     after = {name: version_of(warehouse, name) for name in THERE}
-    assert {name: after[name] - versions[name] for name in THERE} == dict.fromkeys(THERE, 1) | {"pipeline_runs": 3, "user_profiles": 3}
+    assert {name: after[name] - versions[name] for name in THERE} == dict.fromkeys(THERE, 1) | {
+        "pipeline_runs": 3,
+        "user_profiles": 3,
+    }
     assert set(told(before.pop("pipeline_runs"))) < set(told(rows_of(warehouse, "pipeline_runs")))
-    assert {name: told(rows_of(warehouse, name)) for name in before} == {name: told(rows) for name, rows in before.items()}
+    assert {name: told(rows_of(warehouse, name)) for name in before} == {
+        name: told(rows) for name, rows in before.items()
+    }
     for table in ALL_TABLES:
         if table.name in THERE:
             assert delta.schema_version(spark, warehouse, table) == 1
@@ -69,7 +88,9 @@ def test_an_older_warehouse_is_upgraded_and_goes_on(spark, config, tmp_path, cap
     # What was published before is there. The fold has another meaning since, so that nights go on after a rebuild.
     states = next(table for table in ALL_TABLES if table.name == "profile_states")
     for span in runs.publications(spark, warehouse):
-        assert delta.read_version(spark, warehouse, states, span.output_versions["profile_states"]).count() > 0
+        assert (
+            delta.read_version(spark, warehouse, states, span.output_versions["profile_states"]).count() > 0
+        )
     with pytest.raises(JobError, match="folded under other settings"):
         call(spark, run_night, warehouse, config, "--logs", LOGS, "--date", NEXT)
     call(spark, backfill_profiles, warehouse, config, "--rebuild")
@@ -79,7 +100,9 @@ def test_an_older_warehouse_is_upgraded_and_goes_on(spark, config, tmp_path, cap
     anew = str(tmp_path / "anew")
     call(spark, backfill_profiles, anew, config, "--logs", LOGS, "--start", FIRST, "--end", NEXT)
     for name in ("profile_states", "user_profiles"):
-        assert canonical_hash(rows_of(warehouse, name), STATE_COLUMNS) == canonical_hash(rows_of(anew, name), STATE_COLUMNS)
+        assert canonical_hash(rows_of(warehouse, name), STATE_COLUMNS) == canonical_hash(
+            rows_of(anew, name), STATE_COLUMNS
+        )
 
 
 # ---- a declaration that changed
@@ -111,7 +134,12 @@ NEW = replace(
 def things(spark, warehouse):
     """A warehouse with the old table and three things in it."""
     rows = [("cup", 9, [1.0, 2.0]), ("pot", 20, [0.5, 0.0]), ("pot", 30, [0.0, 0.5])]
-    delta.append(spark, warehouse, OLD, spark.createDataFrame(rows, T.StructType([T.StructField(c.name, c.type) for c in OLD.columns])))
+    delta.append(
+        spark,
+        warehouse,
+        OLD,
+        spark.createDataFrame(rows, T.StructType([T.StructField(c.name, c.type) for c in OLD.columns])),
+    )
     return warehouse
 
 
@@ -124,11 +152,20 @@ def test_a_changed_declaration_is_brought_in_by_one_commit(spark, things, monkey
     rows, version = rows_of(things, "things"), version_of(things, "things")
     upgrade(spark, things)
     said = capsys.readouterr().out
-    for change in ("adds price", "comment of size", "drops delta.constraints.size_given", "sets delta.constraints.vector_finite"):
+    for change in (
+        "adds price",
+        "comment of size",
+        "drops delta.constraints.size_given",
+        "sets delta.constraints.vector_finite",
+    ):
         assert change in said
     assert version_of(things, "things") == version + 1
     stored = upgrade_tables.stored_declaration(spark, things, NEW)
-    assert (stored.schema, stored.comment, stored.properties) == (NEW.spark_schema(), NEW.comment, NEW.properties())
+    assert (stored.schema, stored.comment, stored.properties) == (
+        NEW.spark_schema(),
+        NEW.comment,
+        NEW.properties(),
+    )
     in_order = [{"kind": r["kind"], "size": r["size"], "price": None, "vector": r["vector"]} for r in rows]
     assert told(rows_of(things, "things")) == told(in_order)
     upgrade(spark, things)
@@ -139,7 +176,10 @@ def test_a_changed_declaration_is_brought_in_by_one_commit(spark, things, monkey
         delta.append(spark, things, NEW, spark.createDataFrame([row], nullable))
 
     add("pan", None, 12.5, [3.0, 4.0])
-    for row, check in ((("pan", 1, 1.0, [1.0]), "vector_long"), (("pan", 1, 1.0, [1.0, float("nan")]), "vector_finite")):
+    for row, check in (
+        (("pan", 1, 1.0, [1.0]), "vector_long"),
+        (("pan", 1, 1.0, [1.0, float("nan")]), "vector_finite"),
+    ):
         with pytest.raises(Exception, match=f"(?i){check}"):
             add(*row)
     assert len(rows_of(things, "things")) == 4
@@ -151,7 +191,11 @@ def test_other_partitions_move_the_rows_and_change_none(spark, things, monkeypat
     upgrade(spark, things)
     assert "partitioned by size" in capsys.readouterr().out
     stored = upgrade_tables.stored_declaration(spark, things, moved)
-    assert (stored.schema, stored.partition_by, stored.properties) == (moved.spark_schema(), ("size",), moved.properties())
+    assert (stored.schema, stored.partition_by, stored.properties) == (
+        moved.spark_schema(),
+        ("size",),
+        moved.properties(),
+    )
     assert told(rows_of(things, "things")) == told(rows) and version_of(things, "things") == version + 3
     upgrade(spark, things)
     assert version_of(things, "things") == version + 3
@@ -190,7 +234,10 @@ STORED = upgrade_tables.Stored(OLD.spark_schema(), OLD.comment, OLD.partition_by
     ("table", "sentence"),
     [
         (with_size(type=LONG), r"things\.size is int and declared bigint"),
-        (replace(OLD, columns=(*OLD.columns, replace(PRICE, nullable=False))), r"things\.price is new and never empty"),
+        (
+            replace(OLD, columns=(*OLD.columns, replace(PRICE, nullable=False))),
+            r"things\.price is new and never empty",
+        ),
         (replace(OLD, columns=OLD.columns[:2]), r"things\.vector is no longer declared"),
         (with_size(nullable=False), r"things\.size may be empty"),
         (replace(OLD, schema_version=0), "things has schema version 1, but this code knows only 0"),

@@ -3,8 +3,8 @@
 import pytest
 from pyspark.errors import PySparkException
 
-from jobs.io.shell import one_sentence, worker_sentence
-from udfs.engine import EngineError
+from jobs.io.messages import one_sentence, worker_sentence
+from udfs.errors import EngineError
 
 
 def failing(error):

@@ -25,15 +25,18 @@ from typing import Any
 from pyspark.sql import DataFrame
 from pyspark.sql.pandas.types import from_arrow_schema
 
-from jobs.embed_texts import embed_tile, engine_config, engine_workers, fed, model_key_of
+from jobs.embed.stage import embed_tile, engine_workers, fed
+from jobs.io.model import engine_config, model_key_of
 from jobs.io.session import open_session
 from schemas.settings import EngineSettings, SparkSettings
 from tests.e2e.tables import rows_of
 from tests.faults.embedding import DAY, write_events
 from tests.perf.report import Ratio, report
 from udfs.embed import OUTPUT_SCHEMA, Expected, embed_stream
-from udfs.engine import Embedder, load_embedder, load_tokenizer, model_folder, tokenise
-from udfs.engine_vllm import _environment, _quiet, has_gpu, pick_dtype
+from udfs.engines.contract import Embedder
+from udfs.engines.load import load_embedder
+from udfs.engines.model import load_tokenizer, model_folder, tokenise
+from udfs.engines.vllm_local import _environment, _quiet, has_gpu, pick_dtype
 
 MOVIES = Path(__file__).resolve().parents[3] / "shared" / "data" / "ml-latest-small" / "movies.csv"
 NEXT_DAY = DAY + timedelta(days=1)
@@ -77,7 +80,9 @@ def bare(settings: EngineSettings, texts: list[str]) -> float:
     """Seconds of LLM.embed; the texts are sorted by length, which it does not do itself."""
     engine = bare_engine(settings)
     began = time.monotonic()
-    engine.embed(sorted(texts, key=len), use_tqdm=False, tokenization_kwargs={"truncate_prompt_tokens": MAX_TOKENS})
+    engine.embed(
+        sorted(texts, key=len), use_tqdm=False, tokenization_kwargs={"truncate_prompt_tokens": MAX_TOKENS}
+    )
     return time.monotonic() - began
 
 
@@ -104,7 +109,12 @@ class Timed(Embedder):
     """The stage's own engine, which notes in a file how long it tokenised and how long its model computed, seconds."""
 
     def __init__(self, engine: Embedder, file: str) -> None:
-        self.model_key, self.dim, self.engine, self.dtype = engine.model_key, engine.dim, engine.engine, engine.dtype
+        self.model_key, self.dim, self.engine, self.dtype = (
+            engine.model_key,
+            engine.dim,
+            engine.engine,
+            engine.dtype,
+        )
         self._engine, self._file, self._spent = engine, Path(file), {"tokenise": 0.0, "model": 0.0}
 
     def tokenise(self, texts):
@@ -133,7 +143,9 @@ def shares(rows: DataFrame, settings: EngineSettings, file: str) -> dict[str, fl
 
     began = time.monotonic()
     with engine_workers(rows.sparkSession, settings):
-        fed(rows, settings).mapInArrow(embed, from_arrow_schema(OUTPUT_SCHEMA)).write.format("noop").mode("overwrite").save()
+        fed(rows, settings).mapInArrow(embed, from_arrow_schema(OUTPUT_SCHEMA)).write.format("noop").mode(
+            "overwrite"
+        ).save()
     taken = time.monotonic() - began
     spent = json.loads(Path(file).read_text())
     parts = {"tokenising": spent["tokenise"], "model": spent["model"], "transport": taken - spent["model"]}
@@ -145,7 +157,11 @@ def token_counts(texts: list[str]) -> dict[str, float]:
     config = engine_config(EngineSettings())
     lengths = sorted((len(ids) for ids in tokenise(load_tokenizer(config), config, texts).ids), reverse=True)
     padded = sum(lengths[i] * len(lengths[i : i + ST_BATCH]) for i in range(0, len(lengths), ST_BATCH))
-    return {"tokens": sum(lengths), "padding_share": 0.0, "sentence_transformers_padding_share": round(1 - sum(lengths) / padded, 3)}
+    return {
+        "tokens": sum(lengths),
+        "padding_share": 0.0,
+        "sentence_transformers_padding_share": round(1 - sum(lengths) / padded, 3),
+    }
 
 
 @contextmanager
@@ -154,11 +170,15 @@ def own_process() -> Iterator[ProcessPoolExecutor]:
         yield process
 
 
-def in_process(process: ProcessPoolExecutor, contender: Callable[..., float], how: Any, texts: list[str]) -> float:
+def in_process(
+    process: ProcessPoolExecutor, contender: Callable[..., float], how: Any, texts: list[str]
+) -> float:
     return process.submit(contender, how, texts).result()
 
 
-def compare(contenders: dict[str, Callable[[list[str]], float]], texts: list[str], rounds: int) -> dict[str, float]:
+def compare(
+    contenders: dict[str, Callable[[list[str]], float]], texts: list[str], rounds: int
+) -> dict[str, float]:
     """Median seconds of each contender, which take turns."""
     for contender in contenders.values():
         contender(texts[::50])  # loads it
@@ -178,10 +198,24 @@ def nights(texts: list[str]) -> dict[str, object]:
             write_events(spark, f"{folder}/w", ["a red bicycle", *texts], NEXT_DAY)
         for name, day in (("first_vector", DAY), ("all", NEXT_DAY), ("nothing_new", NEXT_DAY)):
             began = time.monotonic()
-            command = [sys.executable, "-m", "jobs.embed_texts", "--date", str(day), "--warehouse", f"{folder}/w", "--run-id", name]
+            command = [
+                sys.executable,
+                "-m",
+                "jobs.embed_texts",
+                "--date",
+                str(day),
+                "--warehouse",
+                f"{folder}/w",
+                "--run-id",
+                name,
+            ]
             subprocess.run(command, check=True, stdout=sys.stderr)
             job_s = round(time.monotonic() - began, 1)
-            (row,) = [row for row in rows_of(f"{folder}/w", "pipeline_runs") if row["run_id"] == name and row["status"] == "done"]
+            (row,) = [
+                row
+                for row in rows_of(f"{folder}/w", "pipeline_runs")
+                if row["run_id"] == name and row["status"] == "done"
+            ]
             phases = {f"{phase}_s": seconds for phase, seconds in dict(row["seconds"]).items()}
             told[name] = {"job_s": job_s, "embedded": dict(row["counts"])["embedded"], **phases}
     return told
@@ -192,7 +226,11 @@ def ratios_of(name: str, seconds: dict[str, float], dtype: str) -> list[Ratio]:
     least = 1.5 if dtype == "bfloat16" else 1.1
     return [
         Ratio(f"{name}: stage / bare LLM.embed", seconds["bare"] / seconds["stage"], least=0.9),
-        Ratio(f"{name}: stage in {dtype} / sentence-transformers in float32", seconds["st"] / seconds["stage"], least=least),
+        Ratio(
+            f"{name}: stage in {dtype} / sentence-transformers in float32",
+            seconds["st"] / seconds["stage"],
+            least=least,
+        ),
     ]
 
 
@@ -208,8 +246,11 @@ def main() -> int:
         open_session("bench embed", SparkSettings(driver_memory="2g")) as spark, own_process() as vllm, own_process() as st,
         tempfile.TemporaryDirectory() as folder,
     ):  # fmt: skip
+
         def given(texts: list[str]) -> DataFrame:
-            rows = spark.createDataFrame([(f"{i:08}", text) for i, text in enumerate(texts)], "text_key string, text string").persist()
+            rows = spark.createDataFrame(
+                [(f"{i:08}", text) for i, text in enumerate(texts)], "text_key string, text string"
+            ).persist()
             rows.count()
             return rows
 
@@ -252,8 +293,15 @@ def main() -> int:
                 sets["titles"][::4],
                 ROUNDS,
             )
-        ratios.append(Ratio(f"titles: bare LLM.embed / sentence-transformers, both {other}", seconds["st"] / seconds["bare"]))
-        figures[other] = {f"{who}_texts_per_s": round(len(sets["titles"][::4]) / taken, 1) for who, taken in seconds.items()}
+        ratios.append(
+            Ratio(
+                f"titles: bare LLM.embed / sentence-transformers, both {other}",
+                seconds["st"] / seconds["bare"],
+            )
+        )
+        figures[other] = {
+            f"{who}_texts_per_s": round(len(sets["titles"][::4]) / taken, 1) for who, taken in seconds.items()
+        }
     figures["jobs"] = nights(sets["titles"])
     return report("embed", ratios, figures)
 

@@ -16,8 +16,8 @@ from schemas import behavior_events, profile_states, text_embeddings
 from schemas.settings import SparkSettings
 from tests.perf.fold_tables import DIM, FIRST, SETTINGS, fold, write_events, write_vectors
 from tests.perf.report import Ratio, report
-from udfs import fold_kernel
-from udfs.fold import EVENT_ROW, LEDGER_SIZE, FoldConstants
+from udfs.fold.contract import EVENT_ROW, LEDGER_SIZE, FoldConstants
+from udfs.fold.kernel import CARRY, STATES, fold_rows, squared_norms
 
 EVENTS, USERS, TEXTS = 1_000_000, 50_000, 10_000
 # How many events of how many texts (0: each its own); the first warms the session, and the notebook is measured on it. It is large
@@ -38,7 +38,9 @@ def timed(work: Callable[[], object]) -> float:
 
 def shuffle_and_sort(spark: SparkSession, warehouse: str) -> float:
     """What Spark itself needs to bring the events into the order of the fold; the result goes nowhere."""
-    events = delta.read_table(spark, warehouse, behavior_events.TABLE).select("user_id", "event_ts", "event_id", "text_key")
+    events = delta.read_table(spark, warehouse, behavior_events.TABLE).select(
+        "user_id", "event_ts", "event_id", "text_key"
+    )
     ordered = events.repartition("user_id").sortWithinPartitions("user_id", "event_ts", "event_id")
     return timed(lambda: ordered.write.format("noop").mode("overwrite").save())
 
@@ -54,20 +56,29 @@ def numpy_fold(events: pd.DataFrame) -> pd.DataFrame:
             continue
         cos = float(np.dot(p, vector) / (np.linalg.norm(p) * np.linalg.norm(vector)))
         effective = 1.0 if s2 == 0 else 1.0 + s1 * s1 / s2
-        k = min(max(gate.alpha * (1 + cos) / 2 + (1 - gate.alpha) * effective / (effective + 1), gate.k_min), gate.k_max)
+        k = min(
+            max(gate.alpha * (1 + cos) / 2 + (1 - gate.alpha) * effective / (effective + 1), gate.k_min),
+            gate.k_max,
+        )
         s1, s2 = s1 + k, s2 + k * k
         g = min(1 - w * (1 - k), total / (total + w))
         p = np.float32(g) * p + np.float32(1 - g) * vector
         total += w
-    return pd.DataFrame({"user_id": [ordered["user_id"].iloc[0]], "event_count": [len(ordered)], "vector": [p]})
+    return pd.DataFrame(
+        {"user_id": [ordered["user_id"].iloc[0]], "event_count": [len(ordered)], "vector": [p]}
+    )
 
 
 def notebook(spark: SparkSession, warehouse: str, target: str) -> float:
     """groupBy.applyInPandas with NumPy, written to Delta."""
     columns = ["user_id", "event_ts", "event_id", "text_key", "0.5D AS weight"]
     events = delta.read_table(spark, warehouse, behavior_events.TABLE).selectExpr(*columns)
-    joined = events.join(delta.read_table(spark, warehouse, text_embeddings.TABLE).select("text_key", "vector"), "text_key")
-    folded: DataFrame = joined.groupBy("user_id").applyInPandas(numpy_fold, "user_id string, event_count long, vector array<float>")
+    joined = events.join(
+        delta.read_table(spark, warehouse, text_embeddings.TABLE).select("text_key", "vector"), "text_key"
+    )
+    folded: DataFrame = joined.groupBy("user_id").applyInPandas(
+        numpy_fold, "user_id string, event_count long, vector array<float>"
+    )
     return timed(lambda: folded.write.format("delta").mode("overwrite").save(target))
 
 
@@ -80,16 +91,16 @@ def kernel_speed(events: int = 500_000, users: int = 25_000, texts: int = TEXTS)
     best = np.inf
     for _ in range(4):  # the first one compiles
         given = (
-            np.zeros(1, fold_kernel.CARRY), np.zeros((2, DIM), np.float32), np.zeros(DIM, np.float32),
+            np.zeros(1, CARRY), np.zeros((2, DIM), np.float32), np.zeros(DIM, np.float32),
             np.zeros(LEDGER_SIZE, np.int64), np.zeros(LEDGER_SIZE, np.float32),
             starts, np.full(events, EVENT_ROW, np.int32), np.zeros(events, np.int32), np.full(events, 0.3), zeros, zeros,
-            rng.integers(0, texts, events), LEDGER_SIZE, drawn, fold_kernel.squared_norms(drawn),
+            rng.integers(0, texts, events), LEDGER_SIZE, drawn, squared_norms(drawn),
             zeros, np.zeros(0, np.int64), np.zeros((0, 3)), np.empty((0, DIM), np.float32), np.zeros(1, np.int64),
             np.zeros(0, np.float32), LEDGER_SIZE, *FoldConstants().numbers(),
-            np.zeros(states, fold_kernel.STATES), np.zeros((states, DIM), np.float32),
+            np.zeros(states, STATES), np.zeros((states, DIM), np.float32),
             np.zeros((states, LEDGER_SIZE), np.int64), np.zeros((states, LEDGER_SIZE), np.float32),
         )  # fmt: skip
-        best = min(best, timed(lambda given=given: fold_kernel.fold_rows(*given)))
+        best = min(best, timed(lambda given=given: fold_rows(*given)))
     return events / best
 
 
@@ -101,7 +112,10 @@ def memory_bandwidth() -> float:
 
 def main() -> int:
     kernel, bandwidth = kernel_speed(), memory_bandwidth()
-    with open_session("bench fold", SparkSettings(driver_memory="3g")) as spark, tempfile.TemporaryDirectory() as folder:
+    with (
+        open_session("bench fold", SparkSettings(driver_memory="3g")) as spark,
+        tempfile.TemporaryDirectory() as folder,
+    ):
         speeds, phases = {}, {}
         for name, events, texts in SIZES:
             warehouse = str(Path(folder) / name.replace(" ", "_"))
@@ -121,8 +135,16 @@ def main() -> int:
             assert delta.read_table(spark, warehouse, profile_states.TABLE).count() > 0
         ratios = [
             Ratio("fold over notebook", speeds["fold, few texts"] / speeds["notebook"], least=LEAST[0]),
-            Ratio("fold over Spark's sort", speeds["fold, few texts"] / speeds["sort, few texts"], least=LEAST[1]),
-            Ratio("fold of distinct texts over notebook", speeds["fold, own texts"] / speeds["notebook"], least=LEAST[2]),
+            Ratio(
+                "fold over Spark's sort",
+                speeds["fold, few texts"] / speeds["sort, few texts"],
+                least=LEAST[1],
+            ),
+            Ratio(
+                "fold of distinct texts over notebook",
+                speeds["fold, own texts"] / speeds["notebook"],
+                least=LEAST[2],
+            ),
             Ratio("kernel over 1.5M events a second", kernel / 1.5e6, least=1),
         ]
         figures = {name: round(speed) for name, speed in speeds.items()} | {

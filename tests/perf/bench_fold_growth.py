@@ -40,14 +40,23 @@ def seconds_and_heap(spark: SparkSession, folder: str, events: int) -> tuple[flo
 
 
 def main() -> int:
-    with open_session("bench fold growth", SparkSettings(driver_memory="3g")) as spark, tempfile.TemporaryDirectory() as folder:
+    with (
+        open_session("bench fold growth", SparkSettings(driver_memory="3g")) as spark,
+        tempfile.TemporaryDirectory() as folder,
+    ):
         seconds_and_heap(spark, folder, MILLION // 5)  # warms the session
-        (one, heap), (five, heap_of_five) = (seconds_and_heap(spark, folder, events) for events in (MILLION, 5 * MILLION))
+        (one, heap), (five, heap_of_five) = (
+            seconds_and_heap(spark, folder, events) for events in (MILLION, 5 * MILLION)
+        )
         ratios = [
             Ratio("cost of an event of 5M over one of 1M", five / 5 / one, most=1.2),
             Ratio("heap after 5M over heap after 1M", heap_of_five / heap, most=1.2),
         ]
-        figures = {"1M events, s": round(one, 1), "5M events, s": round(five, 1), "heap, MB": round(heap_of_five / 1e6)}
+        figures = {
+            "1M events, s": round(one, 1),
+            "5M events, s": round(five, 1),
+            "heap, MB": round(heap_of_five / 1e6),
+        }
         return report("fold_growth", ratios, figures)
 
 

@@ -41,13 +41,18 @@ def night_after(spark: SparkSession, folder: str, days: int, sleepers: int) -> f
 def same(spark: SparkSession, one: str, other: str) -> bool:
     """Whether two warehouses hold the same states and profiles."""
     return all(
-        delta.same_rows(delta.read_table(spark, one, table), delta.read_table(spark, other, table), table.names)
+        delta.same_rows(
+            delta.read_table(spark, one, table), delta.read_table(spark, other, table), table.names
+        )
         for table in (profile_states.TABLE, user_profiles.TABLE)
     )
 
 
 def main() -> int:
-    with open_session("bench fold history", SparkSettings(driver_memory="3g")) as spark, tempfile.TemporaryDirectory() as folder:
+    with (
+        open_session("bench fold history", SparkSettings(driver_memory="3g")) as spark,
+        tempfile.TemporaryDirectory() as folder,
+    ):
         night_after(spark, folder, 2, 1_000)  # warms the session
         # What the others are held against comes last: a session gets faster with every night.
         long, many = night_after(spark, folder, NIGHTS, 20_000), night_after(spark, folder, 9, 200_000)
@@ -60,7 +65,9 @@ def main() -> int:
         ranged = timed_fold(spark, whole, FIRST, day(NIGHTS - 1))
         # The last ten of the nights; all of them would be the same ten times over.
         fold(spark, nightly, FIRST, day(NIGHTS - 11))
-        nights = sum(timed_fold(spark, nightly, day(n), day(n)) for n in range(NIGHTS - 10, NIGHTS)) * NIGHTS / 10
+        nights = (
+            sum(timed_fold(spark, nightly, day(n), day(n)) for n in range(NIGHTS - 10, NIGHTS)) * NIGHTS / 10
+        )
         assert same(spark, whole, nightly)
         states = delta.read_table(spark, whole, profile_states.TABLE).agg(F.count("*")).collect()[0][0]
         return report(
@@ -70,7 +77,12 @@ def main() -> int:
                 Ratio("a night over ten times the sleepers", many / short, most=1.5),
                 Ratio("90 nights over one range", nights / ranged, least=10),
             ],
-            {"night, s": round(short, 2), "range of 90 days, s": round(ranged, 2), "nights, s": round(nights, 1), "states": states},
+            {
+                "night, s": round(short, 2),
+                "range of 90 days, s": round(ranged, 2),
+                "nights, s": round(nights, 1),
+                "states": states,
+            },
         )
 
 

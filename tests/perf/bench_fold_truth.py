@@ -22,21 +22,41 @@ import pyarrow as pa
 
 from jobs import make_demo_logs
 from tests.perf.report import Ratio, report
-from udfs.engine import EngineConfig, load_embedder
-from udfs.fold import EVENT_ROW, INPUT_SCHEMA, VECTOR_ROW, FoldConstants, fold_stream
+from udfs.engines.contract import EngineConfig
+from udfs.engines.load import load_embedder
+from udfs.fold.contract import EVENT_ROW, INPUT_SCHEMA, VECTOR_ROW, FoldConstants
+from udfs.fold.stream import fold_stream
 
 DAYS, USERS = 75, 120
 LEAST_EVENTS, BEFORE_CHANGE = 150, 75
 # Days around the change that are shown and compared.
 AROUND = range(-15, 31)
-GATES = [("effective", "follow"), ("effective", "resist"), ("literal", "follow"), ("mean", "follow"), ("fixed", "follow")]
-WEIGHTS = {"purchase": 1.0, "return": 1.0, "review": 1.0, "rating": 0.8, "cart": 0.6, "click": 0.3, "view": 0.2}
+GATES = [
+    ("effective", "follow"),
+    ("effective", "resist"),
+    ("literal", "follow"),
+    ("mean", "follow"),
+    ("fixed", "follow"),
+]
+WEIGHTS = {
+    "purchase": 1.0,
+    "return": 1.0,
+    "review": 1.0,
+    "rating": 0.8,
+    "cart": 0.6,
+    "click": 0.3,
+    "view": 0.2,
+}
 
 
 def events_of(logs: Path) -> dict[str, list[dict[str, Any]]]:
     """Each user's readable events about an item, in the fold's order."""
     found: dict[str, dict[str, dict[str, Any]]] = defaultdict(dict)
-    for line in (line for file in sorted(logs.glob("dt=*/*.jsonl")) for line in file.read_text(encoding="utf-8").splitlines()):
+    for line in (
+        line
+        for file in sorted(logs.glob("dt=*/*.jsonl"))
+        for line in file.read_text(encoding="utf-8").splitlines()
+    ):
         try:
             event = json.loads(line)
             moment = datetime.fromisoformat(event["event_ts"]).astimezone(UTC)
@@ -45,12 +65,19 @@ def events_of(logs: Path) -> dict[str, list[dict[str, Any]]]:
         is_liked = event["event_type"] not in ("retract", "return") and event.get("rating", 5) > 2
         if is_liked and event.get("user_id") and event.get("item_id"):
             found[event["user_id"]][event["event_id"]] = event | {"moment": moment}
-    return {user: sorted(events.values(), key=lambda e: (e["moment"], e["event_id"].encode())) for user, events in sorted(found.items())}
+    return {
+        user: sorted(events.values(), key=lambda e: (e["moment"], e["event_id"].encode()))
+        for user, events in sorted(found.items())
+    }
 
 
-def states_of(events: dict[str, list[dict[str, Any]]], vectors: dict[str, np.ndarray], constants: FoldConstants) -> dict[str, Any]:
+def states_of(
+    events: dict[str, list[dict[str, Any]]], vectors: dict[str, np.ndarray], constants: FoldConstants
+) -> dict[str, Any]:
     """(day, profile) by day for each user."""
-    rows = [{"kind": VECTOR_ROW, "text_key": item, "vector": vector.tolist()} for item, vector in vectors.items()]
+    rows = [
+        {"kind": VECTOR_ROW, "text_key": item, "vector": vector.tolist()} for item, vector in vectors.items()
+    ]
     rows += [
         {
             "kind": EVENT_ROW, "user_id": user, "facet": "main", "user_bucket": 0, "day": e["moment"].date(), "event_ts": e["moment"],
@@ -67,11 +94,17 @@ def states_of(events: dict[str, list[dict[str, Any]]], vectors: dict[str, np.nda
 
 
 def cosines_of(
-    states: list[tuple[date, np.ndarray]], user: dict[str, Any], topics: dict[str, np.ndarray], mean: np.ndarray
+    states: list[tuple[date, np.ndarray]],
+    user: dict[str, Any],
+    topics: dict[str, np.ndarray],
+    mean: np.ndarray,
 ) -> dict[int, float]:
     """Cosine of profile and truth by days from the change."""
     change = date.fromisoformat(user["change_date"])
-    truths = {name: sum(share * (topics[topic] - mean) for topic, share in user[name].items()) for name in ("before", "after")}
+    truths = {
+        name: sum(share * (topics[topic] - mean) for topic, share in user[name].items())
+        for name in ("before", "after")
+    }
     found = {}
     for offset in AROUND:
         latest = [p for day, p in states if (day - change).days <= offset]
@@ -92,7 +125,11 @@ def plot(curves: dict[str, dict[int, float]], users: int, file: str) -> None:
     for name, curve in curves.items():
         axes.plot(list(curve), list(curve.values()), label=name)
     axes.axvline(0, color="grey", linewidth=0.8, linestyle=":")
-    axes.set(xlabel="days from the change of interests", ylabel="cosine of profile and truth", title=f"mean over {users} users")
+    axes.set(
+        xlabel="days from the change of interests",
+        ylabel="cosine of profile and truth",
+        title=f"mean over {users} users",
+    )
     axes.legend()
     figure.tight_layout()
     figure.savefig(file, metadata={"Date": None})
@@ -107,12 +144,25 @@ def main(argv: list[str]) -> int:
         with redirect_stdout(sys.stderr):
             make_demo_logs.main(["--logs", str(logs), "--days", str(DAYS), "--users", str(USERS)])
         events = events_of(logs)
-        users = {u["user_id"]: u for u in map(json.loads, (logs / "_truth" / "users.jsonl").read_text(encoding="utf-8").splitlines())}
-        items = [json.loads(line) for line in (logs / "_truth" / "items.jsonl").read_text(encoding="utf-8").splitlines()]
-    drawn = load_embedder(EngineConfig(kind="hash", hash_dimensions=384)).embed([item["title"] for item in items])
+        users = {
+            u["user_id"]: u
+            for u in map(
+                json.loads, (logs / "_truth" / "users.jsonl").read_text(encoding="utf-8").splitlines()
+            )
+        }
+        items = [
+            json.loads(line)
+            for line in (logs / "_truth" / "items.jsonl").read_text(encoding="utf-8").splitlines()
+        ]
+    drawn = load_embedder(EngineConfig(kind="hash", hash_dimensions=384)).embed(
+        [item["title"] for item in items]
+    )
     vectors = {item["item_id"]: vector for item, vector in zip(items, drawn, strict=True)}
     mean = drawn.mean(axis=0)
-    topics = {t: np.mean([vectors[i["item_id"]] for i in items if i["topic"] == t], axis=0) for t in {i["topic"] for i in items}}
+    topics = {
+        t: np.mean([vectors[i["item_id"]] for i in items if i["topic"] == t], axis=0)
+        for t in {i["topic"] for i in items}
+    }
 
     def is_followed(user: str) -> bool:
         change = users[user]["change_date"]
@@ -122,12 +172,19 @@ def main(argv: list[str]) -> int:
     followed = [user for user in events if is_followed(user)]
     curves = {}
     for gate, relevance in GATES:
-        states = states_of({user: events[user] for user in followed}, vectors, FoldConstants(gate=gate, relevance=relevance))
+        states = states_of(
+            {user: events[user] for user in followed}, vectors, FoldConstants(gate=gate, relevance=relevance)
+        )
         by_user = [cosines_of(states[user], users[user], topics, mean) for user in followed]
-        curves[f"{gate}, {relevance}"] = {o: float(np.mean([c[o] for c in by_user if o in c])) for o in AROUND}
+        curves[f"{gate}, {relevance}"] = {
+            o: float(np.mean([c[o] for c in by_user if o in c])) for o in AROUND
+        }
     if args.plot:
         plot(curves, len(followed), args.plot)
-    shown = {name: {f"day {o:+d}": round(curve[o], 3) for o in (-1, 0, 7, 14, 30)} for name, curve in curves.items()}
+    shown = {
+        name: {f"day {o:+d}": round(curve[o], 3) for o in (-1, 0, 7, 14, 30)}
+        for name, curve in curves.items()
+    }
     effective, mean_gate = curves["effective, follow"], curves["mean, follow"]
     ratios = [
         Ratio("cosine with the truth before the change, effective", effective[-1], least=0.5),

@@ -1,6 +1,6 @@
 """Ingest against Spark's bare read and write of the same rows, and the memory that a day thirty times as long takes.
 
-    python -m tests.perf.bench_ingest
+python -m tests.perf.bench_ingest
 """
 
 import json
@@ -18,6 +18,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from jobs import ingest_events
+from jobs.ingest.days import ingest_days
 from jobs.io import delta, logs
 from jobs.io.runs import Run
 from jobs.io.session import fit_to_size, open_session
@@ -55,7 +56,11 @@ def write_day(root: Path, events: int) -> str:
                 "session_id": f"s{number // 10}",
             }
             if number % 10 == 0:
-                event |= {"event_type": "review", "rating": rng.randrange(1, 6), "text": f"Review {number}: it is  nice, like café {item}"}
+                event |= {
+                    "event_type": "review",
+                    "rating": rng.randrange(1, 6),
+                    "text": f"Review {number}: it is  nice, like café {item}",
+                }
             file.write(json.dumps(event) + "\n")
     (folder / logs.CLOSED_MARK).touch()
     return str(root)
@@ -64,14 +69,16 @@ def write_day(root: Path, events: int) -> str:
 def ingest(spark: SparkSession, logs_root: str, warehouse: str, mapping: LogMapping) -> Run:
     run = Run("bench", ingest_events.JOB, DAY, DAY, Settings().config_hash())
     fit_to_size(spark, [logs_root])
-    ingest_events.ingest_days(spark, warehouse, Settings(), run, logs_root, mapping, [DAY])
+    ingest_days(spark, warehouse, Settings(), run, logs_root, mapping, [DAY])
     return run
 
 
 def write_bare(spark: SparkSession, logs_root: str, warehouse: str, mapping: LogMapping) -> None:
     """What a user would write: read the lines, give the columns their types, append them to a table of the same schema."""
     fit_to_size(spark, [logs_root])
-    lines = spark.read.schema(", ".join(f"{name} {ddl}" for name, ddl in mapping.source.columns.items())).json(f"{logs_root}/dt={DAY}")
+    lines = spark.read.schema(
+        ", ".join(f"{name} {ddl}" for name, ddl in mapping.source.columns.items())
+    ).json(f"{logs_root}/dt={DAY}")
     delta.append(spark, warehouse, behavior_events.TABLE, bare_rows(lines))
 
 
@@ -104,7 +111,9 @@ def peak_memory(command: list[str]) -> int:
             try:
                 root = psutil.Process(process.pid)
                 # A process that Java is about to start shares all of Java's memory for a moment, and would count twice.
-                settled = [p for p in (root, *root.children(recursive=True)) if time.time() - p.create_time() > 1]
+                settled = [
+                    p for p in (root, *root.children(recursive=True)) if time.time() - p.create_time() > 1
+                ]
                 peak = max(peak, sum(p.memory_info().rss for p in settled))
             except psutil.NoSuchProcess:
                 continue

@@ -17,11 +17,19 @@ class Ratio:
 
     @property
     def holds(self) -> bool:
-        return (self.least is None or self.value >= self.least) and (self.most is None or self.value <= self.most)
+        return (self.least is None or self.value >= self.least) and (
+            self.most is None or self.value <= self.most
+        )
 
 
 def report(bench: str, ratios: Sequence[Ratio], figures: Mapping[str, object]) -> int:
     """Prints the line; the exit status, 1 where a ratio is outside its bounds."""
-    told = [{k: round(v, 4) if isinstance(v, float) else v for k, v in asdict(r).items()} | {"holds": r.holds} for r in ratios]
-    print(json.dumps({"bench": bench, "cores": os.cpu_count(), "ratios": told, "figures": dict(figures)}), flush=True)
+    told = [
+        {k: round(v, 4) if isinstance(v, float) else v for k, v in asdict(r).items()} | {"holds": r.holds}
+        for r in ratios
+    ]
+    print(
+        json.dumps({"bench": bench, "cores": os.cpu_count(), "ratios": told, "figures": dict(figures)}),
+        flush=True,
+    )
     return 0 if all(r.holds for r in ratios) else 1

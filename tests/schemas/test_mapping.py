@@ -8,13 +8,25 @@ from typing import Any
 import pytest
 import yaml
 
-from schemas.mapping import EVENT_FIELDS, ITEM_FIELDS, MappingError, parse_mapping, shipped_mapping, shipped_names
+from schemas.mapping import (
+    EVENT_FIELDS,
+    ITEM_FIELDS,
+    MappingError,
+    parse_mapping,
+    shipped_mapping,
+    shipped_names,
+)
 
 LOGS_PAGE = (Path(__file__).resolve().parents[2] / "docs" / "logs.md").read_text(encoding="utf-8")
 EXAMPLES = re.findall(r"^```yaml\n(.*?)^```$", LOGS_PAGE, re.MULTILINE | re.DOTALL)
 SOUND: dict[str, Any] = {
     "source": {"format": "csv", "columns": {"who": "string", "at": "string", "what": "string"}},
-    "fields": {"user_id": "who", "event_ts": "CAST(at AS TIMESTAMP)", "event_type": "'view'", "item_id": "what"},
+    "fields": {
+        "user_id": "who",
+        "event_ts": "CAST(at AS TIMESTAMP)",
+        "event_type": "'view'",
+        "item_id": "what",
+    },
 }
 ITEM_SOURCE: dict[str, Any] = {"format": "csv", "columns": {"what": "string", "name": "string"}}
 
@@ -52,13 +64,22 @@ def test_the_mapping_the_mistakes_are_made_in_is_sound():
         (with_change("source", "format", value="xml"), "source.format: "),
         (with_change("source", "colums", value={}), "unknown key 'source.colums'"),
         (with_change("filters", value="true"), "unknown key 'filters'"),
-        (with_change("zone", value="Europe/Londonium"), "zone 'Europe/Londonium' is not in the time zone database"),
+        (
+            with_change("zone", value="Europe/Londonium"),
+            "zone 'Europe/Londonium' is not in the time zone database",
+        ),
         (with_change("zone", value="../../etc/passwd"), "is not in the time zone database"),
         (with_change("rating_min", value=1), "rating_min must be below rating_max"),
         (with_change("rating_min", value=5), "rating_min must be below rating_max"),
         (with_change("rating_max", value=float("nan")), "rating_min must be below rating_max"),
-        (with_change("items", value={"source": ITEM_SOURCE, "fields": {"title": "name"}}), "fields must give item_id"),
-        (with_change("items", value={"source": ITEM_SOURCE, "fields": {"item_id": "what", "rating": "1"}}), "unknown field 'rating'"),
+        (
+            with_change("items", value={"source": ITEM_SOURCE, "fields": {"title": "name"}}),
+            "fields must give item_id",
+        ),
+        (
+            with_change("items", value={"source": ITEM_SOURCE, "fields": {"item_id": "what", "rating": "1"}}),
+            "unknown field 'rating'",
+        ),
         (with_change("items", value={"fields": {"item_id": "what"}}), "items.source: "),
         ("source: {", "is not readable YAML"),
         ("!!python/object:os.system {}", "is not readable YAML"),
@@ -81,7 +102,8 @@ def test_an_offset_can_not_be_given_beside_a_zone():
 
 def test_reader_options_are_given_to_the_reader_as_text():
     options = parse_mapping(
-        with_change("source", "options", value={"header": True, "multiLine": False, "maxColumns": 9}), "my.yaml"
+        with_change("source", "options", value={"header": True, "multiLine": False, "maxColumns": 9}),
+        "my.yaml",
     ).source.options
     assert options == {"header": "true", "multiLine": "false", "maxColumns": "9"}
 
@@ -105,7 +127,18 @@ def test_the_canonical_mapping_gives_every_field_under_its_own_name():
 
 
 @pytest.mark.parametrize(
-    "name", ["../mapping", "../log_mappings/canonical", "canonical.yaml", "/etc/passwd", "log_mappings", ".", "..", "", "nosuch"]
+    "name",
+    [
+        "../mapping",
+        "../log_mappings/canonical",
+        "canonical.yaml",
+        "/etc/passwd",
+        "log_mappings",
+        ".",
+        "..",
+        "",
+        "nosuch",
+    ],
 )
 def test_only_a_shipped_name_is_read_as_one(name):
     assert shipped_mapping(name) is None
@@ -118,4 +151,6 @@ def test_a_documented_mapping_parses(text):
 
 def test_the_page_on_logs_names_every_field_and_shipped_mapping():
     assert EXAMPLES
-    assert [name for name in [*EVENT_FIELDS, *ITEM_FIELDS, *shipped_names()] if f"`{name}`" not in LOGS_PAGE] == []
+    assert [
+        name for name in [*EVENT_FIELDS, *ITEM_FIELDS, *shipped_names()] if f"`{name}`" not in LOGS_PAGE
+    ] == []

@@ -24,7 +24,13 @@ MODEL = "a-model-0123456789ab"
 
 # For each field a value that is not its default.
 OTHER: dict[str, dict[str, Any]] = {
-    "ingest": {"max_bad_share": 0.1, "unknown_types": "quarantine", "max_record_kb": 64, "max_id_chars": 64, "max_expansion": 50},
+    "ingest": {
+        "max_bad_share": 0.1,
+        "unknown_types": "quarantine",
+        "max_record_kb": 64,
+        "max_id_chars": 64,
+        "max_expansion": 50,
+    },
     "privacy": {"scrub_texts": True, "phone_region": "GB", "user_ids": "keyed", "key_file": "key"},
     "engine": {
         "kind": "hash",
@@ -69,7 +75,13 @@ OTHER: dict[str, dict[str, Any]] = {
         "first_day": "2025-03-03",
     },
     "store": {"user_buckets": 8},
-    "maintenance": {"thin_after_days": 60, "vacuum_after_days": 14, "keep_publications": 30, "small_file_mb": 16, "small_files": 4},
+    "maintenance": {
+        "thin_after_days": 60,
+        "vacuum_after_days": 14,
+        "keep_publications": 30,
+        "small_file_mb": 16,
+        "small_files": 4,
+    },
     "spark": {"shuffle_partitions": 4, "driver_memory": "4g"},
 }
 CHANGES = [(section, key) for section, values in OTHER.items() for key in values]
@@ -145,7 +157,15 @@ def test_the_documented_settings_are_the_defaults():
     assert parse_settings(text, "docs/settings.yaml") == Settings()
 
 
-SECTIONS = [IngestSettings, PrivacySettings, EngineSettings, FoldSettings, StoreSettings, MaintenanceSettings, SparkSettings]
+SECTIONS = [
+    IngestSettings,
+    PrivacySettings,
+    EngineSettings,
+    FoldSettings,
+    StoreSettings,
+    MaintenanceSettings,
+    SparkSettings,
+]
 
 
 @pytest.mark.parametrize("section", SECTIONS)
@@ -181,7 +201,9 @@ def test_a_facet_s_hash_changes_with_what_gives_its_states_their_meaning():
     evening = hashes("facets: [{name: evening, where: a}]")
     assert plain == {"main": Settings().fold_hash(MODEL), "negative": Settings().fold_hash(MODEL)}
     assert evening | plain == evening and evening.keys() - plain.keys() == {"evening"}
-    assert hashes("facets: [{name: home, where: b}, {name: evening, where: a}]")["evening"] == evening["evening"]
+    assert (
+        hashes("facets: [{name: home, where: b}, {name: evening, where: a}]")["evening"] == evening["evening"]
+    )
     assert hashes("facets: [{name: evening, where: b}]")["evening"] != evening["evening"]
     for common in ("alpha: 0.5", "negative_where: 'rating < 0.1'"):
         changed = hashes(f"{common}, facets: [{{name: evening, where: a}}]")
@@ -200,6 +222,13 @@ def test_the_order_and_spelling_of_a_file_change_no_hash():
 
 
 def test_addresses_of_servers_may_have_a_port_and_a_path_and_are_not_told_when_they_are_wrong():
-    for address in ("http://gpu1", "https://gpu-1.example.org:8443/", "http://127.0.0.1:8000/models/e5", "http://[::1]:8000"):
-        assert parse_settings(f"engine: {{endpoints: ['{address}']}}", "my.yaml").engine.endpoints == (address,)
+    for address in (
+        "http://gpu1",
+        "https://gpu-1.example.org:8443/",
+        "http://127.0.0.1:8000/models/e5",
+        "http://[::1]:8000",
+    ):
+        assert parse_settings(f"engine: {{endpoints: ['{address}']}}", "my.yaml").engine.endpoints == (
+            address,
+        )
     assert "hidden" not in problem("engine: {endpoints: ['http://me:hidden@gpu1:8000']}")

@@ -66,7 +66,19 @@ PARTITIONS = {
     "user_profiles": "as_of_date",
 }
 # Who, what they did and what it said: never to be read from a table's statistics.
-NEVER_IN_STATISTICS = {"user_id", "event_id", "text", "title", "raw", "session_id", "lat", "lon", "place", "last_event_id", "user_hmac"}
+NEVER_IN_STATISTICS = {
+    "user_id",
+    "event_id",
+    "text",
+    "title",
+    "raw",
+    "session_id",
+    "lat",
+    "lon",
+    "place",
+    "last_event_id",
+    "user_hmac",
+}
 
 each_table = pytest.mark.parametrize("table", ALL_TABLES, ids=lambda table: table.name)
 Log = dict[str, Any]
@@ -91,10 +103,19 @@ def created(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> di
 
 
 def test_every_declared_table_is_listed_once():
-    modules = [importlib.import_module(f"schemas.{path.stem}") for path in sorted((ROOT / "schemas").glob("[!_]*.py"))]
-    declared = {module.__name__.removeprefix("schemas."): module.TABLE for module in modules if hasattr(module, "TABLE")}
+    modules = [
+        importlib.import_module(f"schemas.{path.stem}")
+        for path in sorted((ROOT / "schemas").glob("[!_]*.py"))
+    ]
+    declared = {
+        module.__name__.removeprefix("schemas."): module.TABLE
+        for module in modules
+        if hasattr(module, "TABLE")
+    }
     assert {name: table.name for name, table in declared.items()} == {name: name for name in declared}
-    assert len(ALL_TABLES) == len(declared) and {id(table) for table in ALL_TABLES} == {id(table) for table in declared.values()}
+    assert len(ALL_TABLES) == len(declared) and {id(table) for table in ALL_TABLES} == {
+        id(table) for table in declared.values()
+    }
 
 
 def test_the_contract_speaks_of_every_table():
@@ -143,14 +164,20 @@ def test_keys_and_partitions_are_columns_that_are_never_null(table):
 def test_a_vector_is_the_last_column_and_is_checked(table):
     vectors = [column.name for column in table.columns if column.type == VECTOR]
     assert vectors in ([], table.names[-1:])
-    assert {f"{name}_{rule}" for name in vectors for rule in ("finite", "not_zero")} <= {check.name for check in table.checks}
+    assert {f"{name}_{rule}" for name in vectors for rule in ("finite", "not_zero")} <= {
+        check.name for check in table.checks
+    }
 
 
 @each_table
 def test_statistics_tell_nothing_private(table):
     statistics = set(table.properties()["delta.dataSkippingStatsColumns"].split(",")) - {""}
     assert statistics <= set(table.names)
-    hidden = {c.name for c in table.columns if c.private or isinstance(c.type, T.ArrayType | T.MapType | T.StructType)}
+    hidden = {
+        c.name
+        for c in table.columns
+        if c.private or isinstance(c.type, T.ArrayType | T.MapType | T.StructType)
+    }
     assert statistics & (hidden | NEVER_IN_STATISTICS) == set()
 
 
@@ -162,7 +189,9 @@ def test_delta_has_the_columns_as_declared(table, created):
     schema = T.StructType.fromJson(json.loads(created[table.name]["metaData"]["schemaString"]))
     # Compares names, types, nullability and comments.
     assert schema == table.spark_schema()
-    assert [field.metadata["comment"] for field in schema.fields] == [column.comment for column in table.columns]
+    assert [field.metadata["comment"] for field in schema.fields] == [
+        column.comment for column in table.columns
+    ]
 
 
 @each_table
@@ -171,7 +200,9 @@ def test_delta_has_partitions_comment_checks_and_properties_as_declared(table, c
     assert made["partitionColumns"] == list(table.partition_by)
     assert made["description"] == table.comment
     assert made["configuration"] == table.properties()
-    assert {f"delta.constraints.{check.name}": check.sql for check in table.checks}.items() <= made["configuration"].items()
+    assert {f"delta.constraints.{check.name}": check.sql for check in table.checks}.items() <= made[
+        "configuration"
+    ].items()
 
 
 @each_table
@@ -196,10 +227,14 @@ def test_a_table_is_created_once(table, spark, warehouse):
 @each_table
 def test_arrow_has_the_columns_as_spark_has_them(table, spark):
     arrow = table.arrow_schema()
-    assert [(field.name, field.nullable) for field in arrow] == [(column.name, column.nullable) for column in table.columns]
+    assert [(field.name, field.nullable) for field in arrow] == [
+        (column.name, column.nullable) for column in table.columns
+    ]
     declared = [(field.name, field.dataType) for field in table.spark_schema()]
     assert [(field.name, field.dataType) for field in from_arrow_schema(arrow)] == declared
-    assert [(field.name, field.dataType) for field in spark.createDataFrame(arrow.empty_table()).schema] == declared
+    assert [
+        (field.name, field.dataType) for field in spark.createDataFrame(arrow.empty_table()).schema
+    ] == declared
 
 
 # ---- on writing
@@ -218,7 +253,12 @@ def rows_of(spark: SparkSession, table: Table, *rows: tuple[Any, ...]) -> Any:
 def embeddings(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A warehouse whose text_embeddings holds one sound vector."""
     warehouse = str(tmp_path_factory.mktemp("embeddings"))
-    delta.append(spark, warehouse, text_embeddings.TABLE, rows_of(spark, text_embeddings.TABLE, embedding([0.6, 0.0, -0.8])))
+    delta.append(
+        spark,
+        warehouse,
+        text_embeddings.TABLE,
+        rows_of(spark, text_embeddings.TABLE, embedding([0.6, 0.0, -0.8])),
+    )
     yield warehouse
     assert delta.read_table(spark, warehouse, text_embeddings.TABLE).count() == 1
 
@@ -238,17 +278,26 @@ def embeddings(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) ->
 )
 def test_an_unsound_vector_is_refused_by_its_check(spark, embeddings, vector, check):
     with pytest.raises(Exception, match=f"(?i){check}"):
-        delta.append(spark, embeddings, text_embeddings.TABLE, rows_of(spark, text_embeddings.TABLE, embedding(vector)))
+        delta.append(
+            spark, embeddings, text_embeddings.TABLE, rows_of(spark, text_embeddings.TABLE, embedding(vector))
+        )
 
 
 def test_an_empty_vector_is_refused(spark, embeddings):
     with pytest.raises(Exception, match=r"(?i)vector_(not_zero|finite)"):
-        delta.append(spark, embeddings, text_embeddings.TABLE, rows_of(spark, text_embeddings.TABLE, embedding([], dim=0)))
+        delta.append(
+            spark,
+            embeddings,
+            text_embeddings.TABLE,
+            rows_of(spark, text_embeddings.TABLE, embedding([], dim=0)),
+        )
 
 
 def test_a_missing_vector_is_refused(spark, embeddings):
     with pytest.raises(Exception, match=r"(?i)not.null|vector_(has_dim|finite)"):
-        delta.append(spark, embeddings, text_embeddings.TABLE, rows_of(spark, text_embeddings.TABLE, embedding(None)))  # type: ignore[arg-type]
+        delta.append(
+            spark, embeddings, text_embeddings.TABLE, rows_of(spark, text_embeddings.TABLE, embedding(None))
+        )  # type: ignore[arg-type]
 
 
 def test_a_mean_of_no_length_is_refused(spark, warehouse):

@@ -10,13 +10,25 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from udfs.embed import CALL_BYTES, OUTPUT_SCHEMA, Expected, cut, embed_stream
-from udfs.engine import EngineConfig, EngineError, HashEmbedder, model_key
+from udfs.engines.contract import EngineConfig
+from udfs.engines.hashed_words import HashEmbedder
+from udfs.engines.model import model_key
+from udfs.errors import EngineError
 
 CONFIG = EngineConfig(kind="hash", hash_dimensions=8, max_tokens=16, call_tokens=64)
 EXPECTED = Expected(model_key(CONFIG))
-NUMBERS = {word: HashEmbedder(CONFIG).tokenise([word]).ids[0][0] for word in ("raise", "nan", "infinite", "zero", "dies")}
+NUMBERS = {
+    word: HashEmbedder(CONFIG).tokenise([word]).ids[0][0]
+    for word in ("raise", "nan", "infinite", "zero", "dies")
+}
 # What becomes of a text that holds the word.
-REASONS = {"raise": "engine_error", "unreadable": "engine_error", "nan": "not_finite", "infinite": "not_finite", "zero": "zero_vector"}
+REASONS = {
+    "raise": "engine_error",
+    "unreadable": "engine_error",
+    "nan": "not_finite",
+    "infinite": "not_finite",
+    "zero": "zero_vector",
+}
 
 
 class Faulty(HashEmbedder):
@@ -45,13 +57,18 @@ class Faulty(HashEmbedder):
 
 def batch(texts: list[str]) -> pa.RecordBatch:
     return pa.RecordBatch.from_pydict(
-        {"text_key": pa.array([f"key of {text}" for text in texts], pa.string()), "text": pa.array(texts, pa.string())}
+        {
+            "text_key": pa.array([f"key of {text}" for text in texts], pa.string()),
+            "text": pa.array(texts, pa.string()),
+        }
     )
 
 
 def embed(*batches: list[str], engine: HashEmbedder | None = None, expected: Expected = EXPECTED) -> pa.Table:
     engine = engine or Faulty()
-    return pa.Table.from_batches(list(embed_stream(map(batch, batches), CONFIG, expected, lambda config: engine)), OUTPUT_SCHEMA)
+    return pa.Table.from_batches(
+        list(embed_stream(map(batch, batches), CONFIG, expected, lambda config: engine)), OUTPUT_SCHEMA
+    )
 
 
 WORDS = st.sampled_from(["tea", "pot", "red", "ä", "日本", *REASONS])
@@ -79,19 +96,30 @@ def test_each_text_comes_back_once_in_order_with_its_own_vector_or_its_own_reaso
 
 
 @settings(deadline=None)
-@given(texts=st.lists(st.text(max_size=80), min_size=1, max_size=40), call_tokens=st.integers(1, 100), prefix=st.text(max_size=5))
+@given(
+    texts=st.lists(st.text(max_size=80), min_size=1, max_size=40),
+    call_tokens=st.integers(1, 100),
+    prefix=st.text(max_size=5),
+)
 def test_calls_are_bounded_and_cover_the_batch_in_order(texts, call_tokens, prefix):
     texts = [text.encode("utf-8", "replace").decode() for text in texts]
     config = replace(CONFIG, call_tokens=call_tokens, prefix=prefix.encode("utf-8", "replace").decode())
     parts = [part["text"].to_pylist() for part in cut(batch(texts), config, dim=8)]
     assert [text for part in parts for text in part] == texts
     tokens = [sum(min(len((config.prefix + text).encode()) + 2, 16) for text in part) for part in parts]
-    assert all(total <= call_tokens + 1e-6 or len(part) == 1 for total, part in zip(tokens, parts, strict=True))
+    assert all(
+        total <= call_tokens + 1e-6 or len(part) == 1 for total, part in zip(tokens, parts, strict=True)
+    )
 
 
 def test_calls_are_bounded_in_bytes_too():
     long = ["x" * (CALL_BYTES // 3)] * 7
-    assert [part.num_rows for part in cut(batch(long), replace(CONFIG, call_tokens=10**9), dim=8)] == [2, 2, 2, 1]
+    assert [part.num_rows for part in cut(batch(long), replace(CONFIG, call_tokens=10**9), dim=8)] == [
+        2,
+        2,
+        2,
+        1,
+    ]
 
 
 def test_the_text_that_breaks_a_call_costs_few_calls():
@@ -135,7 +163,10 @@ def test_vectors_of_another_size_are_refused():
             return super().embed_tokens(ids)[:, :7]
 
     result = embed(["a", "b"], engine=Short())
-    assert result["reason"].to_pylist() == ["wrong_size"] * 2 and "7 numbers instead of 8" in result["message"][0].as_py()
+    assert (
+        result["reason"].to_pylist() == ["wrong_size"] * 2
+        and "7 numbers instead of 8" in result["message"][0].as_py()
+    )
 
 
 def test_tokens_of_the_next_call_are_made_while_the_engine_has_this_one():
@@ -158,7 +189,9 @@ def test_tokens_of_the_next_call_are_made_while_the_engine_has_this_one():
 
 
 def test_another_model_on_this_machine_is_refused():
-    with pytest.raises(EngineError, match=r"this machine's model is hash-8-\w+, but the job embeds with other-0123"):
+    with pytest.raises(
+        EngineError, match=r"this machine's model is hash-8-\w+, but the job embeds with other-0123"
+    ):
         embed(["a"], expected=Expected("other-0123"))
 
 

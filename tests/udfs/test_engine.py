@@ -9,9 +9,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from udfs import engine, engine_vllm
-from udfs.engine import EngineConfig, EngineError, HashEmbedder, model_key, tokenise, unit
-from udfs.engine_vllm import VllmEmbedder, cache_gib, pick_dtype, product_seconds
+from udfs.engines import vllm_local
+from udfs.engines.contract import EngineConfig, unit
+from udfs.engines.hashed_words import HashEmbedder
+from udfs.engines.model import load_tokenizer, model_key, tokenise
+from udfs.engines.vllm_local import VllmEmbedder, cache_gib, pick_dtype, product_seconds
+from udfs.errors import EngineError
 
 HASH = EngineConfig(kind="hash", hash_dimensions=32, max_tokens=8)
 
@@ -19,7 +22,7 @@ HASH = EngineConfig(kind="hash", hash_dimensions=32, max_tokens=8)
 def test_hashed_texts_are_unit_vectors_and_deterministic():
     texts = ["Running shoes", "running SHOES", "tea pot", "!!!", "", "a " * 50]
     engine = HashEmbedder(HASH)
-    vectors, tokens = engine.embed(texts), engine.tokenise(texts)
+    vectors, tokens = engine.embed(texts), tokenise(texts)
     assert vectors.shape == (6, 32) and vectors.dtype == np.float32
     assert np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-6)
     assert np.array_equal(vectors[0], vectors[1])
@@ -31,10 +34,14 @@ def test_hashed_texts_are_unit_vectors_and_deterministic():
 def test_a_hashed_text_does_not_depend_on_its_batch():
     texts = [f"word{i} other{i % 7}" for i in range(50)]
     together = HashEmbedder(HASH).embed(texts)
-    assert all(np.array_equal(together[i], HashEmbedder(HASH).embed([text])[0]) for i, text in enumerate(texts))
+    assert all(
+        np.array_equal(together[i], HashEmbedder(HASH).embed([text])[0]) for i, text in enumerate(texts)
+    )
 
 
-@pytest.mark.parametrize("change", [{"pooling": "CLS"}, {"prefix": "query: "}, {"max_tokens": 128}, {"dimensions": 64}])
+@pytest.mark.parametrize(
+    "change", [{"pooling": "CLS"}, {"prefix": "query: "}, {"max_tokens": 128}, {"dimensions": 64}]
+)
 def test_what_changes_meaning_changes_the_key(change):
     assert model_key(replace(EngineConfig(), **change)) != model_key(EngineConfig())
 
@@ -69,10 +76,10 @@ def test_a_model_that_is_not_there_is_named():
 def test_damaged_files_of_a_model_are_named(tmp_path):
     config = EngineConfig(model=str(tmp_path))
     with pytest.raises(EngineError, match=r"has no tokenizer\.json"):
-        engine.load_tokenizer(config)
+        load_tokenizer(config)
     (tmp_path / "tokenizer.json").write_text("{")
     with pytest.raises(EngineError, match=r"tokenizer\.json can't be read"):
-        engine.load_tokenizer(config)
+        load_tokenizer(config)
     with pytest.raises(EngineError, match=r"no config\.json that can be read: FileNotFoundError"):
         cache_gib(tmp_path, 256)
     for content in ("", "[1]", "{"):
@@ -93,7 +100,9 @@ def test_a_home_of_nobody_is_told():
 
 
 def test_a_row_without_length_stays_what_it_is():
-    assert np.array_equal(unit(np.array([[0.0, 0.0], [3.0, 4.0]])), np.array([[0, 0], [0.6, 0.8]], np.float32))
+    assert np.array_equal(
+        unit(np.array([[0.0, 0.0], [3.0, 4.0]])), np.array([[0, 0], [0.6, 0.8]], np.float32)
+    )
     assert np.array_equal(unit(np.array([[1e-30, 0.0]])), np.array([[1e-30, 0]], np.float32))
 
 
@@ -124,9 +133,10 @@ def test_an_engine_that_holds_the_interpreter_ends_its_process():
     code = """
 import ctypes
 from tests.udfs.test_engine import Slow
-from udfs import engine, engine_vllm
-engine_vllm.GRACE_S = 0
-slow = Slow(engine.EngineConfig(timeout_s=1))
+from udfs.engines import vllm_local
+from udfs.engines.contract import EngineConfig
+vllm_local.GRACE_S = 0
+slow = Slow(EngineConfig(timeout_s=1))
 slow._run = lambda ids: ctypes.PyDLL(None).sleep(60)
 slow.embed(["a"])
 """
@@ -142,20 +152,24 @@ def test_dimensions_are_cut_and_never_invented():
 
 def test_a_text_is_cut_by_characters_and_then_by_tokens():
     config = EngineConfig(max_tokens=16)
-    tokenizer = engine.load_tokenizer(config)
+    tokenizer = load_tokenizer(config)
     texts = ["tea", "tea " * 14, "tea " * 15, "x" * 1000, "", "\ud800", "[PAD] [SEP]", "😀" * 40]
     tokens = tokenise(tokenizer, config, texts)
-    assert [len(ids) for ids in tokens.ids[:4]] == [3, 16, 16, 3] and all(len(ids) <= 16 for ids in tokens.ids)
+    assert [len(ids) for ids in tokens.ids[:4]] == [3, 16, 16, 3] and all(
+        len(ids) <= 16 for ids in tokens.ids
+    )
     assert tokens.truncated.tolist() == [False, False, True, True, False, False, False, False]
     assert tokenise(tokenizer, replace(config, prefix="tea "), ["tea " * 14]).truncated.tolist() == [True]
     assert tokenise(tokenizer, config, []).ids == []
 
 
-@pytest.mark.parametrize(("bfloat16_s", "dtype"), [(0.5, "bfloat16"), (0.79, "bfloat16"), (0.81, "float32"), (2.0, "float32")])
+@pytest.mark.parametrize(
+    ("bfloat16_s", "dtype"), [(0.5, "bfloat16"), (0.79, "bfloat16"), (0.81, "float32"), (2.0, "float32")]
+)
 def test_the_dtype_is_what_the_processor_multiplies_fastest_in(bfloat16_s, dtype, monkeypatch):
-    monkeypatch.setattr(engine_vllm, "has_gpu", lambda: False)
+    monkeypatch.setattr(vllm_local, "has_gpu", lambda: False)
     assert pick_dtype({"float32": 1.0, "bfloat16": bfloat16_s}.__getitem__) == dtype
-    monkeypatch.setattr(engine_vllm, "has_gpu", lambda: True)
+    monkeypatch.setattr(vllm_local, "has_gpu", lambda: True)
     assert pick_dtype({}.__getitem__) == "bfloat16"
 
 
@@ -165,38 +179,46 @@ def test_a_product_takes_some_time():
 
 def test_a_prefix_that_leaves_no_room_for_a_text_is_told():
     with pytest.raises(EngineError, match=r"prefix alone has the 8 tokens of engine\.max_tokens"):
-        engine.load_tokenizer(EngineConfig(max_tokens=8, prefix="one two three four five six "))
-    engine.load_tokenizer(EngineConfig(max_tokens=8, prefix="one two three four five "))
+        load_tokenizer(EngineConfig(max_tokens=8, prefix="one two three four five six "))
+    load_tokenizer(EngineConfig(max_tokens=8, prefix="one two three four five "))
 
 
 def test_room_for_the_longest_text_is_made(tmp_path):
-    qwen = {"num_hidden_layers": 28, "num_attention_heads": 16, "num_key_value_heads": 8, "head_dim": 128, "hidden_size": 1024}
+    qwen = {
+        "num_hidden_layers": 28,
+        "num_attention_heads": 16,
+        "num_key_value_heads": 8,
+        "head_dim": 128,
+        "hidden_size": 1024,
+    }
     (tmp_path / "config.json").write_text(json.dumps(qwen))
     assert cache_gib(tmp_path, 30_000) * 2**30 > 2 * 28 * 8 * 128 * 4 * 30_000
-    (tmp_path / "config.json").write_text(json.dumps({"num_hidden_layers": 6, "num_attention_heads": 12, "hidden_size": 384}))
+    (tmp_path / "config.json").write_text(
+        json.dumps({"num_hidden_layers": 6, "num_attention_heads": 12, "hidden_size": 384})
+    )
     assert cache_gib(tmp_path, 256) == 1
 
 
 def test_a_worker_keeps_the_gpus_of_its_engine(monkeypatch):
     config = EngineConfig(devices=("0", "1"))
-    assert engine_vllm._environment(config, 1)["CUDA_VISIBLE_DEVICES"] == "0,1"
+    assert vllm_local._environment(config, 1)["CUDA_VISIBLE_DEVICES"] == "0,1"
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
     monkeypatch.setitem(sys.modules, "vllm", None)
-    assert engine_vllm._environment(config, 1)["CUDA_VISIBLE_DEVICES"] == "0,1"
+    assert vllm_local._environment(config, 1)["CUDA_VISIBLE_DEVICES"] == "0,1"
     with pytest.raises(EngineError, match="this worker's engine has GPU 0,1, and the task was given 2"):
-        engine_vllm._environment(replace(config, devices=("2",)), 1)
+        vllm_local._environment(replace(config, devices=("2",)), 1)
 
 
 def test_gpus_that_are_not_there_are_not_replaced_by_a_cpu():
-    engine_vllm.require_gpus(EngineConfig(), 0)
-    engine_vllm.require_gpus(EngineConfig(gpus=1), 2)
+    vllm_local.require_gpus(EngineConfig(), 0)
+    vllm_local.require_gpus(EngineConfig(gpus=1), 2)
     with pytest.raises(EngineError, match=r"engine\.gpus is 2, but this worker sees 1"):
-        engine_vllm.require_gpus(EngineConfig(gpus=2), 1)
+        vllm_local.require_gpus(EngineConfig(gpus=2), 1)
 
 
 def test_hidden_packages_come_back(monkeypatch):
     monkeypatch.delitem(sys.modules, "wave", raising=False)
-    with engine_vllm._without("wave", "json"), pytest.raises(ModuleNotFoundError):
+    with vllm_local._without("wave", "json"), pytest.raises(ModuleNotFoundError):
         import wave  # noqa: F401
     import wave as back
 

@@ -18,9 +18,29 @@ import pytest
 
 from tests.vllm_server import KEY, MODEL, free_port, vllm_server
 from udfs.embed import OUTPUT_SCHEMA, Expected, embed_stream
-from udfs.engine import EngineConfig, EngineError, Tokens, load_embedder, model_folder, model_key
+from udfs.engines.contract import EngineConfig, Tokens
+from udfs.engines.load import load_embedder
+from udfs.engines.model import model_folder, model_key
+from udfs.errors import EngineError
 
-WORDS = ["tea", "pot", "red", "bicycle", "running", "shoes", "green", "a", "the", "of", "for", "garden", "chair", "lamp", "query", ":"]
+WORDS = [
+    "tea",
+    "pot",
+    "red",
+    "bicycle",
+    "running",
+    "shoes",
+    "green",
+    "a",
+    "the",
+    "of",
+    "for",
+    "garden",
+    "chair",
+    "lamp",
+    "query",
+    ":",
+]
 POISON = [
     "", "x", "ab " * 1_700_000, "\U0001f600" * 50, "[CLS] [SEP] [PAD] [MASK] [UNK]", "\ud800 lone \udfff", "word " * 100_000,
     "x" * 5_000_000, "\x00\x01\x7f", "\u202e\u200b\ufeff", "é" * 3000, "<s></s><|endoftext|>",
@@ -42,14 +62,20 @@ def embedded(texts: list[str], config: EngineConfig) -> pa.Table:
     # Arrow has no lone surrogates; a log's reader replaces them before. The engine itself is asked below.
     column = [text.encode("utf-8", "replace").decode() for text in texts]
     batch = pa.RecordBatch.from_pydict({"text_key": keys, "text": column})
-    return pa.Table.from_batches(list(embed_stream(iter([batch]), config, Expected(model_key(config)))), OUTPUT_SCHEMA)
+    return pa.Table.from_batches(
+        list(embed_stream(iter([batch]), config, Expected(model_key(config)))), OUTPUT_SCHEMA
+    )
 
 
 def hostile_and_clean() -> dict[str, Any]:
     """The poison list beside normal texts, and the normal texts alone; a model that fails; and that all is well afterwards."""
     config = EngineConfig()
     normal = [f"{WORDS[i % 13]} {WORDS[i % 7]} number {i} for the garden" for i in range(100)]
-    texts = [text for i, text in enumerate(normal) for text in ([POISON[i // 8], text] if i % 8 == 0 and i // 8 < len(POISON) else [text])]
+    texts = [
+        text
+        for i, text in enumerate(normal)
+        for text in ([POISON[i // 8], text] if i % 8 == 0 and i // 8 < len(POISON) else [text])
+    ]
     try:
         load_embedder(EngineConfig(max_tokens=100_000))
         said = ""
@@ -59,7 +85,10 @@ def hostile_and_clean() -> dict[str, Any]:
     clean, mixed = embedded(normal, config), embedded(texts, config)
     surrogate = engine.embed([POISON[5]])
     with_bad_token = [*engine.tokenise(normal[:7]).ids, [10**7]]
-    real, engine.tokenise = engine.tokenise, lambda texts: Tokens(with_bad_token, np.zeros(8, np.bool_)) if len(texts) == 8 else real(texts)
+    real, engine.tokenise = (
+        engine.tokenise,
+        lambda texts: Tokens(with_bad_token, np.zeros(8, np.bool_)) if len(texts) == 8 else real(texts),
+    )
     bad = embedded(normal[:8], config)
     engine.tokenise = real
     try:
@@ -104,7 +133,9 @@ def test_one_bad_text_costs_one_text():
     # A token that the model does not know fails the whole call.
     assert got["bad"]["reason"].to_pylist() == [None] * 7 + ["engine_error"]
     assert cosines(np.array(got["bad"]["vector"].to_pylist()[:7]), clean[:7]).min() > 0.9999
-    assert got["said"].startswith("vLLM could not load all-minilm-l6-v2: User-specified max_model_len (100000) is greater")
+    assert got["said"].startswith(
+        "vLLM could not load all-minilm-l6-v2: User-specified max_model_len (100000) is greater"
+    )
     assert got["said"].endswith("; this process has an engine of another configuration already")
     running, jogging, tea = got["related"]
     assert running @ jogging > running @ tea + 0.2
@@ -140,7 +171,9 @@ def save_tokenizer(folder: Path, template: str, special: list[str]) -> None:
     tokenizer.post_processor = processors.TemplateProcessing(
         single=template, special_tokens=[(t, vocabulary[t]) for t in special if t in template]
     )
-    PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token=special[0], pad_token=special[0]).save_pretrained(folder)
+    PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, unk_token=special[0], pad_token=special[0]
+    ).save_pretrained(folder)
 
 
 def save_bge(folder: Path) -> None:
@@ -149,7 +182,13 @@ def save_bge(folder: Path) -> None:
     from transformers import BertConfig, BertModel
 
     torch.manual_seed(1)
-    size = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 128, "max_position_embeddings": 512}
+    size = {
+        "hidden_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "intermediate_size": 128,
+        "max_position_embeddings": 512,
+    }
     BertModel(BertConfig(vocab_size=64, initializer_range=0.3, **size)).save_pretrained(folder)
     save_tokenizer(folder, "[CLS] $A [SEP]", ["[UNK]", "[CLS]", "[SEP]"])
 
@@ -160,9 +199,20 @@ def save_qwen3(folder: Path) -> None:
     from transformers import Qwen3Config, Qwen3ForCausalLM
 
     torch.manual_seed(2)
-    size = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 32}
+    size = {
+        "hidden_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 1,
+        "head_dim": 32,
+    }
     config = Qwen3Config(
-        vocab_size=64, intermediate_size=128, max_position_embeddings=32_768, initializer_range=0.3, tie_word_embeddings=True, **size
+        vocab_size=64,
+        intermediate_size=128,
+        max_position_embeddings=32_768,
+        initializer_range=0.3,
+        tie_word_embeddings=True,
+        **size,
     )
     Qwen3ForCausalLM(config).save_pretrained(folder)
     save_tokenizer(folder, "$A <|endoftext|>", ["<unk>", "<|endoftext|>"])
@@ -178,11 +228,19 @@ def by_transformers(config: EngineConfig, ids: list[list[int]]) -> np.ndarray:
     with torch.no_grad():
         for numbers in ids:
             hidden = model(input_ids=torch.tensor([numbers])).last_hidden_state[0].double()
-            rows.append({"MEAN": hidden.mean(0), "CLS": hidden[0], "LAST": hidden[-1]}[config.pooling].numpy())
+            rows.append(
+                {"MEAN": hidden.mean(0), "CLS": hidden[0], "LAST": hidden[-1]}[config.pooling].numpy()
+            )
     return np.array(rows)[:, : config.dimensions]
 
 
-SENTENCES = ["tea", "red bicycle", "running shoes for the garden", "a pot of green tea " * 20, "chair lamp " * 9]
+SENTENCES = [
+    "tea",
+    "red bicycle",
+    "running shoes for the garden",
+    "a pot of green tea " * 20,
+    "chair lamp " * 9,
+]
 # Settings, texts, tokens seen of each text, and which texts were cut.
 FAMILIES: dict[str, tuple[dict[str, Any], list[str], list[int], list[int]]] = {
     "bge": ({"pooling": "CLS", "max_tokens": 64}, SENTENCES, [3, 4, 7, 64, 20], [3]),

@@ -10,10 +10,12 @@ import pyarrow as pa
 import pytest
 
 from tests.embedding_server import VECTORS, embedding_server
-from udfs import engine_server
 from udfs.embed import Expected, embed_stream, refuse_other_model
-from udfs.engine import EngineConfig, EngineError, model_key
-from udfs.engine_server import REQUEST_TOKENS, RefusedError, ServerEmbedder, requests
+from udfs.engines import vllm_server as engine_server
+from udfs.engines.contract import EngineConfig
+from udfs.engines.model import model_key
+from udfs.engines.vllm_server import REQUEST_TOKENS, RefusedError, ServerEmbedder, requests
+from udfs.errors import EngineError
 
 CONFIG = EngineConfig(kind="vllm_server", timeout_s=20)
 TEXTS = [f"a pot of tea number {i}" for i in range(40)]
@@ -56,7 +58,9 @@ def test_requests_are_bounded_by_tokens():
     assert requests([]) == []
 
 
-@pytest.mark.parametrize("answers", [[(503, {})], [(429, {"Retry-After": "0"})] * 3, [(500, {})], [(502, {}), (504, {})]])
+@pytest.mark.parametrize(
+    "answers", [[(503, {})], [(429, {"Retry-After": "0"})] * 3, [(500, {})], [(502, {}), (504, {})]]
+)
 def test_what_may_pass_is_tried_again(server, answers):
     engine = ServerEmbedder(config_of(server))
     server.answers = list(answers)
@@ -138,7 +142,9 @@ def test_no_server_at_all_is_told():
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         with pytest.raises(EngineError, match=r"no server has answered for 1 s .*Connection"):
-            ServerEmbedder(replace(CONFIG, endpoints=(f"http://127.0.0.1:{unused.getsockname()[1]}",), timeout_s=1))
+            ServerEmbedder(
+                replace(CONFIG, endpoints=(f"http://127.0.0.1:{unused.getsockname()[1]}",), timeout_s=1)
+            )
 
 
 def test_a_text_that_breaks_the_server_costs_one_text(server):
@@ -180,7 +186,9 @@ def test_an_answer_that_cannot_be_used_is_asked_for_elsewhere_and_never_stored(s
 
 def test_the_key_comes_from_the_environment(server, monkeypatch):
     server.key = "secret"
-    with pytest.raises(EngineError, match=r"refuses the key, which is taken from NIGHTFOLD_ENGINE_KEY: .* 401 who are you"):
+    with pytest.raises(
+        EngineError, match=r"refuses the key, which is taken from NIGHTFOLD_ENGINE_KEY: .* 401 who are you"
+    ):
         ServerEmbedder(config_of(server))
     monkeypatch.setenv("NIGHTFOLD_ENGINE_KEY", "secret")
     assert ServerEmbedder(config_of(server)).dim == 8
@@ -202,7 +210,9 @@ def test_a_key_is_sent_without_its_line_break_and_stands_in_no_message(server, m
     assert ServerEmbedder(config_of(server)).dim == 8
     for key in ("secret\nsecret", "secr\u00e9t"):
         monkeypatch.setenv("NIGHTFOLD_ENGINE_KEY", key)
-        with pytest.raises(EngineError, match=r"^the key in NIGHTFOLD_ENGINE_KEY has characters that can't be sent$"):
+        with pytest.raises(
+            EngineError, match=r"^the key in NIGHTFOLD_ENGINE_KEY has characters that can't be sent$"
+        ):
             ServerEmbedder(config_of(server))
 
 
@@ -240,7 +250,9 @@ WIDE = base64.b64encode(np.ones(16, "<f4").tobytes()).decode()
 def test_longer_vectors_of_another_server_are_not_cut_to_fit(server, second):
     engine = ServerEmbedder(config_of(server, second))
     second.spoil = lambda answer: {"data": [row | {"embedding": WIDE} for row in answer["data"]]}
-    with pytest.raises(EngineError, match="the servers have different models: one gave 8 numbers for a text, another 16"):
+    with pytest.raises(
+        EngineError, match="the servers have different models: one gave 8 numbers for a text, another 16"
+    ):
         for _ in range(2):
             engine.embed(TEXTS)
 

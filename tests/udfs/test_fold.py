@@ -15,11 +15,16 @@ from hypothesis import strategies as st
 
 from tests.conftest import ROOT
 from tests.oracle import Event, Gate, State, fold_user
-from udfs import fold_kernel
-from udfs.fold import EVENT_ROW, INPUT_SCHEMA, PRIOR_ROW, VECTOR_ROW, FoldConstants, FoldError, _strings, fold_stream
+from udfs.errors import FoldError
+from udfs.fold.contract import EVENT_ROW, INPUT_SCHEMA, PRIOR_ROW, VECTOR_ROW, FoldConstants
+from udfs.fold.kernel import fold_rows
+from udfs.fold.key_index import find_keys, index_keys
+from udfs.fold.stream import _strings, fold_stream
 
 DAY = date(2025, 3, 3)
-GATES = [Gate(gate=g, relevance=r) for g in ("effective", "literal", "mean", "fixed") for r in ("follow", "resist")]
+GATES = [
+    Gate(gate=g, relevance=r) for g in ("effective", "literal", "mean", "fixed") for r in ("follow", "resist")
+]
 
 
 def vectors_of(dim: int, count: int, seed: int) -> np.ndarray:
@@ -27,7 +32,9 @@ def vectors_of(dim: int, count: int, seed: int) -> np.ndarray:
     return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
 
-def random_events(user: str, days: int, most_a_day: int, vectors: np.ndarray, seed: int) -> list[tuple[Event, int]]:
+def random_events(
+    user: str, days: int, most_a_day: int, vectors: np.ndarray, seed: int
+) -> list[tuple[Event, int]]:
     """Events of one user in random order, each with the number of its text."""
     rng = np.random.default_rng(seed)
     events = []
@@ -42,7 +49,12 @@ def random_events(user: str, days: int, most_a_day: int, vectors: np.ndarray, se
     return events
 
 
-def stream(users: dict[str, list[tuple[Event, int]]], vectors: np.ndarray, priors: dict[str, State], rows_a_batch: int):
+def stream(
+    users: dict[str, list[tuple[Event, int]]],
+    vectors: np.ndarray,
+    priors: dict[str, State],
+    rows_a_batch: int,
+):
     """The kernel's input for these users, cut into batches."""
     rows = [{"kind": VECTOR_ROW, "text_key": str(i), "vector": v.tolist()} for i, v in enumerate(vectors)]
     for user in sorted(users):
@@ -56,7 +68,9 @@ def stream(users: dict[str, list[tuple[Event, int]]], vectors: np.ndarray, prior
                     "contributions": [{"event_id": e, "weight": float(w)} for e, w in state.contributions],
                 }
             )  # fmt: skip
-        for event, text in sorted(users[user], key=lambda pair: (pair[0].event_ts, pair[0].event_id.encode())):
+        for event, text in sorted(
+            users[user], key=lambda pair: (pair[0].event_ts, pair[0].event_id.encode())
+        ):
             rows.append(
                 {
                     "kind": EVENT_ROW, "user_id": user, "facet": "main", "user_bucket": 1, "day": event.event_date,
@@ -86,7 +100,15 @@ def assert_same(found: list[dict], expected: list[State]) -> None:
     assert [row["as_of_date"] for row in found] == [state.as_of_date for state in expected]
     for row, state in zip(found, expected, strict=True):
         assert np.array(row["vector"], np.float32).tobytes() == state.vector.tobytes()
-        for name in ("weight_sum", "gain_sum", "gain_sq_sum", "event_count", "previous_as_of_date", "relevance_acted", "cancelled"):
+        for name in (
+            "weight_sum",
+            "gain_sum",
+            "gain_sq_sum",
+            "event_count",
+            "previous_as_of_date",
+            "relevance_acted",
+            "cancelled",
+        ):
             assert row[name] == getattr(state, name), name
         assert int(row["last_event_ts"].timestamp() * 1e6) == state.last_event_ts
         assert row["last_event_id"] == state.last_event_id
@@ -98,7 +120,9 @@ def assert_same(found: list[dict], expected: list[State]) -> None:
 @pytest.mark.parametrize("gate", GATES, ids=lambda gate: f"{gate.gate}-{gate.relevance}")
 def test_kernel_equals_oracle(gate: Gate) -> None:
     vectors = vectors_of(dim=20, count=12, seed=1)
-    users = {f"u{i}": random_events(f"u{i}", days=12, most_a_day=15, vectors=vectors, seed=i) for i in range(4)}
+    users = {
+        f"u{i}": random_events(f"u{i}", days=12, most_a_day=15, vectors=vectors, seed=i) for i in range(4)
+    }
     found = run(users, vectors, gate)
     for user, events in users.items():
         assert_same(found[user], fold_user([event for event, _ in events], gate))
@@ -114,7 +138,9 @@ def test_kernel_equals_oracle(gate: Gate) -> None:
     cut=st.integers(0, 8),
     gate=st.sampled_from(GATES),
 )
-def test_any_cut_gives_the_same_bits(seed: int, dim: int, days: int, most_a_day: int, rows_a_batch: int, cut: int, gate: Gate) -> None:
+def test_any_cut_gives_the_same_bits(
+    seed: int, dim: int, days: int, most_a_day: int, rows_a_batch: int, cut: int, gate: Gate
+) -> None:
     """A history folded at once, in two runs cut between any days, and in batches of any size: one result."""
     vectors = vectors_of(dim, 6, seed)
     users = {f"u{i}": random_events(f"u{i}", days, most_a_day, vectors, seed + i) for i in range(3)}
@@ -146,7 +172,10 @@ def test_any_two_gates_differ() -> None:
 def test_opposite_vector_that_cancels_the_profile_leaves_it() -> None:
     vectors = np.array([[1, 0], [-1, 0]], np.float32)
     micros = int(datetime(2025, 3, 3, tzinfo=UTC).timestamp()) * 1_000_000
-    events = [(Event(DAY, micros, "a", 1.0, vectors[0]), 0), (Event(DAY, micros + 1_000_000, "b", 1.0, vectors[1]), 1)]
+    events = [
+        (Event(DAY, micros, "a", 1.0, vectors[0]), 0),
+        (Event(DAY, micros + 1_000_000, "b", 1.0, vectors[1]), 1),
+    ]
     found = run({"u": events}, vectors, Gate(gate="mean"))["u"]
     assert_same(found, fold_user([e for e, _ in events], Gate(gate="mean")))
     assert found[0]["cancelled"] == 1
@@ -159,7 +188,10 @@ def test_one_day_moves_an_old_profile_by_at_most_its_share() -> None:
     start = int(datetime(2025, 3, 3, tzinfo=UTC).timestamp())
     calm = [(Event(DAY, (start + i) * 1_000_000, f"a{i:03}", 1.0, vectors[0]), 0) for i in range(30)]
     flood_day = DAY + timedelta(days=1)
-    flood = [(Event(flood_day, (start + 86_400 + i) * 1_000_000, f"b{i:04}", 1.0, vectors[1]), 1) for i in range(2_000)]
+    flood = [
+        (Event(flood_day, (start + 86_400 + i) * 1_000_000, f"b{i:04}", 1.0, vectors[1]), 1)
+        for i in range(2_000)
+    ]
     last = run({"u": calm + flood}, vectors, Gate(max_day_share=0.3))["u"][-1]["vector"]
     assert last[0] == pytest.approx(0.7, abs=1e-3)
 
@@ -175,7 +207,7 @@ def test_every_text_is_found_and_no_other(keys, wanted, skipped) -> None:
     there = _strings(pa.array([*keys, *keys[:3]], pa.string()))
     # A slice: a batch's column may be a part of another.
     asked = _strings(pa.array([None] * skipped + wanted, pa.string()).slice(skipped))
-    found = fold_kernel.find_keys(fold_kernel.index_keys(*there), *there, *asked)
+    found = find_keys(index_keys(*there), *there, *asked)
     assert found.tolist() == [keys.index(key or "") if (key or "") in keys else -1 for key in wanted]
 
 
@@ -189,7 +221,11 @@ def test_stream_without_a_needed_vector_is_refused() -> None:
 def test_stream_without_any_vector_is_refused() -> None:
     micros = int(datetime(2025, 3, 3, tzinfo=UTC).timestamp()) * 1_000_000
     with pytest.raises(FoldError, match="1 events have a text without a vector"):
-        run({"u": [(Event(DAY, micros, "a", 1.0, np.ones(2, np.float32)), 0)]}, np.empty((0, 2), np.float32), Gate())
+        run(
+            {"u": [(Event(DAY, micros, "a", 1.0, np.ones(2, np.float32)), 0)]},
+            np.empty((0, 2), np.float32),
+            Gate(),
+        )
 
 
 def test_a_profile_of_another_size_is_refused() -> None:
@@ -203,15 +239,19 @@ def test_a_profile_of_another_size_is_refused() -> None:
 def test_zero_vector_is_refused() -> None:
     with pytest.raises(FoldError, match="no length"):
         micros = int(datetime(2025, 3, 3, tzinfo=UTC).timestamp()) * 1_000_000
-        run({"u": [(Event(DAY, micros, "a", 1.0, np.zeros(2, np.float32)), 0)]}, np.zeros((1, 2), np.float32), Gate())
+        run(
+            {"u": [(Event(DAY, micros, "a", 1.0, np.zeros(2, np.float32)), 0)]},
+            np.zeros((1, 2), np.float32),
+            Gate(),
+        )
 
 
 def test_no_product_is_fused_with_a_sum() -> None:
     """A fused multiply-add rounds once where the design rounds twice, and only some machines have it."""
     run({"u": random_events("u", 2, 5, vectors_of(16, 3, 1), 1)}, vectors_of(16, 3, 1), Gate())
     # Compiled anew: what came from the cache shows no code.
-    fresh = numba.njit(error_model="numpy")(fold_kernel.fold_rows.py_func)
-    fresh.compile(fold_kernel.fold_rows.signatures[0])
+    fresh = numba.njit(error_model="numpy")(fold_rows.py_func)
+    fresh.compile(fold_rows.signatures[0])
     code = "".join(fresh.inspect_asm().values())
     assert "mulps" in code and "fmadd" not in code
 
@@ -232,7 +272,15 @@ def test_machines_with_narrow_and_wide_registers_give_the_same_bits(tmp_path) ->
     """Compiled for a processor of each kind; the wide ones have fused multiply-adds too."""
     told = set()
     for kind in ("nehalem", "haswell", None):
-        chosen = {"NUMBA_CPU_NAME": kind, "NUMBA_CPU_FEATURES": "", "NUMBA_CACHE_DIR": str(tmp_path / kind)} if kind else {}
+        chosen = (
+            {"NUMBA_CPU_NAME": kind, "NUMBA_CPU_FEATURES": "", "NUMBA_CACHE_DIR": str(tmp_path / kind)}
+            if kind
+            else {}
+        )
         command = [sys.executable, "-c", HASH_OF_A_FOLD]
-        told.add(subprocess.run(command, cwd=ROOT, env=os.environ | chosen, capture_output=True, text=True, check=True).stdout)
+        told.add(
+            subprocess.run(
+                command, cwd=ROOT, env=os.environ | chosen, capture_output=True, text=True, check=True
+            ).stdout
+        )
     assert len(told) == 1

@@ -2,7 +2,8 @@
 
 import pytest
 
-from udfs.privacy import KeyProblem, check_key, erased_user, key_id, keyed_user, passes_luhn, scrub
+from udfs.errors import KeyProblem
+from udfs.privacy import check_key, erased_user, key_id, keyed_user, passes_luhn, scrub
 
 # The text as it came, and as it is stored.
 PRIVATE = [
@@ -46,7 +47,14 @@ def test_national_numbers_are_known_in_their_region():
 
 
 def test_a_text_made_to_be_slow_is_not():
-    for hostile in ("a." * 50_000 + "@", "1 " * 50_000, ":" * 100_000, "1." * 50_000, "@" * 100_000, "a@" + "b." * 50_000):
+    for hostile in (
+        "a." * 50_000 + "@",
+        "1 " * 50_000,
+        ":" * 100_000,
+        "1." * 50_000,
+        "@" * 100_000,
+        "a@" + "b." * 50_000,
+    ):
         assert len(scrub(hostile)) > 0
 
 
@@ -58,7 +66,10 @@ def test_ids_under_two_keys_never_meet():
     one, two = b"k" * 16, b"l" * 16
     assert keyed_user(one, "u1") == keyed_user(one, "u1") != keyed_user(one, "u2")
     assert keyed_user(one, "u1").startswith(f"{key_id(one)}:") and key_id(one) != key_id(two)
-    assert keyed_user(one, "u1").split(":")[1] not in {keyed_user(two, "u1").split(":")[1], erased_user(one, "u1")}
+    assert keyed_user(one, "u1").split(":")[1] not in {
+        keyed_user(two, "u1").split(":")[1],
+        erased_user(one, "u1"),
+    }
     assert check_key(one + b"\n") == one
     with pytest.raises(KeyProblem, match="at least 16"):
         check_key(b"short")

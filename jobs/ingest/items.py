@@ -6,8 +6,8 @@ from datetime import date
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
+from jobs.ingest.records import NOT_IN_IDS, NOT_IN_TEXTS, can_be_seen, field, once_each
 from jobs.io import logs
-from jobs.record_fates import NOT_IN_IDS, NOT_IN_TEXTS, can_be_seen, field, once_each
 from schemas.behavior_events import TABLE as EVENTS
 from schemas.mapping import ITEM_FIELDS, OTHER_TYPES, ItemSource
 from schemas.settings import IngestSettings
@@ -22,15 +22,26 @@ def item_candidates(stored: DataFrame) -> DataFrame:
     """
     # Grouped by what is looked for, with nothing but a time to compute: the last of a group as a whole would be sorted for.
     entries = F.sort_array(F.map_entries("attributes"))
-    titled = stored.where(F.col("item_id").isNotNull() & can_be_seen(F.col("title"))).withColumn("entries", entries)
+    titled = stored.where(F.col("item_id").isNotNull() & can_be_seen(F.col("title"))).withColumn(
+        "entries", entries
+    )
     faces = titled.groupBy("item_id", "log_date", "title", "entries").agg(F.max("event_ts").alias("event_ts"))
     newest = Window.partitionBy("item_id", "log_date").orderBy(F.desc("event_ts"))
-    last = faces.withColumn("place", F.rank().over(newest)).where("place = 1").drop("place").localCheckpoint(eager=False)
+    last = (
+        faces.withColumn("place", F.rank().over(newest))
+        .where("place = 1")
+        .drop("place")
+        .localCheckpoint(eager=False)
+    )
     ties = last.groupBy("item_id", "log_date", "event_ts").count().where("count > 1").drop("count")
     if not ties.isEmpty():
         rivals = titled.join(ties, ["item_id", "log_date", "event_ts"], "left_semi")
         chosen = F.max_by(F.struct("title", "entries"), "event_id").alias("last")
-        told = rivals.groupBy("item_id", "log_date", "event_ts").agg(chosen).select("item_id", "log_date", "last.*", "event_ts")
+        told = (
+            rivals.groupBy("item_id", "log_date", "event_ts")
+            .agg(chosen)
+            .select("item_id", "log_date", "last.*", "event_ts")
+        )
         last = last.join(ties, ["item_id", "log_date", "event_ts"], "left_anti").unionByName(told)
     return last.select("item_id", "log_date", "title", F.map_from_entries("entries").alias("attributes"))
 
@@ -43,10 +54,14 @@ def catalogue_rows(records: DataFrame, source: ItemSource, ingest: IngestSetting
     fields["attributes"] = once_each(fields["attributes"])
     names = records.select(
         F.col(logs.quoted(logs.LOG_DATE)).alias("delivered"),
-        (F.col(logs.quoted(logs.UNREADABLE)).isNull() & F.col(logs.quoted(logs.WRONG_TYPE)).isNull()).alias("is_read"),
+        (F.col(logs.quoted(logs.UNREADABLE)).isNull() & F.col(logs.quoted(logs.WRONG_TYPE)).isNull()).alias(
+            "is_read"
+        ),
         *[column.alias(name) for name, column in fields.items()],
     )
-    everything = F.concat_ws(" ", "item_id", "title", "text", F.map_keys("attributes"), F.map_values("attributes"))
+    everything = F.concat_ws(
+        " ", "item_id", "title", "text", F.map_keys("attributes"), F.map_values("attributes")
+    )
     is_sound = (
         can_be_seen(F.col("item_id"))
         & ~F.col("item_id").rlike(NOT_IN_IDS)
@@ -55,16 +70,22 @@ def catalogue_rows(records: DataFrame, source: ItemSource, ingest: IngestSetting
         & (F.octet_length(everything) <= ingest.max_record_kb * 1024)
         & (F.coalesce(can_be_seen(F.col("title")), F.lit(False)) | can_be_seen(F.col("text")))
     )
-    return names.withColumn("is_usable", F.coalesce(F.col("is_read") & is_sound, F.lit(False))).drop("is_read")
+    return names.withColumn("is_usable", F.coalesce(F.col("is_read") & is_sound, F.lit(False))).drop(
+        "is_read"
+    )
 
 
 def delivered_items(catalogue: DataFrame, first: date) -> DataFrame:
     """(item_id, log_date, title, attributes, text) of catalogue rows; deliveries before the first day count as of that day."""
     # A file's order is no order: of several rows for an item in one delivery the greatest counts.
     texts = catalogue.withColumn("text", F.coalesce("text", "title"))
-    last_row = F.max(F.struct("delivered", "title", "text", F.array_sort(F.map_entries("attributes")).alias("entries"))).alias("row")
+    last_row = F.max(
+        F.struct("delivered", "title", "text", F.array_sort(F.map_entries("attributes")).alias("entries"))
+    ).alias("row")
     chosen = texts.groupBy("item_id", F.greatest("delivered", F.lit(first)).alias("log_date")).agg(last_row)
-    return chosen.select("item_id", "log_date", "row.title", F.map_from_entries("row.entries").alias("attributes"), "row.text")
+    return chosen.select(
+        "item_id", "log_date", "row.title", F.map_from_entries("row.entries").alias("attributes"), "row.text"
+    )
 
 
 def item_versions(candidates: DataFrame, before: DataFrame) -> DataFrame:
@@ -75,13 +96,24 @@ def item_versions(candidates: DataFrame, before: DataFrame) -> DataFrame:
     latest = F.max_by(F.struct("valid_from", *SHOWN), "valid_from").alias("v")
     # Of days that came in another order, versions know other first days.
     last = before.groupBy("item_id").agg(latest, F.min("first_seen_date").alias("first_seen_date"))
-    old = last.select("item_id", "first_seen_date", F.lit(None).cast("date").alias("log_date"), *[f"v.{name}" for name in SHOWN])
+    old = last.select(
+        "item_id",
+        "first_seen_date",
+        F.lit(None).cast("date").alias("log_date"),
+        *[f"v.{name}" for name in SHOWN],
+    )
     new = candidates.select("item_id", F.lit(None).cast("date").alias("first_seen_date"), "log_date", *SHOWN)
     in_time = Window.partitionBy("item_id").orderBy(F.col("log_date").asc_nulls_first())
-    changed = old.unionByName(new).withColumn("face", _face()).withColumn("changed", ~F.lag("face").over(in_time).eqNullSafe(F.col("face")))
+    changed = (
+        old.unionByName(new)
+        .withColumn("face", _face())
+        .withColumn("changed", ~F.lag("face").over(in_time).eqNullSafe(F.col("face")))
+    )
     first_seen = F.first(F.coalesce("first_seen_date", "log_date")).over(in_time)
     dated = changed.withColumn("first_seen", first_seen).where("changed AND log_date IS NOT NULL")
-    return dated.select("item_id", *SHOWN, F.col("first_seen").alias("first_seen_date"), F.col("log_date").alias("valid_from"))
+    return dated.select(
+        "item_id", *SHOWN, F.col("first_seen").alias("first_seen_date"), F.col("log_date").alias("valid_from")
+    )
 
 
 def renamed(before: DataFrame, after: DataFrame, first: date, last: date) -> DataFrame:
@@ -95,12 +127,23 @@ def renamed(before: DataFrame, after: DataFrame, first: date, last: date) -> Dat
     touched = before.where(of_days).select("item_id").union(after.where(of_days).select("item_id")).distinct()
     in_force = F.max_by(F.struct("text_key", _face().alias("face")), "valid_from")
     old, new = (
-        rows.where(F.col("valid_from") <= last).join(touched, "item_id", "left_semi").groupBy("item_id").agg(in_force.alias(name))
+        rows.where(F.col("valid_from") <= last)
+        .join(touched, "item_id", "left_semi")
+        .groupBy("item_id")
+        .agg(in_force.alias(name))
         for name, rows in (("old", before), ("new", after))
     )
-    next_days = before.where(F.col("valid_from") > last).groupBy("item_id").agg(F.min("valid_from").alias("until"))
-    changed = old.join(new, "item_id", "full").where(~F.col("old.face").eqNullSafe(F.col("new.face"))).join(next_days, "item_id", "left")
-    return changed.select("item_id", F.col("old.text_key").alias("old_key"), F.col("new.text_key").alias("new_key"), "until")
+    next_days = (
+        before.where(F.col("valid_from") > last).groupBy("item_id").agg(F.min("valid_from").alias("until"))
+    )
+    changed = (
+        old.join(new, "item_id", "full")
+        .where(~F.col("old.face").eqNullSafe(F.col("new.face")))
+        .join(next_days, "item_id", "left")
+    )
+    return changed.select(
+        "item_id", F.col("old.text_key").alias("old_key"), F.col("new.text_key").alias("new_key"), "until"
+    )
 
 
 def outdated(events: DataFrame, changed: DataFrame, are_made: bool) -> DataFrame:
@@ -112,7 +155,9 @@ def outdated(events: DataFrame, changed: DataFrame, are_made: bool) -> DataFrame
     in_time = F.col("until").isNull() | (F.col("log_date") < F.col("until"))
     found = events.join(changed, "item_id").where(in_time & (F.col("event_type") != "retract"))
     text_key = F.col("text_key")
-    is_of_item = (text_key.isNull() | text_key.eqNullSafe(F.col("old_key"))) & ~text_key.eqNullSafe(F.col("new_key"))
+    is_of_item = (text_key.isNull() | text_key.eqNullSafe(F.col("old_key"))) & ~text_key.eqNullSafe(
+        F.col("new_key")
+    )
     return found if are_made else found.where(is_of_item)
 
 
@@ -133,7 +178,9 @@ def with_item(stored: DataFrame, versions: DataFrame) -> DataFrame:
 
 def resolve_texts(of_item: DataFrame) -> DataFrame:
     """Gives each event its own text, else its item's; a retraction has none."""
-    return of_item.withColumns({name: F.coalesce(name, _unless_retract(F.col(f"item_{name}"))) for name in ("text", "text_key")})
+    return of_item.withColumns(
+        {name: F.coalesce(name, _unless_retract(F.col(f"item_{name}"))) for name in ("text", "text_key")}
+    )
 
 
 def made_text(texts: Mapping[str, str]) -> Column:
@@ -152,7 +199,9 @@ def to_events(resolved: DataFrame, user_buckets: int) -> DataFrame:
 
 def _face() -> Column:
     """What an item is called, as one text that can be compared."""
-    return F.to_json(F.struct("title", "text_key", F.array_sort(F.map_entries("attributes")).alias("attributes")))
+    return F.to_json(
+        F.struct("title", "text_key", F.array_sort(F.map_entries("attributes")).alias("attributes"))
+    )
 
 
 def _unless_retract(text: Column) -> Column:

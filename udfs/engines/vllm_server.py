@@ -19,7 +19,9 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
-from udfs.engine import Embedder, EngineConfig, EngineError, Tokens, dimension, first_line, load_tokenizer, model_key, tokenise, unit
+from udfs.engines.contract import Embedder, EngineConfig, Tokens, dimension, first_line, unit
+from udfs.engines.model import load_tokenizer, model_key, tokenise
+from udfs.errors import EngineError
 
 # Tokens of one request: enough to fill a server's batch, few enough that four clients keep it busy to the end of a call.
 REQUEST_TOKENS: Final = 8192
@@ -57,7 +59,9 @@ class ServerEmbedder(Embedder):
             raise EngineError(f"engine.served_model: the servers have {', '.join(served)}; name one of them")
         if served[self._name] < config.max_tokens:
             # It would refuse every longer text, and so the texts would be blamed.
-            raise EngineError(f"engine.max_tokens is {config.max_tokens}, but the server takes only {served[self._name]} (--max-model-len)")
+            raise EngineError(
+                f"engine.max_tokens is {config.max_tokens}, but the server takes only {served[self._name]} (--max-model-len)"
+            )
         self.machines = len(config.endpoints)
         self._size = 0
         self._size = self._request(self.tokenise(["a"]).ids, self._deadline()).shape[1]
@@ -74,12 +78,18 @@ class ServerEmbedder(Embedder):
     def _request(self, ids: Sequence[list[int]], deadline: float) -> np.ndarray:
         """The servers' vectors float64[n, d] of one request."""
         body = {"model": self._name, "input": ids, "encoding_format": "base64"}
-        vectors = np.asarray(self._ask("POST", "/v1/embeddings", body, deadline, lambda answer: read_vectors(answer, len(ids))))
+        vectors = np.asarray(
+            self._ask("POST", "/v1/embeddings", body, deadline, lambda answer: read_vectors(answer, len(ids)))
+        )
         if self._size and vectors.shape[1] != self._size:
-            raise EngineError(f"the servers have different models: one gave {self._size} numbers for a text, another {vectors.shape[1]}")
+            raise EngineError(
+                f"the servers have different models: one gave {self._size} numbers for a text, another {vectors.shape[1]}"
+            )
         return vectors
 
-    def _ask(self, method: str, path: str, body: dict[str, Any] | None, deadline: float, read: Callable[[Any], Any]) -> Any:
+    def _ask(
+        self, method: str, path: str, body: dict[str, Any] | None, deadline: float, read: Callable[[Any], Any]
+    ) -> Any:
         """What `read` makes of the first answer that it can read. Raises RefusedError, and EngineError after the deadline."""
         endpoints = self._in_turn()
         pause, failed, last = FIRST_PAUSE_S, 0, "nothing"
@@ -111,7 +121,9 @@ class ServerEmbedder(Embedder):
                     words = f"with an answer that can't be used: {first_line(error)}"
                 last = f"{endpoint}: {status} {words}"
                 if status in (401, 403):
-                    raise EngineError(f"the server refuses the key, which is taken from {self._config.key_variable}: {last}")
+                    raise EngineError(
+                        f"the server refuses the key, which is taken from {self._config.key_variable}: {last}"
+                    )
                 if status == 404:
                     raise EngineError(f"the server refuses the job, not the text: {last}")
                 if status not in LATER:
@@ -124,7 +136,9 @@ class ServerEmbedder(Embedder):
                 time.sleep(min(*waits, max(0.0, deadline - time.monotonic())))
                 waits.clear()
                 pause = min(2 * pause, LAST_PAUSE_S)
-        raise EngineError(f"no server has answered for {self._config.timeout_s} s (engine.timeout_s); the last said {last}")
+        raise EngineError(
+            f"no server has answered for {self._config.timeout_s} s (engine.timeout_s); the last said {last}"
+        )
 
     def _in_turn(self) -> list[str]:
         """The servers from the next one on; last those that hang: each request would lose a third of the time there is."""
@@ -144,7 +158,9 @@ class ServerEmbedder(Embedder):
         if key := server_key(self._config.key_variable):
             headers["Authorization"] = f"Bearer {key}"
         try:
-            connection.request(method, address.path.rstrip("/") + path, None if body is None else json.dumps(body), headers)
+            connection.request(
+                method, address.path.rstrip("/") + path, None if body is None else json.dumps(body), headers
+            )
             response = connection.getresponse()
             wait = response.getheader("Retry-After", "")
             return response.status, float(wait) if wait.isdecimal() else None, _body(response, end)

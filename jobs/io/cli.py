@@ -3,7 +3,6 @@
 import argparse
 import logging
 import os
-import re
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -17,6 +16,7 @@ from typing import NoReturn
 from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 
+from jobs.io.messages import JobError, worker_sentence
 from jobs.io.session import open_session
 from schemas.settings import Settings, SettingsError, SparkSettings, parse_settings
 
@@ -25,10 +25,6 @@ EXIT_BAD_ARGUMENTS = 2
 EXIT_INTERRUPTED = 130
 # How long Spark may take to cancel its jobs after Ctrl-C, seconds.
 CANCEL_S = 5
-
-
-class JobError(RuntimeError):
-    """The job must not go on; the message is one sentence that says what to do."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -50,9 +46,22 @@ def job_parser(job: str, description: str | None) -> Parser:
     """The parser of a job, with what every job on a warehouse takes."""
     summary = (description or "").split("\n\n")[0]
     parser = Parser(prog=job, description=summary, formatter_class=Help)
-    parser.add_argument("--warehouse", required=True, type=folder_uri, help="folder or s3a:// address of the Delta tables")
-    parser.add_argument("--config", type=settings_file, default=Settings(), metavar="FILE", help="YAML settings (docs/settings.yaml)")
-    parser.add_argument("--run-id", type=run_name, metavar="ID", help="names the run in pipeline_runs; default: job, date and time")
+    parser.add_argument(
+        "--warehouse", required=True, type=folder_uri, help="folder or s3a:// address of the Delta tables"
+    )
+    parser.add_argument(
+        "--config",
+        type=settings_file,
+        default=Settings(),
+        metavar="FILE",
+        help="YAML settings (docs/settings.yaml)",
+    )
+    parser.add_argument(
+        "--run-id",
+        type=run_name,
+        metavar="ID",
+        help="names the run in pipeline_runs; default: job, date and time",
+    )
     return parser
 
 
@@ -174,38 +183,8 @@ def interruptible(spark: SparkSession) -> Iterator[None]:
 
 def range_problem(args: argparse.Namespace) -> str | None:
     """What is wrong with --start and --end, None where nothing is."""
-    return f"--start {args.start} is after --end {args.end}" if args.start and args.end and args.start > args.end else None
-
-
-def worker_sentence(error: PySparkException) -> str | None:
-    """What the code of udfs/ said as it stopped a worker, out of Spark's account of it; None where it was something else."""
-    found = re.findall(r"^udfs\.\w+\.\w+Error: (.+)$", error.getMessage() or str(error), re.MULTILINE)
-    return str(found[-1])[:500] if found else None
-
-
-def one_sentence(error: BaseException) -> str:
-    """What went wrong in one line without the stack, fit for a run record."""
-    if isinstance(error, PySparkException) and (told := worker_sentence(error)):
-        return told
-    if isinstance(error, KeyboardInterrupt):
-        return "interrupted"
-    text = (error.getMessage() if isinstance(error, PySparkException) else None) or str(error)
-    first = next((line.strip() for line in text.splitlines() if line.strip()), "")
-    return f"{type(error).__name__}: {first}"[:500] if not isinstance(error, JobError) else first
-
-
-def say(text: str) -> None:
-    """A line of progress for the person at the terminal or the scheduler's log."""
-    print(text, flush=True)
-
-
-def progress(done: int, days: int, events: int, seconds: float) -> str:
-    """A bar with days, events a second and the time left, from what was done in the seconds."""
-    filled = 20 * done // days
-    bar, speed = f"[{'#' * filled}{'.' * (20 - filled)}]", events / max(seconds, 1e-3)
-    return f"{bar} {done} of {days} days, {speed:,.0f} events/s, {time_left(done, days, seconds)}"
-
-
-def time_left(done: int, whole: int, seconds: float) -> str:
-    """How long the rest takes at the speed so far; unknown while nothing is done."""
-    return f"{seconds / done * (whole - done):,.0f} s left" if done else "time left unknown"
+    return (
+        f"--start {args.start} is after --end {args.end}"
+        if args.start and args.end and args.start > args.end
+        else None
+    )

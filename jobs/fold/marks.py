@@ -8,24 +8,45 @@ from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 from pyspark.sql.window import WindowSpec
 
-from jobs.io.shell import JobError, one_sentence
+from jobs.io.messages import JobError, one_sentence
 from schemas.settings import FoldSettings
 
 # What makes two events of a user the same deed.
 DEED = ["event_type", "item_id", "text_key", "rating", "value"]
 # What a facet's predicate may not see: how a record came here says nothing of what the user did.
 HIDDEN = ("log_date", "source_file", "event_id", "ordinal", "is_refused")
-MARKED = ["user_id", "user_bucket", "event_date", "event_ts", "event_id", "text_key", "weight", "facets", "fate"]
+MARKED = [
+    "user_id",
+    "user_bucket",
+    "event_date",
+    "event_ts",
+    "event_id",
+    "text_key",
+    "weight",
+    "facets",
+    "fate",
+]
 # Beside them, what floods and retractions are told by.
 NEEDED_TO_MARK = ["deed", "log_date", "retracts_event_id"]
 # Users' days whose hashes, or whose retractions, are sent to every machine: a few megabytes.
 FEW_DAYS = 100_000
 DEED_SLOTS = 16
-FOLDED, ZERO_WEIGHT, RETRACT, RETRACTED, WITHOUT_VECTOR = FATES = ("folded", "zero_weight", "retract", "retracted", "without_vector")
+FOLDED, ZERO_WEIGHT, RETRACT, RETRACTED, WITHOUT_VECTOR = FATES = (
+    "folded",
+    "zero_weight",
+    "retract",
+    "retracted",
+    "without_vector",
+)
 
 
 def mark_events(
-    events: DataFrame, embedded: DataFrame, rejected: DataFrame, sentiments: DataFrame, fold: FoldSettings, in_reach: Column
+    events: DataFrame,
+    embedded: DataFrame,
+    rejected: DataFrame,
+    sentiments: DataFrame,
+    fold: FoldSettings,
+    in_reach: Column,
 ) -> DataFrame:
     """Every event in reach with its fate and, where it is folded, its weight in (0, 1] and its facets; the rows are held.
 
@@ -35,8 +56,12 @@ def mark_events(
     What an event is by itself is found and held while it is counted, by hashes, which days of users have so many events that some could be
     a flood. Hardly any have; only their events are brought together and put in order.
     """
-    refused = rejected.join(embedded, "text_key", "left_anti").select("text_key", F.lit(True).alias("is_refused"))
-    joined = events.join(refused, "text_key", "left").join(sentiments.select("text_key", "polarity"), "text_key", "left")
+    refused = rejected.join(embedded, "text_key", "left_anti").select(
+        "text_key", F.lit(True).alias("is_refused")
+    )
+    joined = events.join(refused, "text_key", "left").join(
+        sentiments.select("text_key", "polarity"), "text_key", "left"
+    )
     weight = type_weight(fold) * opinion_factor(fold)
     fate = (
         F.when(F.col("event_type") == RETRACT, RETRACT)
@@ -47,7 +72,11 @@ def mark_events(
     # With a mark for what is missing, which hashes pass over: a value in one column is not the same value in another.
     deed = F.xxhash64(*[part for name in DEED for part in (F.isnull(name), F.col(name))])
     found = {"weight": weight, "facets": facets_of(joined, fold), "fate": fate, "deed": deed}
-    alone = joined.where(in_reach | (F.col("event_type") == RETRACT)).withColumns(found).select(*MARKED, *NEEDED_TO_MARK)
+    alone = (
+        joined.where(in_reach | (F.col("event_type") == RETRACT))
+        .withColumns(found)
+        .select(*MARKED, *NEEDED_TO_MARK)
+    )
     alone = alone.localCheckpoint(eager=False)
     marked_days = days_of_note(alone, fold).localCheckpoint(eager=False)
     crowded, retracting = marked_days.agg(F.count_if("is_crowded"), F.count_if("has_retraction")).collect()[0]
@@ -95,13 +124,19 @@ def days_of_note(events: DataFrame, fold: FoldSettings) -> DataFrame:
         F.greatest(*[F.count_if(slot == place) for place in range(DEED_SLOTS)]).alias("equal"),
         F.bool_or(F.col("fate") == RETRACT).alias("has_retraction"),
     )
-    is_crowded = (F.col("events") > min(fold.daily_cap, fold.minute_limit)) | (F.col("equal") > fold.burst_repeats)
-    return counted.select("user_day", is_crowded.alias("is_crowded"), "has_retraction").where("is_crowded OR has_retraction")
+    is_crowded = (F.col("events") > min(fold.daily_cap, fold.minute_limit)) | (
+        F.col("equal") > fold.burst_repeats
+    )
+    return counted.select("user_day", is_crowded.alias("is_crowded"), "has_retraction").where(
+        "is_crowded OR has_retraction"
+    )
 
 
 def without_floods(marked: DataFrame, fold: FoldSettings) -> DataFrame:
     is_flood = (F.col("fate") == FOLDED) & F.col("is_flood")
-    return mark_floods(marked, fold).withColumn("fate", F.when(is_flood, ZERO_WEIGHT).otherwise(F.col("fate")))
+    return mark_floods(marked, fold).withColumn(
+        "fate", F.when(is_flood, ZERO_WEIGHT).otherwise(F.col("fate"))
+    )
 
 
 def mark_floods(events: DataFrame, fold: FoldSettings) -> DataFrame:
@@ -119,8 +154,12 @@ def mark_floods(events: DataFrame, fold: FoldSettings) -> DataFrame:
         return F.coalesce(since < seconds * 1_000_000, F.lit(False))
 
     bursts = events.withColumn("is_burst", follows(equal, fold.burst_repeats, fold.burst_seconds))
-    counted = F.count_if(F.col("fate") == FOLDED).over(of_day.rowsBetween(Window.unboundedPreceding, Window.currentRow))
-    minutes = bursts.withColumns({"is_beyond": counted > fold.daily_cap, "ends_minute": follows(of_day, fold.minute_limit, 60)})
+    counted = F.count_if(F.col("fate") == FOLDED).over(
+        of_day.rowsBetween(Window.unboundedPreceding, Window.currentRow)
+    )
+    minutes = bursts.withColumns(
+        {"is_beyond": counted > fold.daily_cap, "ends_minute": follows(of_day, fold.minute_limit, 60)}
+    )
     impossible = F.max("ends_minute").over(Window.partitionBy(*day))
     return minutes.withColumn("is_flood", F.col("is_burst") | F.col("is_beyond") | impossible)
 
@@ -145,7 +184,9 @@ def facets_of(events: DataFrame, fold: FoldSettings) -> Column:
     seen = events.drop(*HIDDEN)
     negative = predicate(seen, "negative_where", fold.negative_where)
     named = [F.when(predicate(seen, f"facet {f.name}", f.where), F.lit(f.name)) for f in fold.facets]
-    return F.when(negative, F.array(F.lit("negative"))).otherwise(F.array_compact(F.array(F.lit("main"), *named)))
+    return F.when(negative, F.array(F.lit("negative"))).otherwise(
+        F.array_compact(F.array(F.lit("main"), *named))
+    )
 
 
 def predicate(events: DataFrame, name: str, text: str) -> Column:
@@ -176,7 +217,11 @@ def count_fates(marked: DataFrame, first: date, last: date) -> tuple[dict[str, i
     """
     in_days = F.col("event_date").between(first, last)
     texts = F.approx_count_distinct("text_key").alias("texts")
-    counted = marked.groupBy("fate").agg(F.count_if(in_days).alias("own"), F.count("*").alias("all"), texts).collect()
+    counted = (
+        marked.groupBy("fate")
+        .agg(F.count_if(in_days).alias("own"), F.count("*").alias("all"), texts)
+        .collect()
+    )
     found = {row["fate"]: row for row in counted}
     counts = {fate: found[fate]["own"] if fate in found else 0 for fate in FATES}
     in_all, texts_in_all = (found[FOLDED]["all"], found[FOLDED]["texts"]) if FOLDED in found else (0, 0)

@@ -13,20 +13,9 @@ from typing import Any, Final
 
 import numpy as np
 
-from udfs.engine import (
-    PACKAGED_NAME,
-    Embedder,
-    EngineConfig,
-    EngineError,
-    Tokens,
-    dimension,
-    first_line,
-    load_tokenizer,
-    model_folder,
-    model_key,
-    tokenise,
-    unit,
-)
+from udfs.engines.contract import Embedder, EngineConfig, Tokens, dimension, first_line, unit
+from udfs.engines.model import PACKAGED_NAME, load_tokenizer, model_folder, model_key, tokenise
+from udfs.errors import EngineError
 
 # How much longer a call that no Python thread can end (it holds the interpreter) may take before the process ends itself, seconds.
 GRACE_S: Final = 30
@@ -98,9 +87,13 @@ class VllmEmbedder(Embedder):
             )
             try:
                 # The engine below vLLM's class LLM, which would turn every vector into a list of Python floats.
-                self._engine: Any = LLMEngine.from_engine_args(arguments, usage_context=UsageContext.LLM_CLASS)
+                self._engine: Any = LLMEngine.from_engine_args(
+                    arguments, usage_context=UsageContext.LLM_CLASS
+                )
             except Exception as error:  # it raises what its libraries raise
-                raise EngineError(f"vLLM could not load {config.model or PACKAGED_NAME}: {load_problem(error)}") from error
+                raise EngineError(
+                    f"vLLM could not load {config.model or PACKAGED_NAME}: {load_problem(error)}"
+                ) from error
         VllmEmbedder.is_loaded = True
 
     def _run(self, ids: Sequence[list[int]]) -> np.ndarray:
@@ -145,10 +138,14 @@ def cache_gib(folder: Path, max_tokens: int) -> int:
     try:
         model = dict(json.loads((folder / "config.json").read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError) as error:
-        raise EngineError(f"engine.model: {folder} has no config.json that can be read: {type(error).__name__}") from error
+        raise EngineError(
+            f"engine.model: {folder} has no config.json that can be read: {type(error).__name__}"
+        ) from error
     heads = model.get("num_attention_heads", 1)
     width = model.get("head_dim") or model.get("hidden_size", 0) // heads
-    bytes_per_token: int = 2 * 4 * model.get("num_hidden_layers", 0) * (model.get("num_key_value_heads") or heads) * width
+    bytes_per_token: int = (
+        2 * 4 * model.get("num_hidden_layers", 0) * (model.get("num_key_value_heads") or heads) * width
+    )
     return 1 + bytes_per_token * (max_tokens + STEP_TOKENS) // 2**30
 
 
@@ -158,7 +155,11 @@ def load_problem(error: Exception) -> str:
 
     if isinstance(error, ValidationError):
         return " ".join(error.errors()[0]["msg"].removeprefix("Value error, ").split())[:500]
-    return first_line(error) if isinstance(error, ValueError | OSError | RuntimeError) else f"{type(error).__name__}: {first_line(error)}"
+    return (
+        first_line(error)
+        if isinstance(error, ValueError | OSError | RuntimeError)
+        else f"{type(error).__name__}: {first_line(error)}"
+    )
 
 
 def gpu_count() -> int:
@@ -181,7 +182,10 @@ def product_seconds(dtype: str) -> float:
     """How long a small model's widest layer takes for a batch of tokens in this process, the best of some."""
     import torch
 
-    batch, weights = torch.ones(512, 384, dtype=getattr(torch, dtype)), torch.ones(1536, 384, dtype=getattr(torch, dtype))
+    batch, weights = (
+        torch.ones(512, 384, dtype=getattr(torch, dtype)),
+        torch.ones(1536, 384, dtype=getattr(torch, dtype)),
+    )
     taken = []
     for _ in range(6):
         began = time.perf_counter()
@@ -206,7 +210,9 @@ def _environment(config: EngineConfig, cache: int) -> dict[str, str]:
     devices = ",".join(config.devices)
     before = os.environ.get("CUDA_VISIBLE_DEVICES")
     if devices and "vllm" in sys.modules and before != devices:
-        raise EngineError(f"this worker's engine has GPU {before}, and the task was given {devices}; give each executor one engine's GPUs")
+        raise EngineError(
+            f"this worker's engine has GPU {before}, and the task was given {devices}; give each executor one engine's GPUs"
+        )
     return {
         # The engine in this process: it starts in half the time, and dies with the worker instead of outliving it.
         "VLLM_ENABLE_V1_MULTIPROCESSING": "0",

@@ -9,10 +9,12 @@ from pyspark.sql import types as T
 from pyspark.sql.pandas.functions import arrow_udf
 
 from jobs.io import delta
-from jobs.io.shell import JobError, read_secret
+from jobs.io.cli import read_secret
+from jobs.io.messages import JobError
 from schemas import behavior_events
 from schemas.settings import PrivacySettings
-from udfs.privacy import KeyProblem, check_key, erased_user, keyed_record, keyed_user, scrub, scrub_record
+from udfs.errors import KeyProblem
+from udfs.privacy import check_key, erased_user, keyed_record, keyed_user, scrub, scrub_record
 from udfs.text import map_distinct, normalise
 
 # The property of behavior_events that names the key of its user ids; without it they are as they came.
@@ -30,7 +32,11 @@ def hide(reasoned: DataFrame, privacy: PrivacySettings, key: bytes | None, erase
         return hidden.withColumn("is_erased", F.lit(False))
     hmac = of_distinct(lambda user: erased_user(key, user))
     marks = erased.select("user_hmac").distinct().withColumn("is_erased", F.lit(True))
-    marked = hidden.withColumn("user_hmac", hmac(F.col("user_id"))).join(marks, "user_hmac", "left").drop("user_hmac")
+    marked = (
+        hidden.withColumn("user_hmac", hmac(F.col("user_id")))
+        .join(marks, "user_hmac", "left")
+        .drop("user_hmac")
+    )
     marked = marked.withColumn("is_erased", F.coalesce("is_erased", F.lit(False)))
     if privacy.user_ids == "plain":
         return marked
@@ -44,14 +50,18 @@ def hide_record(rejected: DataFrame, privacy: PrivacySettings, key: bytes | None
     """
     shown = rejected
     if privacy.scrub_texts:
-        shown = shown.withColumn("raw", of_distinct(lambda raw: scrub_record(raw, privacy.phone_region))(F.col("raw")))
+        shown = shown.withColumn(
+            "raw", of_distinct(lambda raw: scrub_record(raw, privacy.phone_region))(F.col("raw"))
+        )
     if key is None:
         return shown
     # Whom a record without a readable user is about nobody can tell. A short record could be guessed from its hash.
     is_hidden = F.lit(privacy.user_ids == "keyed") | F.col("user_id").isNull()
     keyed = of_distinct(lambda record: keyed_record(key, record))(F.col("record_hash"))
     hidden = {"raw": F.lit(""), "record_hash": keyed}
-    return shown.withColumns({name: F.when(is_hidden, column).otherwise(F.col(name)) for name, column in hidden.items()})
+    return shown.withColumns(
+        {name: F.when(is_hidden, column).otherwise(F.col(name)) for name, column in hidden.items()}
+    )
 
 
 def normal_form(privacy: PrivacySettings) -> Callable[[Column], Column]:

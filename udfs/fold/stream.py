@@ -4,103 +4,29 @@ A partition arrives as one stream of Arrow batches: first every distinct vector 
 user and facet, the prior state (if any) and the events in order. Nothing but the state is carried from event to
 event, so cutting a history into days, batches or partitions changes no bit.
 
-The update itself is compiled: udfs/fold_kernel.py.
+The update itself is compiled: udfs/fold/kernel.py.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from types import ModuleType
-from typing import Final
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from udfs.errors import FoldError
+from udfs.fold.contract import (
+    CONTRIBUTIONS,
+    LANES,
+    LEDGER_SIZE,
+    NO_DATE,
+    OUTPUT_SCHEMA,
+    PRIOR_ROW,
+    TINY_SQUARE,
+    VECTOR_ROW,
+    FoldConstants,
+)
 from udfs.worker_start import without_pandas
-
-LEDGER_SIZE: Final = 8
-# Numbers that are summed side by side; the kernel wants vectors of whole lanes, and zeros at the end change no bit of a sum.
-LANES: Final = 8
-GATES: Final = {"effective": 0, "literal": 1, "mean": 2, "fixed": 3}
-NO_DATE: Final = -(2**31)
-# Squared norms below this count as zero: a cosine with them is 0, and no profile or vector may have one.
-TINY_SQUARE: Final = 1e-24
-# Events of a user's first days move the profile freely: the day bound holds from this count on.
-BOUND_FROM_COUNT: Final = 10
-
-VECTOR_ROW: Final = 0
-PRIOR_ROW: Final = 1
-EVENT_ROW: Final = 2
-
-CONTRIBUTIONS: Final = pa.list_(pa.struct([pa.field("event_id", pa.string()), pa.field("weight", pa.float32())]))
-VECTOR: Final = pa.list_(pa.float32())
-
-# What the stream holds: vectors first, then user by user and facet by facet the prior and the events in their order.
-INPUT_SCHEMA: Final = pa.schema(
-    [
-        pa.field("kind", pa.int32()),
-        pa.field("user_id", pa.string()),
-        pa.field("facet", pa.string()),
-        pa.field("user_bucket", pa.int32()),
-        pa.field("day", pa.date32()),  # event_date of an event, as_of_date of a prior state
-        pa.field("event_ts", pa.timestamp("us", tz="UTC")),
-        pa.field("event_id", pa.string()),
-        pa.field("weight", pa.float64()),
-        pa.field("text_key", pa.string()),
-        pa.field("digest_high", pa.int64()),
-        pa.field("digest_low", pa.int64()),
-        pa.field("event_count", pa.int64()),
-        pa.field("weight_sum", pa.float64()),
-        pa.field("gain_sum", pa.float64()),
-        pa.field("gain_sq_sum", pa.float64()),
-        pa.field("contributions", CONTRIBUTIONS),
-        pa.field("vector", VECTOR),
-    ]
-)
-
-OUTPUT_SCHEMA: Final = pa.schema(
-    [
-        pa.field("user_id", pa.string()),
-        pa.field("facet", pa.string()),
-        pa.field("as_of_date", pa.date32()),
-        pa.field("user_bucket", pa.int32()),
-        pa.field("event_count", pa.int64()),
-        pa.field("weight_sum", pa.float64()),
-        pa.field("gain_sum", pa.float64()),
-        pa.field("gain_sq_sum", pa.float64()),
-        pa.field("last_event_ts", pa.timestamp("us", tz="UTC")),
-        pa.field("last_event_id", pa.string()),
-        pa.field("previous_as_of_date", pa.date32()),
-        pa.field("digest_high", pa.int64()),
-        pa.field("digest_low", pa.int64()),
-        pa.field("drift", pa.float32()),
-        pa.field("contributions", CONTRIBUTIONS),
-        pa.field("vector", VECTOR),
-        pa.field("relevance_acted", pa.int64()),
-        pa.field("cancelled", pa.int64()),
-        pa.field("day_count", pa.int64()),  # events of the day
-        pa.field("is_last", pa.bool_()),  # the latest state of its user and facet
-    ]
-)
-
-
-class FoldError(ValueError):
-    """The stream can't be folded; the message is one sentence."""
-
-
-@dataclass(frozen=True)
-class FoldConstants:
-    """The gate and its constants, as in the settings' fold section."""
-
-    gate: str = "effective"
-    relevance: str = "follow"
-    alpha: float = 0.05
-    k_min: float = 0.5
-    k_max: float = 0.98
-    max_day_share: float = 0.8
-
-    def numbers(self) -> tuple[int, bool, float, float, float, float]:
-        return GATES[self.gate], self.relevance == "resist", self.alpha, self.k_min, self.k_max, self.max_day_share
 
 
 def fold_stream(batches: Iterator[pa.RecordBatch], constants: FoldConstants) -> Iterator[pa.RecordBatch]:
@@ -109,7 +35,9 @@ def fold_stream(batches: Iterator[pa.RecordBatch], constants: FoldConstants) -> 
     Memory: the partition's distinct vectors and one batch. Raises FoldError where an event's vector is not in the
     stream, or a vector is zero or of another size.
     """
-    from udfs import fold_kernel  # here: a driver imports this module for its schemas, and the compiler takes it 0.7 s
+    from udfs.fold import (
+        kernel,
+    )  # here: a driver imports this module for its schemas, and the compiler takes it 0.7 s
 
     without_pandas()
     keys: list[pa.Array] = []
@@ -122,7 +50,7 @@ def fold_stream(batches: Iterator[pa.RecordBatch], constants: FoldConstants) -> 
             parts.append(_matrix(batch["vector"].slice(0, first_row)))
         rows = batch.slice(first_row)
         if rows.num_rows:
-            folder = folder or _Folder(fold_kernel, keys, parts, rows, constants)
+            folder = folder or _Folder(kernel, keys, parts, rows, constants)
             yield from folder.fold(rows)
     if folder:
         yield from folder.close()
@@ -132,15 +60,24 @@ class _Folder:
     """The open state of one partition between batches."""
 
     def __init__(
-        self, kernel: ModuleType, keys: list[pa.Array], parts: list[np.ndarray], rows: pa.RecordBatch, constants: FoldConstants
+        self,
+        kernel: ModuleType,
+        keys: list[pa.Array],
+        parts: list[np.ndarray],
+        rows: pa.RecordBatch,
+        constants: FoldConstants,
     ) -> None:
         self.kernel = kernel
         if len({part.shape[1] for part in parts}) > 1:
-            raise FoldError("the vectors of the stored texts differ in size; two models were mixed under one model_key")
+            raise FoldError(
+                "the vectors of the stored texts differ in size; two models were mixed under one model_key"
+            )
         self.keys = _strings(pa.concat_arrays(keys) if keys else pa.array([], pa.string()))
         self.index = kernel.index_keys(*self.keys)
         # Without any vector only priors can be right, and they have the size.
-        dim = parts[0].shape[1] if parts else max(pc.max(pc.list_value_length(rows["vector"])).as_py() or 0, 1)
+        dim = (
+            parts[0].shape[1] if parts else max(pc.max(pc.list_value_length(rows["vector"])).as_py() or 0, 1)
+        )
         self.vectors = _whole_lanes(np.concatenate(parts) if parts else np.empty((0, dim), np.float32))
         parts.clear()
         self.norms = kernel.squared_norms(self.vectors)
@@ -151,7 +88,10 @@ class _Folder:
         self.constants = constants.numbers()
         self.carry = np.zeros(1, kernel.CARRY)
         self.sides, self.previous = np.zeros((2, width), np.float32), np.zeros(width, np.float32)
-        self.ledger_ids, self.ledger_shares = np.zeros(LEDGER_SIZE, np.int64), np.zeros(LEDGER_SIZE, np.float32)
+        self.ledger_ids, self.ledger_shares = (
+            np.zeros(LEDGER_SIZE, np.int64),
+            np.zeros(LEDGER_SIZE, np.float32),
+        )
         self.ledger_names = pa.array([""] * LEDGER_SIZE, pa.string())
         self.last: pa.RecordBatch | None = None
 
@@ -171,9 +111,15 @@ class _Folder:
         if self.last is None:
             starts[0] = True
         prior_ledgers = priors["contributions"]
-        names = pa.concat_arrays([self.ledger_names, prior_ledgers.flatten().field("event_id"), rows["event_id"]])
-        offsets = np.concatenate([[0], np.cumsum(_numpy(pc.list_value_length(prior_ledgers)))]).astype(np.int64)
-        room = int((starts | (np.diff(days, prepend=days[:1]) != 0)).sum()) + 1  # the day that is open from the batch before
+        names = pa.concat_arrays(
+            [self.ledger_names, prior_ledgers.flatten().field("event_id"), rows["event_id"]]
+        )
+        offsets = np.concatenate([[0], np.cumsum(_numpy(pc.list_value_length(prior_ledgers)))]).astype(
+            np.int64
+        )
+        room = (
+            int((starts | (np.diff(days, prepend=days[:1]) != 0)).sum()) + 1
+        )  # the day that is open from the batch before
         out, out_vectors, out_ids, out_shares = self._outputs(room)
         emitted = self.kernel.fold_rows(
             self.carry, self.sides, self.previous, self.ledger_ids, self.ledger_shares,
@@ -186,7 +132,9 @@ class _Folder:
             *self.constants, out, out_vectors, out_ids, out_shares,
         )  # fmt: skip
         if emitted:
-            yield self._states(table, names, out[:emitted], out_vectors[:emitted], out_ids[:emitted], out_shares[:emitted])
+            yield self._states(
+                table, names, out[:emitted], out_vectors[:emitted], out_ids[:emitted], out_shares[:emitted]
+            )
         self.ledger_names = names.take(pa.array(self.ledger_ids))
         self.ledger_ids[:] = np.arange(LEDGER_SIZE)
         self.last = named.slice(rows.num_rows - 1)
@@ -197,7 +145,9 @@ class _Folder:
             return np.empty((0, self.vectors.shape[1]), np.float32)
         found = _matrix(priors["vector"])
         if found.shape[1] != self.dim:
-            raise FoldError(f"a profile has {found.shape[1]} numbers and a text {self.dim}; two models were mixed under one model_key")
+            raise FoldError(
+                f"a profile has {found.shape[1]} numbers and a text {self.dim}; two models were mixed under one model_key"
+            )
         return _whole_lanes(found)
 
     def close(self) -> Iterator[pa.RecordBatch]:
@@ -208,7 +158,9 @@ class _Folder:
         carried = self.carry[0], self.sides, self.previous, self.ledger_ids, self.ledger_shares
         self.kernel.emit(*carried, True, out[0], out_vectors[0], out_ids[0], out_shares[0])
         assert self.last is not None
-        yield self._states(pa.Table.from_batches([self.last]), self.ledger_names, out, out_vectors, out_ids, out_shares)
+        yield self._states(
+            pa.Table.from_batches([self.last]), self.ledger_names, out, out_vectors, out_ids, out_shares
+        )
 
     def _outputs(self, rows: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         return (
@@ -219,7 +171,13 @@ class _Folder:
         )
 
     def _states(
-        self, table: pa.Table, names: pa.Array, out: np.ndarray, vectors: np.ndarray, ids: np.ndarray, shares: np.ndarray
+        self,
+        table: pa.Table,
+        names: pa.Array,
+        out: np.ndarray,
+        vectors: np.ndarray,
+        ids: np.ndarray,
+        shares: np.ndarray,
     ) -> pa.RecordBatch:
         rows = table.take(pa.array(out["row"])).combine_chunks()
         kept = np.arange(LEDGER_SIZE) < out["ledger_count"][:, None]
@@ -242,7 +200,8 @@ class _Folder:
             "contributions": _lists(
                 out["ledger_count"],
                 pa.StructArray.from_arrays(
-                    [names.take(pa.array(ids[kept])), pa.array(shares[kept])], fields=list(CONTRIBUTIONS.value_type)
+                    [names.take(pa.array(ids[kept])), pa.array(shares[kept])],
+                    fields=list(CONTRIBUTIONS.value_type),
                 ),
             ),
             "vector": _lists(np.full(len(out), self.dim), pa.array(vectors[:, : self.dim].ravel())),
@@ -274,7 +233,9 @@ def _matrix(column: pa.Array) -> np.ndarray:
     lengths = np.unique(_numpy(pc.list_value_length(column)))
     if len(lengths) != 1 or lengths[0] == 0:
         raise FoldError("the vectors of the stream differ in size or are missing")
-    return np.asarray(column.flatten().to_numpy(zero_copy_only=False), np.float32).reshape(len(column), int(lengths[0]))
+    return np.asarray(column.flatten().to_numpy(zero_copy_only=False), np.float32).reshape(
+        len(column), int(lengths[0])
+    )
 
 
 def _whole_lanes(vectors: np.ndarray) -> np.ndarray:

@@ -1,0 +1,17 @@
+"""Errors that stop a worker with one sentence for the person at the job; the driver recognises them by this module's name."""
+
+
+class WorkerError(RuntimeError):
+    """A worker can't go on; the message is one sentence."""
+
+
+class EngineError(WorkerError):
+    """The engine can't be used."""
+
+
+class FoldError(WorkerError):
+    """The stream can't be folded."""
+
+
+class KeyProblem(WorkerError):
+    """The secret key of user ids can't be used; the message does not contain it."""
