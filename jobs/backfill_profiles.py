@@ -1,52 +1,51 @@
-"""Runs the chain over a range of days in one pass: ingest in chunks, then embed, fold and check the whole range, and publish once.
+"""Runs the night's steps over a range of days.
 
-Every day of the range must be there and closed; an empty day is an empty folder with _SUCCESS. Until the range is published
-nothing of it shows to readers, and a killed backfill, started again, goes on after its last finished chunk. A range may lie
-before days that are there already: their users are replayed to the end. With --rebuild the whole published history is folded
-anew from the stored events under the settings as they are now, beside the tables, and then put in their place: only the facets
-whose meaning changed. With --dry-run it says what would be done, and does nothing.
+Ingest in chunks, then embed, fold and check the range, and publish once.
 
-    python -m jobs.backfill_profiles (--logs DIR --start D --end D [--mapping FILE] | --rebuild) --warehouse URI [--dry-run]
+Every day of the range must exist and be closed; an empty day is an empty folder with _SUCCESS. Readers see
+nothing of the range until it is published, and a killed backfill, rerun, continues after its last finished
+chunk. A range may lie before existing days: their users are replayed to the end.
+
+With --rebuild the published history is folded again from the stored events under the current settings, only
+the facets whose meaning changed, and then swapped in. With --dry-run it says what would be done, and does
+nothing.
+
+    python -m jobs.backfill_profiles (--logs DIR --start D --end D [--mapping FILE] | --rebuild)
+        --warehouse URI [--dry-run]
 """
 
 import argparse
 import sys
-import time
 from collections.abc import Sequence
-from datetime import date
 
 from pyspark.sql import SparkSession
 
-from jobs.fold import ranges
+from jobs.fold.ranges import fold_range, rebuild_days
 from jobs.fold.tables import refuse_other_settings
-from jobs.io import logs
-from jobs.io.cli import Parser, existing_folder, iso_day, job_parser, range_problem, run_main
-from jobs.io.history import Record, refuse_holes
-from jobs.io.messages import JobError, progress, say
-from jobs.io.runs import new_run_id, publications, recorded, records
-from jobs.night.estimate import done_chunks, range_run_id, tell_range, tell_rebuild
+from jobs.ingest.days import JOB as INGEST
+from jobs.io.cli import Parser, iso_day, job_parser, range_problem, run_main
+from jobs.io.days import Days
+from jobs.io.history import DONE, FAILED, PUBLISHED, UNDONE, Record, history_of, refuse_holes
+from jobs.io.logs import Logs, add_logs, require_closed
+from jobs.io.messages import JobError
+from jobs.io.runs import RunLog, RunSpec, recorded
+from jobs.io.warehouse import Warehouse
+from jobs.night.checks import JOB as CHECK
+from jobs.night.estimate import tell_range, tell_rebuild
 from jobs.night.guards import refuse_thinned, refuse_unfinished
-from jobs.night.steps import chunks, finish_days, ingest_chunk
+from jobs.night.steps import Night, run_steps
+from schemas.settings import Settings
 
 JOB = "backfill_profiles"
 
 
 def arg_parser() -> Parser:
     parser = job_parser(JOB, __doc__)
-    parser.add_argument(
-        "--logs", type=existing_folder, metavar="DIR", help="folder with dt=YYYY-MM-DD folders"
-    )
-    mapping = "log mapping: a file, or the name of a shipped one"
-    parser.add_argument(
-        "--mapping", type=logs.mapping_file, default="canonical", metavar="FILE", help=mapping
-    )
+    add_logs(parser, required=False)
     parser.add_argument("--start", type=iso_day, metavar="D", help="first log day")
     parser.add_argument("--end", type=iso_day, metavar="D", help="last log day")
-    parser.add_argument(
-        "--rebuild",
-        action="store_true",
-        help="fold the published history anew where settings changed its meaning",
-    )
+    rebuild_help = "fold the published history again where settings changed its meaning"
+    parser.add_argument("--rebuild", action="store_true", help=rebuild_help)
     parser.add_argument("--dry-run", action="store_true", help="say what would be done, and do nothing")
     return parser
 
@@ -54,76 +53,69 @@ def arg_parser() -> Parser:
 def arguments_problem(args: argparse.Namespace) -> str | None:
     given = [value is not None for value in (args.logs, args.start, args.end)]
     if args.rebuild and any(given):
-        return "--rebuild takes the whole published history; leave out --logs, --start and --end"
+        return "--rebuild takes the entire published history; leave out --logs, --start and --end"
     if not args.rebuild and not all(given):
         return "give --logs, --start and --end, or --rebuild"
     return range_problem(args)
 
 
-# ---- doing it
+def ingested_chunks(ordered: Sequence[Record], run_id: str) -> list[Days]:
+    """The chunks that a killed run has ingested.
+
+    A run that was published, rolled back or failed its check starts over: its logs may be different now.
+    """
+    own = [r for r in ordered if r.run_id == run_id]
+    judged = [
+        i
+        for i, r in enumerate(own)
+        if r.status in (PUBLISHED, UNDONE) or (r.job == CHECK and r.status == FAILED)
+    ]
+    since = own[max(judged, default=-1) + 1 :]
+    return [r.days for r in since if r.job == INGEST and r.status == DONE]
+
+
+def range_run_id(args: argparse.Namespace) -> str:
+    """The same range under the same settings is the same run: that is how a killed one is found again."""
+    hashes = f"{args.config.config_hash()}-{args.mapping.mapping_hash()}"
+    return args.run_id or f"{JOB}-{args.start}-{args.end}-{hashes}"
 
 
 def run(spark: SparkSession, args: argparse.Namespace) -> None:
-    published = publications(spark, args.warehouse)
+    log = RunLog(Warehouse(spark, args.warehouse))
     if args.rebuild:
-        rebuild(spark, args, published)
+        rebuild(log, args)
         return
-    refuse_holes(published, args.start, args.end, bootstrap=True, first_day=None)
-    logs.require_closed(spark, args.logs, logs.days_between(args.start, args.end))
-    if args.dry_run:
-        refuse_other_settings(spark, args.warehouse, args.config)
-        tell_range(spark, args)
-        return
+    logs, days, settings = Logs(args.logs, args.mapping), Days(args.start, args.end), args.config
+    refuse_holes(log.publications(), days, bootstrap=True, first_day=None)
+    require_closed(spark, logs.root, days)
     run_id = range_run_id(args)
-    done = done_chunks(records(spark, args.warehouse), run_id)
-    with recorded(
-        spark,
-        args.warehouse,
-        args.config,
-        JOB,
-        run_id,
-        args.start,
-        args.end,
-        has_steps=True,
-        reads=[args.logs],
-    ):
-        refuse_other_settings(spark, args.warehouse, args.config)
-        ordered = records(spark, args.warehouse)
-        refuse_unfinished(ordered, args.start, args.end)
-        refuse_thinned(ordered, args.config, args.start)
-        parts, began, events, ingested = chunks(args.start, args.end, args.config), time.monotonic(), 0, 0
-        before = sum(len(days) for days in parts if is_done(days, done))
-        if before:
-            say(f"{JOB}: {before} days were ingested before the last stop")
-        for days in parts:
-            if not is_done(days, done):
-                events += ingest_chunk(
-                    spark, args.warehouse, args.config, run_id, args.logs, args.mapping, days
-                )["read"]
-                ingested += len(days)
-                total = sum(map(len, parts)) - before
-                say(f"{JOB}: ingest {progress(ingested, total, events, time.monotonic() - began)}")
-        finish_days(spark, args.warehouse, args.config, run_id, args.start, args.end, ranges.fold_range)
-
-
-def is_done(days: Sequence[date], done: Sequence[Record]) -> bool:
-    return any(record.first == days[0] and record.last == days[-1] for record in done)
-
-
-def rebuild(spark: SparkSession, args: argparse.Namespace, published: Sequence[Record]) -> None:
-    """Folds the published history anew where its meaning changed, and publishes it."""
-    if not published:
-        raise JobError(f"nothing is published in {args.warehouse}; there is nothing to rebuild")
-    first, last = min(p.first for p in published), max(p.last for p in published)
+    ingested = ingested_chunks(log.records(), run_id)
     if args.dry_run:
-        tell_rebuild(spark, args.warehouse, args.config, first, last)
+        refuse_other_settings(log.warehouse, settings)
+        tell_range(log, settings, logs, days, ingested)
         return
-    run_id = args.run_id or new_run_id(JOB, last)
-    with recorded(spark, args.warehouse, args.config, JOB, run_id, first, last, has_steps=True):
-        # A day that was begun is told of at the end: under new settings it can't be run before, and then what was folded here is used.
-        finish_days(
-            spark, args.warehouse, args.config, run_id, first, last, ranges.rebuild_days, whole_from=last
-        )
+    spec = RunSpec(JOB, run_id, days, settings.config_hash())
+    with recorded(log, spec, has_steps=True, reads=[logs.root]) as record:
+        refuse_other_settings(log.warehouse, settings)
+        ordered = log.records()
+        refuse_unfinished(ordered, days)
+        refuse_thinned(ordered, settings, days.first)
+        run_steps(record, Night(settings, days, logs, ingested, fold_range))
+
+
+def rebuild(log: RunLog, args: argparse.Namespace) -> None:
+    """Folds the published history again where its meaning changed, and publishes it."""
+    settings: Settings = args.config
+    days = history_of(log.publications())
+    if days is None:
+        raise JobError(f"nothing is published in {args.warehouse}; there is nothing to rebuild")
+    if args.dry_run:
+        tell_rebuild(log, settings, days)
+        return
+    with recorded(log, RunSpec.of(args, JOB, days), has_steps=True) as record:
+        # An unfinished day is refused only at the end: under new settings it could not be run before the
+        # rebuild, and the rerun uses what was folded here.
+        run_steps(record, Night(settings, days, fold=rebuild_days, compared_from=days.last))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -1,7 +1,9 @@
-"""Checks the tables before a night is published: the rules that stand beside each table in schemas/, over what the night reaches.
+"""Checks the tables before a night is published.
 
-Every outcome goes into check_results. A `fail` rule that does not hold stops the night, so that readers stay where they are; a
-`warn` rule is told and passes.
+The rules declared with each table, over what the night can have touched.
+
+Every outcome goes into check_results. A `fail` rule that does not hold stops the night, and readers keep the
+last one; a `warn` rule is reported and passes.
 
     python -m jobs.check_tables --date D --warehouse URI
 """
@@ -13,7 +15,9 @@ from collections.abc import Sequence
 from pyspark.sql import SparkSession
 
 from jobs.io.cli import Parser, iso_day, job_parser, run_main
-from jobs.io.runs import new_run_id, recorded
+from jobs.io.days import Days
+from jobs.io.runs import RunLog, RunSpec, recorded
+from jobs.io.warehouse import Warehouse
 from jobs.night.checks import JOB, check_days
 
 
@@ -24,16 +28,9 @@ def arg_parser() -> Parser:
 
 
 def run(spark: SparkSession, args: argparse.Namespace) -> None:
-    with recorded(
-        spark,
-        args.warehouse,
-        args.config,
-        JOB,
-        args.run_id or new_run_id(JOB, args.date),
-        args.date,
-        args.date,
-    ) as record:
-        check_days(spark, args.warehouse, args.config, record, args.date, args.date)
+    log, days = RunLog(Warehouse(spark, args.warehouse)), Days.only(args.date)
+    with recorded(log, RunSpec.of(args, JOB, days)) as record:
+        check_days(record, args.config, days)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

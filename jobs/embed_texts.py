@@ -1,7 +1,7 @@
-"""Embeds the texts that have no vector yet, each distinct text once and for ever.
+"""Embeds the texts that have no vector yet, each distinct text once and for all.
 
-Missing texts are embedded in tiles, and each tile is committed while the engine has the next one: a killed job has to embed at
-most two tiles again. With nothing missing no engine starts.
+Missing texts are embedded in tiles, and each tile commits while the engine works on the next: a killed job
+has at most two tiles to embed again. With nothing missing no engine starts.
 
     python -m jobs.embed_texts (--date D | --start D --end D) --warehouse URI [--retry-rejected]
 """
@@ -14,7 +14,9 @@ from pyspark.sql import SparkSession
 
 from jobs.embed.days import JOB, embed_days
 from jobs.io.cli import Parser, iso_day, job_parser, range_problem, run_main
-from jobs.io.runs import new_run_id, recorded
+from jobs.io.days import Days
+from jobs.io.runs import RunLog, RunSpec, recorded
+from jobs.io.warehouse import Warehouse
 
 
 def arg_parser() -> Parser:
@@ -22,9 +24,8 @@ def arg_parser() -> Parser:
     parser.add_argument("--date", type=iso_day, metavar="D", help="the log day")
     parser.add_argument("--start", type=iso_day, metavar="D", help="first log day of a range")
     parser.add_argument("--end", type=iso_day, metavar="D", help="last log day of a range")
-    parser.add_argument(
-        "--retry-rejected", action="store_true", help="also try texts again that the model refused before"
-    )
+    retry = "also retry texts that the model refused before"
+    parser.add_argument("--retry-rejected", action="store_true", help=retry)
     return parser
 
 
@@ -36,11 +37,10 @@ def days_problem(args: argparse.Namespace) -> str | None:
 
 
 def run(spark: SparkSession, args: argparse.Namespace) -> None:
-    first, last = args.date or args.start, args.date or args.end
-    with recorded(
-        spark, args.warehouse, args.config, JOB, args.run_id or new_run_id(JOB, last), first, last
-    ) as record:
-        embed_days(spark, args.warehouse, args.config, record, first, last, args.retry_rejected)
+    days = Days(args.date or args.start, args.date or args.end)
+    log = RunLog(Warehouse(spark, args.warehouse))
+    with recorded(log, RunSpec.of(args, JOB, days)) as record:
+        embed_days(record, args.config.engine, days, args.retry_rejected)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -1,9 +1,9 @@
-"""Folds the stored events of a day, or of a range of days, into profiles, and repairs what late events made stale.
+"""Folds the stored events of a day into profiles, and repairs the states that late events made dirty.
 
-The states to compute are found by comparing digests: for every user, facet and day of the window before the first day up to
-the last one, the digest of the stored events is held against the digest in the state. Where they differ the user's facet is
-folded again from that day on, from the state before it. So late events, retractions, days delivered again and crashes need
-nothing special, and a day that is already folded costs a comparison and writes nothing.
+The states to compute are found by comparing digests: for every user, facet and day of the window, the digest
+of the stored events is compared with the digest in the state. Where they differ, the user's facet is folded
+again from that day on. So late events, retractions, redelivered days and crashes need nothing special, and a
+day that is folded already costs a comparison and writes nothing.
 
     python -m jobs.fold_profiles --date D --warehouse URI [--bootstrap]
 """
@@ -17,8 +17,10 @@ from pyspark.sql import SparkSession
 from jobs.fold.days import JOB, fold_days
 from jobs.fold.tables import refuse_other_settings
 from jobs.io.cli import Parser, iso_day, job_parser, run_main
+from jobs.io.days import Days
 from jobs.io.history import refuse_holes
-from jobs.io.runs import new_run_id, publications, recorded, refuse_other_schema
+from jobs.io.runs import RunLog, RunSpec, recorded
+from jobs.io.warehouse import Warehouse
 
 
 def arg_parser() -> Parser:
@@ -31,14 +33,12 @@ def arg_parser() -> Parser:
 
 
 def run(spark: SparkSession, args: argparse.Namespace) -> None:
-    refuse_holes(
-        publications(spark, args.warehouse), args.date, args.date, args.bootstrap, args.config.fold.first_day
-    )
-    refuse_other_schema(spark, args.warehouse)
-    refuse_other_settings(spark, args.warehouse, args.config)
-    run_id = args.run_id or new_run_id(JOB, args.date)
-    with recorded(spark, args.warehouse, args.config, JOB, run_id, args.date, args.date) as record:
-        fold_days(spark, args.warehouse, args.config, record, args.date, args.date)
+    log, days = RunLog(Warehouse(spark, args.warehouse)), Days.only(args.date)
+    refuse_holes(log.publications(), days, args.bootstrap, args.config.fold.first_day)
+    log.warehouse.refuse_other_schema()
+    refuse_other_settings(log.warehouse, args.config)
+    with recorded(log, RunSpec.of(args, JOB, days)) as record:
+        fold_days(record, args.config, days)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -22,6 +22,7 @@ from jobs.ingest import damage
 from jobs.ingest.times import times_of
 from jobs.io import logs
 from jobs.io.cli import Parser, existing_folder, folder_uri, run_main
+from jobs.io.days import Days
 from jobs.io.messages import JobError, one_sentence, say
 from jobs.io.session import fit_to_size
 from jobs.io.storage import copy_files, folder_content, matching_files, move, remove_folder, touch
@@ -157,7 +158,7 @@ def split_rows(spark: SparkSession, mapping: LogMapping, source: str, target: st
         for n, file in enumerate(source_files(spark, mapping.items.source, source)):
             copy_files(spark, [file], f"{logs.items_folder(target, first)}/{n:06d}")
     filled = folder_content(spark, f"{target}/_split")
-    for day in logs.days_between(first, last):
+    for day in Days(first, last):
         if (folder := f"{DAY}={day}") in filled:
             move(spark, f"{target}/_split/{folder}", logs.day_folder(target, day))
         touch(spark, f"{logs.day_folder(target, day)}/{logs.CLOSED_MARK}")
@@ -202,7 +203,7 @@ def run(spark: SparkSession, args: argparse.Namespace) -> None:
     staging = f"{args.logs}.importing"
     remove_folder(spark, staging)
     try:
-        with damage.named():
+        with damage.readable():
             split_rows(spark, args.mapping, args.source, staging)
     except BaseException:
         remove_folder(spark, staging)

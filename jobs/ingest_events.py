@@ -1,6 +1,6 @@
-"""Turns log days into facts: events, item versions, and a quarantine for what can't be used.
+"""Turns log days into facts: events, item versions, and a quarantine for unusable records.
 
-Every record that is read gets one fate (stored, quarantined, duplicate, filtered, erased), and the fates are counted.
+Every record gets one fate (stored, quarantined, duplicate, filtered), and the fates are counted.
 
     python -m jobs.ingest_events --logs DIR --date D --warehouse URI [--mapping FILE]
 """
@@ -12,29 +12,30 @@ from collections.abc import Sequence
 from pyspark.sql import SparkSession
 
 from jobs.ingest.days import JOB, ingest_days
-from jobs.io import logs
 from jobs.io.cli import Parser, iso_day, job_parser, run_main
-from jobs.io.runs import new_run_id, recorded, records
-from jobs.night.guards import refuse_begun, refuse_thinned
+from jobs.io.days import Days
+from jobs.io.logs import Logs, add_logs, require_closed
+from jobs.io.runs import RunLog, RunSpec, recorded
+from jobs.io.warehouse import Warehouse
+from jobs.night.guards import refuse_ingest, refuse_thinned
 
 
 def arg_parser() -> Parser:
     parser = job_parser(JOB, __doc__)
-    logs.add_logs(parser)
+    add_logs(parser)
     parser.add_argument("--date", required=True, type=iso_day, metavar="D", help="the log day")
     return parser
 
 
 def run(spark: SparkSession, args: argparse.Namespace) -> None:
-    logs.require_closed(spark, args.logs, [args.date])
-    run_id, folder = args.run_id or new_run_id(JOB, args.date), logs.day_folder(args.logs, args.date)
-    with recorded(
-        spark, args.warehouse, args.config, JOB, run_id, args.date, args.date, reads=[folder]
-    ) as record:
-        ordered = records(spark, args.warehouse)
-        refuse_begun(ordered, args.date)
+    logs, days = Logs(args.logs, args.mapping), Days.only(args.date)
+    require_closed(spark, logs.root, days)
+    log = RunLog(Warehouse(spark, args.warehouse))
+    with recorded(log, RunSpec.of(args, JOB, days), reads=logs.folders(days)) as record:
+        ordered = log.records()
+        refuse_ingest(ordered, args.date)
         refuse_thinned(ordered, args.config, args.date)
-        ingest_days(spark, args.warehouse, args.config, record, args.logs, args.mapping, [args.date])
+        ingest_days(record, logs, args.config, days)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

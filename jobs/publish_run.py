@@ -1,7 +1,7 @@
-"""Publishes a night: the one row in pipeline_runs that names the version of every table, and so what readers see.
+"""Publishes a night: one row in pipeline_runs that names the version of every table, and so what readers see.
 
-With --undo the newest publication is taken back: readers see the one before it again. The tables keep what the night wrote; run
-the night again, from corrected logs where they were wrong, and it is published anew.
+With --undo the newest publication is rolled back: readers see the one before it again. The tables keep what
+the night wrote; run the night again, from corrected logs where they were wrong, and it is published anew.
 
     python -m jobs.publish_run (--date D [--bootstrap] | --undo D) --warehouse URI
 """
@@ -13,20 +13,20 @@ from collections.abc import Sequence
 from pyspark.sql import SparkSession
 
 from jobs.io.cli import Parser, iso_day, job_parser, run_main
-from jobs.io.history import PUBLISHER, refuse_holes
-from jobs.io.runs import new_run_id, publications
-from jobs.night.publication import publish_days, undo
-
-JOB = PUBLISHER
+from jobs.io.days import Days
+from jobs.io.history import refuse_holes
+from jobs.io.runs import RunLog, RunSpec
+from jobs.io.warehouse import Warehouse, open_writer
+from jobs.night.publication import JOB, Publication, publish, undo
+from jobs.night.steps import CHAIN
 
 
 def arg_parser() -> Parser:
     parser = job_parser(JOB, __doc__)
     which = parser.add_mutually_exclusive_group(required=True)
     which.add_argument("--date", type=iso_day, metavar="D", help="the log day to publish")
-    which.add_argument(
-        "--undo", type=iso_day, metavar="D", help="take back the newest publication, that of the night D"
-    )
+    undo_help = "roll back the newest publication, that of the night D"
+    which.add_argument("--undo", type=iso_day, metavar="D", help=undo_help)
     parser.add_argument(
         "--bootstrap", action="store_true", help="begin this warehouse's history with the day"
     )
@@ -34,15 +34,14 @@ def arg_parser() -> Parser:
 
 
 def run(spark: SparkSession, args: argparse.Namespace) -> None:
+    log = RunLog(Warehouse(spark, args.warehouse))
     if args.undo:
-        undo(spark, args.warehouse, args.config, args.undo)
+        undo(log, args.config.config_hash(), args.undo)
         return
-    refuse_holes(
-        publications(spark, args.warehouse), args.date, args.date, args.bootstrap, args.config.fold.first_day
-    )
-    publish_days(
-        spark, args.warehouse, args.config, args.run_id or new_run_id(JOB, args.date), args.date, args.date
-    )
+    days = Days.only(args.date)
+    refuse_holes(log.publications(), days, args.bootstrap, args.config.fold.first_day)
+    with open_writer(log.warehouse, f"{JOB} of {days}") as writer:
+        publish(log, writer, Publication(RunSpec.of(args, JOB, days), CHAIN))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

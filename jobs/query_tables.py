@@ -1,7 +1,7 @@
-"""Answers one SQL query over the published tables, without Spark: what an analyst sees, in a terminal.
+"""Answers one SQL query over the published tables in the terminal, without Spark: what an analyst sees.
 
-Every table stands under its name, at the version that the last publication names; with --newest as it is now, which may be half of a
-night, or a day that was refused.
+Each table has its own name, at the version that the last publication names; with --newest its current
+version, which may be half of a night, or a day that was refused.
 
     python -m jobs.query_tables --warehouse DIR "SELECT reason, count(*) FROM quarantined_events GROUP BY reason"
 """

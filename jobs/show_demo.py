@@ -13,11 +13,11 @@ from typing import Any
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from jobs.io import delta
 from jobs.io.cli import Parser, existing_folder, job_parser, run_main
 from jobs.io.history import Record
 from jobs.io.messages import JobError, say
-from jobs.io.runs import publications, runs_table
+from jobs.io.runs import RunLog
+from jobs.io.warehouse import Warehouse
 from schemas import behavior_events, profile_states
 from schemas.all_tables import ALL_TABLES
 from schemas.table import Table
@@ -73,29 +73,22 @@ def days_of(states: DataFrame, events: DataFrame, user_id: str) -> list[Any]:
     )
 
 
-def tables_part(spark: SparkSession, warehouse: str, shown: Record) -> list[str]:
+def tables_part(warehouse: Warehouse, shown: Record) -> list[str]:
     lines = [f"  {'table':<20} {'version':>7} {'rows':>9}"]
     for table in ALL_TABLES:
         if table.name in shown.output_versions:
             version = shown.output_versions[table.name]
-            lines.append(
-                f"  {table.name:<20} {version:>7} {published(spark, warehouse, table, shown).count():>9,}"
-            )
+            lines.append(f"  {table.name:<20} {version:>7} {published(warehouse, table, shown).count():>9,}")
     return lines
 
 
-def published(spark: SparkSession, warehouse: str, table: Table, shown: Record) -> DataFrame:
+def published(warehouse: Warehouse, table: Table, shown: Record) -> DataFrame:
     """A table as the last publication shows it to readers."""
-    return delta.read_version(spark, warehouse, table, shown.output_versions[table.name])
+    return warehouse.read_version(table, shown.output_versions[table.name])
 
 
-def texts_part(spark: SparkSession, warehouse: str) -> list[str]:
-    done = (
-        runs_table(spark, warehouse)
-        .where("job = 'embed_texts' AND status = 'done'")
-        .orderBy("ended")
-        .collect()
-    )
+def texts_part(log: RunLog) -> list[str]:
+    done = log.rows().where("job = 'embed_texts' AND status = 'done'").orderBy("ended").collect()
     lines = []
     for row in done[-3:]:
         counts, span = (
@@ -174,17 +167,16 @@ def _mixture(weights: dict[str, float]) -> str:
 
 
 def run(spark: SparkSession, args: argparse.Namespace) -> None:
-    spans = publications(spark, args.warehouse)
+    log = RunLog(Warehouse(spark, args.warehouse))
+    spans = log.publications()
     if not spans:
         raise JobError(f"nothing is published in {args.warehouse}")
     shown = spans[-1]
-    states = published(spark, args.warehouse, profile_states.TABLE, shown)
-    events = published(spark, args.warehouse, behavior_events.TABLE, shown)
-    say(f"\nNightfold: profiles as of {shown.last}\n")
-    say("\n".join(["Tables, as published", *tables_part(spark, args.warehouse, shown), ""]))
-    say(
-        "\n".join(["Texts: each distinct one is embedded once, ever", *texts_part(spark, args.warehouse), ""])
-    )
+    states = published(log.warehouse, profile_states.TABLE, shown)
+    events = published(log.warehouse, behavior_events.TABLE, shown)
+    say(f"\nNightfold: profiles as of {shown.days.last}\n")
+    say("\n".join(["Tables, as published", *tables_part(log.warehouse, shown), ""]))
+    say("\n".join(["Texts: each distinct one is embedded once, ever", *texts_part(log), ""]))
     moved = most_moved(states)
     if moved is not None:
         rows = days_of(states, events, moved["user_id"])

@@ -1,21 +1,27 @@
-"""Prints the last runs of a warehouse: what each job did, how long it took, what failed and what to do next; reads only.
+"""Prints the last runs of a warehouse.
 
-python -m jobs.show_runs --warehouse URI [--last 20] [--versions]
+What each job did, how long it took, what failed and what to do next; reads only.
+
+    python -m jobs.show_runs --warehouse URI [--last 20] [--versions]
 """
 
 import argparse
 import sys
 from collections.abc import Sequence
+from datetime import date
+from itertools import groupby
 from typing import Any
 
 from pyspark.sql import DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 
-from jobs.io import delta
 from jobs.io.cli import Parser, job_parser, run_main
-from jobs.io.history import FAILED, STARTED, Record
-from jobs.io.messages import JobError, say
-from jobs.io.runs import publications, runs_table
+from jobs.io.days import Days
+from jobs.io.history import FAILED, ONE_DAY, PUBLISHED, STARTED, Record, history_of, standing
+from jobs.io.messages import JobError, count_list, say
+from jobs.io.runs import RunLog
+from jobs.io.warehouse import Warehouse
+from jobs.night.guards import day_states
 from schemas import pipeline_runs
 
 JOB = "show_runs"
@@ -24,72 +30,82 @@ JOB = "show_runs"
 def arg_parser() -> Parser:
     parser = job_parser(JOB, __doc__)
     parser.add_argument("--last", type=int, default=20, metavar="N", help="how many records to show")
-    parser.add_argument(
-        "--versions", action="store_true", help="print the published version of every table instead"
-    )
+    versions_help = "print the published version of every table instead"
+    parser.add_argument("--versions", action="store_true", help=versions_help)
     return parser
 
 
 def latest_status(runs: DataFrame) -> DataFrame:
-    """One row for each attempt of a job: its last status; one that only ever started is running, or was killed."""
+    """One row for each attempt of a job with its last status.
+
+    One that only started is running, or was killed.
+    """
     of_attempt = Window.partitionBy("run_id", "job", "attempt").orderBy(F.col("ended").desc_nulls_last())
     return runs.withColumn("nth", F.row_number().over(of_attempt)).where("nth = 1").drop("nth")
 
 
 def line(row: dict[str, Any]) -> str:
     took = f"{row['took']:.1f} s" if row["took"] is not None else "not ended"
-    told = ", ".join(f"{n:,} {name.replace('_', ' ')}" for name, n in row["counts"].items() if n)
-    return f"{row['started']:%Y-%m-%d %H:%M:%S}  {row['job']:<17} {span(row):<22} {row['status']:<9} {took:>9}  {row['message'] or told}"
+    when, days = f"{row['started']:%Y-%m-%d %H:%M:%S}", str(days_of(row))
+    outcome = row["message"] or count_list(row["counts"])
+    return f"{when}  {row['job']:<17} {days:<22} {row['status']:<9} {took:>9}  {outcome}"
 
 
-def span(row: dict[str, Any]) -> str:
-    return str(row["date"]) if row["date"] == row["from_date"] else f"{row['from_date']}..{row['date']}"
+def days_of(row: dict[str, Any]) -> Days:
+    return Days(row["from_date"], row["date"])
 
 
 def next_step(rows: Sequence[dict[str, Any]]) -> str | None:
-    """What to do about the newest run, where it did not end well; `rows` are in the order of their start."""
+    """What to do about the newest run, where it did not end well. rows: in the order of their start."""
     newest = [row for row in rows if row["run_id"] == rows[-1]["run_id"]] if rows else []
     broken = next((row for row in newest if row["status"] in (FAILED, STARTED)), None)
     if broken is None:
         return None
-    whole = newest[0]["job"]
-    again = f"run {whole} for {span(newest[0])} again: what was done is kept, and nothing needs cleaning"
+    job, days = newest[0]["job"], days_of(broken)
+    rerun = f"rerun {job} for {days_of(newest[0])}: finished work is kept, and nothing needs cleaning up"
     if broken["status"] == STARTED:
-        return f"{broken['job']} of {span(broken)} has not ended; if it is not running any more, {again}"
+        return f"{broken['job']} of {days} has not ended; if it is not running any more, {rerun}"
     if broken["job"] == "check_tables":
-        return f"rules do not hold for {span(broken)}: look at check_results, correct the day's logs or the settings, and {again}"
-    return f"{broken['job']} of {span(broken)} failed: mend what it says, and {again}"
+        fix = "look at check_results, correct the logs or the settings"
+        return f"rules do not hold for {days}: {fix}, and {rerun}"
+    return f"{broken['job']} of {days} failed: fix what its message says, and {rerun}"
 
 
 def version_lines(published: Record) -> list[str]:
     return [f"{name:<20} {version:>6}" for name, version in sorted(published.output_versions.items())]
 
 
+def unfinished_lines(states: dict[date, str]) -> list[str]:
+    """The days that are not published, as spans of one state. states: of every known day, in order."""
+    lines = []
+    days = [(day, state) for day, state in states.items() if state != PUBLISHED]
+    # Consecutive days have the same distance to their place in the list.
+    for (_, state), span in groupby(enumerate(days), lambda at: (at[1][0] - at[0] * ONE_DAY, at[1][1])):
+        found = [day for _, (day, _) in span]
+        lines.append(f"{state}: {Days(found[0], found[-1])}, not published")
+    return lines
+
+
 def run(spark: SparkSession, args: argparse.Namespace) -> None:
-    if not delta.table_exists(spark, args.warehouse, pipeline_runs.TABLE):
+    log = RunLog(Warehouse(spark, args.warehouse))
+    if not log.warehouse.exists(pipeline_runs.TABLE):
         raise JobError(f"nothing was ever run on {args.warehouse}")
-    published = publications(spark, args.warehouse)
+    ordered = log.records()
+    published = standing(ordered)
     if args.versions:
         if not published:
             raise JobError(f"nothing is published in {args.warehouse}")
         say("\n".join(version_lines(published[-1])))
         return
     took = (F.col("ended").cast("double") - F.col("started").cast("double")).alias("took")
-    found = (
-        latest_status(runs_table(spark, args.warehouse))
-        .select("*", took)
-        .orderBy(F.col("started").desc())
-        .limit(args.last)
-        .collect()
-    )
-    rows = [row.asDict() for row in reversed(found)]
+    runs = latest_status(log.rows()).select("*", took).orderBy(F.col("started").desc())
+    rows = [row.asDict() for row in reversed(runs.limit(args.last).collect())]
     for row in rows:
         say(line(row))
-    say(
-        f"published: {min(p.first for p in published)} to {max(p.last for p in published)}"
-        if published
-        else "published: nothing"
-    )
+    history = history_of(published)
+    say(f"published: {history.first} to {history.last}" if history else "published: nothing")
+    for unfinished in unfinished_lines(day_states(ordered)):
+        say(unfinished)
     if step := next_step(rows):
         say(f"next: {step}")
 

@@ -1,9 +1,8 @@
-"""Brings the tables of a warehouse to what schemas/ declares, after the code was updated; rows stay as they are.
+"""Brings a warehouse's tables to what schemas/ declares, after the code was updated; rows stay as they are.
 
-It adds columns that may be empty, in their declared places, and sets comments, checks, properties and the schema version: one
-commit for each table that differs, none where nothing does; one more where a table is partitioned in another way now, since its
-rows then move to other files. All tables are looked at before the first is changed, and what can't
-be done without writing rows anew is refused. Versions that were published before stay readable, as they were.
+It adds nullable columns in their declared places, and sets comments, checks, properties and the schema
+version: one commit for each table that differs. All tables are checked before the first is changed, and a
+change that would rewrite rows is refused. Versions that were published before stay readable.
 
     python -m jobs.upgrade_tables --warehouse URI [--dry-run]
 """
@@ -19,16 +18,17 @@ from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
-from jobs.io import delta, lease
 from jobs.io.cli import Parser, job_parser, run_main
+from jobs.io.days import Days
+from jobs.io.history import history_of
 from jobs.io.messages import JobError, say
-from jobs.io.runs import new_run_id, newer_schema, publications, recorded
+from jobs.io.runs import RunLog, RunSpec, recorded
+from jobs.io.warehouse import Warehouse, Writer, newer_schema, open_writer
 from schemas import pipeline_runs
 from schemas.all_tables import ALL_TABLES
 from schemas.table import SCHEMA_VERSION, Check, Table
 
 JOB = "upgrade_tables"
-STATISTICS = "delta.dataSkippingStatsColumns"
 CHECK = "delta.constraints."
 
 
@@ -43,7 +43,7 @@ def arg_parser() -> Parser:
 
 @dataclass(frozen=True)
 class Stored:
-    """A table's declaration as the log has it."""
+    """A table's declaration as the Delta log has it."""
 
     schema: T.StructType
     comment: str | None
@@ -52,35 +52,43 @@ class Stored:
 
 
 def refuse_rewrite(table: Table, stored: Stored) -> None:
-    """Stops, with table and column, where the rows themselves would have to change."""
+    """Raises JobError, naming table and column, where rows would have to be rewritten."""
     if (found := int(stored.properties.get(SCHEMA_VERSION, 0))) > table.schema_version:
         raise JobError(newer_schema(table, found))
+    if stored.partition_by != table.partition_by:
+        raise JobError(
+            f"{table.name} is partitioned differently; that can't change without rewriting the table"
+        )
     fields = {field.name: field for field in stored.schema}
     for name in fields.keys() - set(table.names):
         raise JobError(
-            f"{table.name}.{name} is no longer declared, and a column can't be taken out without writing the table anew"
+            f"{table.name}.{name} is no longer declared; "
+            "a column can't be dropped without rewriting the table"
         )
     for column in table.columns:
-        field = fields.get(column.name)
+        name, field = f"{table.name}.{column.name}", fields.get(column.name)
         if field is None and not column.nullable:
+            raise JobError(f"{name} is new and not nullable, but existing rows have no value for it")
+        if field is None:
+            continue
+        old, new = field.dataType.simpleString(), column.type.simpleString()
+        if old != new:
             raise JobError(
-                f"{table.name}.{column.name} is new and never empty, but the rows that are there have no value for it"
+                f"{name} is {old} and declared {new}; a type can't change without rewriting the table"
             )
-        if field is not None and field.dataType.simpleString() != column.type.simpleString():
-            types = f"{field.dataType.simpleString()} and declared {column.type.simpleString()}"
-            raise JobError(
-                f"{table.name}.{column.name} is {types}: a type can't change without writing the table anew"
-            )
-        if field is not None and field.nullable and not column.nullable:
-            raise JobError(
-                f"{table.name}.{column.name} may be empty and is declared never empty: the rows that are there may break that"
-            )
+        if field.nullable and not column.nullable:
+            raise JobError(f"{name} is nullable and declared not nullable; existing rows may break that")
 
 
 def wanted_properties(table: Table, stored: Stored) -> dict[str, str]:
-    """The declared properties, and others somebody has set; a check that is no longer declared goes."""
+    """The declared properties, and others that somebody set.
+
+    A check that is no longer declared is dropped.
+    """
     others = {
-        k: v for k, v in stored.properties.items() if not k.startswith(CHECK) and k != "delta.appendOnly"
+        key: value
+        for key, value in stored.properties.items()
+        if not key.startswith(CHECK) and key != "delta.appendOnly"
     }
     return others | table.properties()
 
@@ -93,11 +101,9 @@ def changes(table: Table, stored: Stored) -> Iterator[str]:
         if (field := fields.get(column.name)) and field.metadata.get("comment") != column.comment:
             yield f"comment of {column.name}"
         if field and column.nullable and not field.nullable:
-            yield f"{column.name} may be empty"
+            yield f"{column.name} becomes nullable"
     if [field.name for field in stored.schema] != [name for name in table.names if name in fields]:
         yield "order of columns"
-    if stored.partition_by != table.partition_by:
-        yield f"partitioned by {', '.join(table.partition_by) or 'nothing'}"
     if stored.comment != table.comment:
         yield "comment"
     wanted = wanted_properties(table, stored)
@@ -113,19 +119,18 @@ def new_checks(table: Table, stored: Stored) -> list[Check]:
 # ---- the edges
 
 
-def stored_declaration(spark: SparkSession, warehouse: str, table: Table) -> Stored:
-    found = delta.snapshot(spark, warehouse, table).metadata()
+def stored_declaration(warehouse: Warehouse, table: Table) -> Stored:
+    found = warehouse.snapshot(table).metadata()
     schema = T.StructType.fromJson(json.loads(found.schemaString()))
     partition_by = tuple(found.partitionColumns().mkString(" ").split())
-    return Stored(schema, found.description(), partition_by, delta.properties(spark, warehouse, table))
+    return Stored(schema, found.description(), partition_by, warehouse.properties(table))
 
 
-def refuse_broken_rows(spark: SparkSession, warehouse: str, table: Table, checks: Sequence[Check]) -> None:
-    """Stops where rows that are there break a new check: no write of these rows would ever be let through again."""
-    rows = delta.read_table(spark, warehouse, table)
-    rows = rows.withColumns(
-        {c.name: F.lit(None).cast(c.type) for c in table.columns if c.name not in rows.columns}
-    )
+def refuse_broken_rows(warehouse: Warehouse, table: Table, checks: Sequence[Check]) -> None:
+    """Raises JobError where existing rows break a new check: no write of these rows would ever pass again."""
+    rows = warehouse.read(table)
+    missing = [column for column in table.columns if column.name not in rows.columns]
+    rows = rows.withColumns({c.name: F.lit(None).cast(c.type) for c in missing})
     for check in checks:
         if broken := rows.where(~F.coalesce(F.expr(check.sql), F.lit(False))).count():
             raise JobError(
@@ -133,51 +138,43 @@ def refuse_broken_rows(spark: SparkSession, warehouse: str, table: Table, checks
             )
 
 
-def upgrade(spark: SparkSession, warehouse: str, table: Table, stored: Stored) -> None:
-    with delta.keeping_meaning(spark, warehouse, table):
-        wanted = wanted_properties(table, stored)
-        if stored.partition_by != table.partition_by:
-            # Delta refuses statistics of partition columns, old and new ones alike.
-            shown = [name for name in wanted[STATISTICS].split(",") if name not in stored.partition_by]
-            delta.declare_again(spark, warehouse, table, wanted | {STATISTICS: ",".join(shown)})
-            delta.partition_again(spark, warehouse, table)
-        delta.declare_again(spark, warehouse, table, wanted)
+def upgrade(writer: Writer, table: Table, stored: Stored) -> None:
+    with writer.keeping_content(table):
+        writer.declare(table, wanted_properties(table, stored))
 
 
 def run(spark: SparkSession, args: argparse.Namespace) -> None:
-    warehouse = args.warehouse
-    found = {
-        t.name: stored_declaration(spark, warehouse, t)
-        for t in ALL_TABLES
-        if delta.table_exists(spark, warehouse, t)
-    }
+    warehouse = Warehouse(spark, args.warehouse)
+    found = {t.name: stored_declaration(warehouse, t) for t in ALL_TABLES if warehouse.exists(t)}
     if not found:
-        raise JobError(f"there are no tables in {warehouse}")
+        raise JobError(f"there are no tables in {args.warehouse}")
     there = [table for table in ALL_TABLES if table.name in found]
     for table in there:
         refuse_rewrite(table, found[table.name])
-        refuse_broken_rows(spark, warehouse, table, new_checks(table, found[table.name]))
-    # The record of the run is itself a row of pipeline_runs.
-    there.sort(key=lambda table: table.name != pipeline_runs.TABLE.name)
+        refuse_broken_rows(warehouse, table, new_checks(table, found[table.name]))
     todo = [table for table in there if any(changes(table, found[table.name]))]
     for table in todo:
         say(f"{table.name}: {', '.join(changes(table, found[table.name]))}")
     if not todo or args.dry_run:
-        say(
-            f"{JOB}: {len(todo)} of {len(there)} tables differ from their declaration"
-            + ("; nothing was changed" if todo else "")
-        )
+        unchanged = "; nothing was changed" if todo else ""
+        say(f"{JOB}: {len(todo)} of {len(there)} tables differ from their declaration{unchanged}")
         return
-    day = max(
-        (published.last for published in publications(spark, warehouse)), default=datetime.now(UTC).date()
-    )
-    run_id = args.run_id or new_run_id(JOB, day)
-    with lease.held(spark, warehouse, JOB):
-        for table in todo[: todo[0].name == pipeline_runs.TABLE.name]:
-            upgrade(spark, warehouse, table, found[table.name])
-        with recorded(spark, warehouse, args.config, JOB, run_id, day, day, any_schema=True) as record:
-            for table in todo[todo[0].name == pipeline_runs.TABLE.name :]:
-                upgrade(spark, warehouse, table, found[table.name])
+    upgrade_all(warehouse, args, {table: found[table.name] for table in todo})
+
+
+def upgrade_all(warehouse: Warehouse, args: argparse.Namespace, todo: Mapping[Table, Stored]) -> None:
+    """Upgrades the tables under one record; pipeline_runs before it, since the record is a row of it."""
+    with open_writer(warehouse, JOB, any_schema=True) as writer:
+        for table, stored in todo.items():
+            if table.name == pipeline_runs.TABLE.name:
+                upgrade(writer, table, stored)
+        log = RunLog(warehouse)
+        history = history_of(log.publications())
+        day = history.last if history else datetime.now(UTC).date()
+        with recorded(log, RunSpec.of(args, JOB, Days.only(day)), writer=writer) as record:
+            for table, stored in todo.items():
+                if table.name != pipeline_runs.TABLE.name:
+                    upgrade(writer, table, stored)
             record.counts = {"tables_upgraded": len(todo)}
 
 

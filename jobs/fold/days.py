@@ -1,146 +1,247 @@
-"""Folds a range of days and repairs what late events made stale."""
+"""Folds the stored events of a range of days into profiles, and repairs the states that late events made
+dirty.
+"""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
+from dataclasses import dataclass
 from datetime import date, timedelta
 
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from jobs.fold.dirty import (
-    FEW_FACETS,
-    KEY,
-    days_before,
-    days_of,
-    find_dirty,
-    find_priors,
-    in_days,
-    left_alone,
-    point_back,
-    refuse_thinned,
-)
+from jobs.fold.dirty import KEY, find_dirty, find_priors, left_alone, point_back
 from jobs.fold.marks import by_facet, count_fates, mark_events
-from jobs.fold.stage import fold_frame, share_of, tasks_of, to_states
-from jobs.fold.tables import newest_of_fold, sound_profiles, write_profiles, write_states
-from jobs.io import delta
-from jobs.io.model import model_key_of
-from jobs.io.runs import Run, publications
-from jobs.io.session import configured
-from schemas import behavior_events, profile_states, rejected_texts, text_embeddings, text_sentiments
-from schemas.settings import Settings
+from jobs.fold.meaning import FoldMeaning
+from jobs.fold.stage import events_per_task, fold_frame, task_count, to_states
+from jobs.fold.tables import newest_of_fold, note_of_fold, sound_profiles, write_profiles, write_states
+from jobs.io.days import Days, is_in
+from jobs.io.messages import JobError
+from jobs.io.runs import Run
+from jobs.io.warehouse import Writer
+from schemas import behavior_events, profile_states, rejected_texts, text_embeddings
+from schemas.settings import FoldSettings, Settings
 from udfs.fold.contract import FoldConstants
 
 JOB = "fold_profiles"
+# Dirty facets whose keys and days are broadcast, some ten megabytes: then states need no shuffle to meet
+# them.
+FEW_FACETS = 200_000
 
-# A bound in bytes is asked for after every row, over all columns, which took most of the fold's time; here every row is bounded, and so
-# rows are bound enough: a batch of nothing but vectors of 384 numbers has 30 MB.
-BATCHES = {"spark.sql.execution.arrow.maxBytesPerBatch": str(2**31 - 1)}
+
+@dataclass(frozen=True)
+class Scope:
+    """What a fold works on, resolved once."""
+
+    run: Run
+    fold: FoldSettings
+    meaning: FoldMeaning
+    days: Days
+    # Where states and profiles are written, and the facets that are.
+    into: Writer
+    facets: Collection[str]
+    # Both tables as they are, and the newest day of the profiles.
+    states: DataFrame
+    profiles: DataFrame
+    newest: date | None
+    # The last day to which users are replayed, and the days whose states are compared with their events.
+    horizon: date
+    compared: Days
 
 
-# ---- the edges
+@dataclass(frozen=True)
+class Comparison:
+    """The events in reach by facet, and the dirty facets among them."""
+
+    events: DataFrame
+    dirty: DataFrame
+    changed: int
+    # Events to fold: at most this many, or exactly; and about how many distinct texts they have.
+    most_events: int
+    is_exact: bool
+    texts: int
+    embeddings: DataFrame
+
+
+@dataclass(frozen=True)
+class Folded:
+    """New states (udfs/fold/contract.py OUTPUT_SCHEMA) with the priors they rest on, and the days that
+    change.
+    """
+
+    output: DataFrame
+    dirty: DataFrame
+    priors: DataFrame
+    facets: int
+    # Days of states that are replaced, of latest states before, of new states, and of new latest states.
+    replaced: set[date]
+    left: set[date]
+    fresh: set[date]
+    last: set[date]
 
 
 def fold_days(
-    spark: SparkSession,
-    warehouse: str,
-    settings: Settings,
     run: Run,
-    first: date,
-    last: date,
-    into: str | None = None,
+    settings: Settings,
+    days: Days,
+    into: Writer | None = None,
     facets: Collection[str] | None = None,
     compared_from: date = date.min,
 ) -> None:
-    """Folds the days and what is stale in the window before them; two commits, or none where all is folded already.
+    """Folds the days and what is dirty in the window before them.
 
-    `into` is the folder of the states and profiles, by default the warehouse; `facets` are those to fold, by default all. Days before
-    `compared_from` are counted, and taken to be folded.
+    Two commits, or none where everything is folded.
+
+    into: where states and profiles are written, by default the warehouse. facets: those to fold, by default
+    all. compared_from: days before it are counted, and taken for folded.
     """
-    fold, window, into = settings.fold, timedelta(days=settings.fold.window_days), into or warehouse
-    compared_from = max(compared_from, first - window)
-    model_key = model_key_of(settings.engine)
-    hashes = settings.facet_hashes(model_key)
-    run.fold_hash = settings.fold_hash(model_key)
-    states = delta.read_table(spark, into, profile_states.TABLE)
-    profiles = sound_profiles(spark, into, states)
-    newest = newest_of_fold(spark, into, profiles, hashes)
-    # Days after `last` are there when an older day is repaired: its users are replayed to the end. The newest may have no states.
-    published = [span.last for span in publications(spark, warehouse)] if into == warehouse else []
-    horizon = max(last, newest or last, *published)
-    of_model = F.col("model_key") == model_key
-    embeddings = delta.read_table(spark, warehouse, text_embeddings.TABLE).where(of_model)
-    rejected = delta.read_table(spark, warehouse, rejected_texts.TABLE).where(of_model)
-    sentiments = delta.read_table(spark, warehouse, text_sentiments.TABLE).where(
-        F.col("sentiment_key").eqNullSafe(F.lit(fold.sentiment_key))
-    )
-    arrived = F.col("log_date").between(first - window - timedelta(days=1), horizon + window)
-    events = delta.read_table(spark, warehouse, behavior_events.TABLE).where(arrived)
-    in_reach = F.col("event_date").between(first - window, horizon)
+    scope = open_scope(run, settings, days, into or run.writer, facets, compared_from)
     with run.phase("compare"):
-        marked = mark_events(events, embeddings, rejected, sentiments, fold, in_reach)
-        fates, in_all, texts = count_fates(marked, first, last)
-        add_counts(run, fates)
-        folded = by_facet(marked, hashes if facets is None else facets)
-        # One day ahead is accepted: a day that is run again may have events of the next one, which is folded already.
-        until = min(horizon, last + timedelta(days=1))
-        compared = F.col("event_date").between(compared_from, until)
-        stored = states.where(F.col("as_of_date").between(compared_from, until))
-        dirty = find_dirty(folded.where(compared), stored).localCheckpoint(eager=False)
-        is_early = F.col("first_dirty") < F.lit(first)
-        changed, repaired, counted = dirty.agg(
-            F.count("*"), F.count_if(is_early), F.coalesce(F.sum("events"), F.lit(0))
-        ).collect()[0]
-        add_counts(run, {"profiles_changed": changed, "profiles_repaired": repaired})
-    if changed:
-        with run.phase("fold"):
-            way = "broadcast" if changed <= FEW_FACETS else "shuffle_hash"
-            dirty = dirty.drop("events").hint(way)
-            to_fold = folded.join(dirty, KEY).where("event_date >= first_dirty")
-            # Clean days after a dirty one are folded again too: not more than all of them.
-            is_known = not repaired and first == horizon
-            most = counted if is_known else in_all * len(hashes)
-            back = point_back(dirty, states.where(F.col("as_of_date") >= first - window)).localCheckpoint(
-                eager=False
-            )
-            # Days, not users: with their names in the filter neither history nor sleepers are read for a few priors.
-            behind, replaced, left = days_before(back, profiles.join(dirty, KEY))
-            priors = find_priors(
-                dirty, profiles.where(in_days(left)), states.where(in_days(behind)), back.hint(way)
-            )
-            priors = priors.localCheckpoint(eager=False)
-            if behind:
-                refuse_thinned(back, priors)
-            constants = FoldConstants(**fold.model_dump(include=set(FoldConstants.__dataclass_fields__)))
-            tasks = tasks_of(to_fold, most, is_known, share_of(embeddings, texts))
-            output = fold_frame(to_fold, priors, embeddings, min(most, texts * tasks), tasks, constants)
-            with configured(spark, BATCHES):
-                output = output.localCheckpoint()
-            moves, fresh_days, last_days, ended = moves_of(output)
-            add_counts(run, moves)
-        with run.phase("write"):
-            note: dict[str, object] = {"facet_hashes": hashes}
-            # Where the newest day's profiles are left for older ones, only all profiles can tell the newest day: then nothing is noted.
-            known = fresh_days | ({newest} - left if newest else set())
-            if known and max(known) >= (newest or first):
-                note["newest"] = max(known)
-            fresh = to_states(output, model_key, hashes)
-            write_states(spark, into, fresh.drop("is_last"), states, dirty, replaced | fresh_days, note)
-            latest = fresh.where("is_last").drop("is_last")
-            if ended < changed:
-                alone = left_alone(priors, latest)
-                latest, last_days = latest.unionByName(alone), last_days | days_of(alone)
-            write_profiles(spark, into, latest, profiles, dirty, left | last_days, note)
+        comparison = compare(scope)
+    if not comparison.changed:
+        return
+    with run.phase("fold"):
+        folded = fold(scope, comparison)
+    with run.phase("write"):
+        commit(scope, comparison, folded)
 
 
-def add_counts(run: Run, counts: Mapping[str, int]) -> None:
-    """Adds to what the run has counted: a range may be folded in several parts."""
-    run.counts |= {name: run.counts.get(name, 0) + count for name, count in counts.items()}
+def open_scope(
+    run: Run,
+    settings: Settings,
+    days: Days,
+    into: Writer,
+    facets: Collection[str] | None,
+    compared_from: date,
+) -> Scope:
+    """Raises JobError where the stored profiles were folded under other settings."""
+    meaning = FoldMeaning.of(settings)
+    run.fold_hash = meaning.fold_hash
+    states = into.warehouse.read(profile_states.TABLE)
+    profiles = sound_profiles(into, states)
+    newest = newest_of_fold(into.warehouse, profiles, meaning.facet_hashes)
+    # Later days exist where an older one is repaired: its users are replayed to the end. The last may have no
+    # states.
+    published = [r.days.last for r in run.log.publications()] if into is run.writer else []
+    horizon = max(days.last, newest or days.last, *published)
+    # One day ahead is accepted: a day that is run again may have events of the next one, which is folded
+    # already.
+    until = min(horizon, days.last + timedelta(days=1))
+    window_start = days.first - timedelta(days=settings.fold.window_days)
+    return Scope(
+        run=run,
+        fold=settings.fold,
+        meaning=meaning,
+        days=days,
+        into=into,
+        facets=meaning.facet_hashes if facets is None else facets,
+        states=states,
+        profiles=profiles,
+        newest=newest,
+        horizon=horizon,
+        compared=Days(max(compared_from, window_start), until),
+    )
+
+
+# ---- compare
+
+
+def compare(scope: Scope) -> Comparison:
+    """Marks the events in reach, counts their fates, and finds the dirty facets by their digests."""
+    run, of_model = scope.run, F.col("model_key") == scope.meaning.model_key
+    embeddings = run.warehouse.read(text_embeddings.TABLE).where(of_model)
+    marked = mark_in_reach(scope, embeddings)
+    counts = count_fates(marked, scope.days)
+    run.add_counts(counts.by_fate)
+    events = by_facet(marked, scope.facets)
+    stored = scope.states.where(scope.compared.sql("as_of_date"))
+    dirty = find_dirty(events.where(scope.compared.sql("event_date")), stored).localCheckpoint(eager=False)
+    is_early = F.col("first_dirty") < F.lit(scope.days.first)
+    dirty_events = F.coalesce(F.sum("events"), F.lit(0))
+    changed, repaired, counted = dirty.agg(F.count("*"), F.count_if(is_early), dirty_events).collect()[0]
+    run.add_counts({"profiles_changed": changed, "profiles_repaired": repaired})
+    # Clean days after a dirty one are folded again too: then only the number of all events bounds them.
+    is_exact = not repaired and scope.days.first == scope.horizon
+    most = counted if is_exact else counts.folded * len(scope.meaning.facet_hashes)
+    return Comparison(events, dirty, changed, most, is_exact, counts.texts, embeddings)
+
+
+def mark_in_reach(scope: Scope, embeddings: DataFrame) -> DataFrame:
+    """The events of the window, the days, and later days to which users are replayed.
+
+    Marked (marks.mark_events).
+    """
+    window, warehouse = scope.fold.window_days, scope.run.warehouse
+    reach = Days(scope.days.first, scope.horizon).widened(before=window)
+    arrived = reach.widened(before=1, after=window).sql("log_date")
+    events = warehouse.read(behavior_events.TABLE).where(arrived)
+    rejected = warehouse.read(rejected_texts.TABLE).where(F.col("model_key") == scope.meaning.model_key)
+    return mark_events(events, embeddings, rejected, scope.fold, F.expr(reach.sql("event_date")))
+
+
+# ---- fold
+
+
+def fold(scope: Scope, found: Comparison) -> Folded:
+    """Folds the dirty facets from their first dirty day on, each from the state before it."""
+    how = "broadcast" if found.changed <= FEW_FACETS else "shuffle_hash"
+    dirty = found.dirty.drop("events").hint(how)
+    to_fold = found.events.join(dirty, KEY).where("event_date >= first_dirty")
+    window_start = scope.days.first - timedelta(days=scope.fold.window_days)
+    back = point_back(dirty, scope.states.where(F.col("as_of_date") >= window_start))
+    back = back.localCheckpoint(eager=False)
+    behind, replaced, left = days_before(back, scope.profiles.join(dirty, KEY))
+    # With the days in the filter, a few priors are found without reading the history or inactive users.
+    profiles = scope.profiles.where(is_in("as_of_date", left))
+    states = scope.states.where(is_in("as_of_date", behind))
+    priors = find_priors(dirty, profiles, states, back.hint(how)).localCheckpoint(eager=False)
+    if behind:
+        require_priors(back, priors)
+    share = events_per_task(found.embeddings, found.texts)
+    tasks = task_count(to_fold, found.most_events, found.is_exact, share)
+    uses = min(found.most_events, found.texts * tasks)
+    constants = FoldConstants(**scope.fold.model_dump(include=set(FoldConstants.__dataclass_fields__)))
+    output = fold_frame(to_fold, priors, found.embeddings, uses, tasks, constants)
+    counts, fresh, last, facets = moves_of(output)
+    scope.run.add_counts(counts)
+    return Folded(output, dirty, priors, facets, replaced, left, fresh, last)
+
+
+def days_before(back: DataFrame, known: DataFrame) -> tuple[set[date], set[date], set[date]]:
+    """Days that later states point back to, days of these states, days of the dirty facets' profiles.
+
+    In one query.
+    """
+    replaced = back.select(F.lit(1), F.explode("replaced").alias("as_of_date"))
+    rows = back.select(F.lit(0), "as_of_date").union(replaced).union(known.select(F.lit(2), "as_of_date"))
+    found = rows.where("as_of_date IS NOT NULL").distinct().collect()
+    behind, days, left = ({day for kind, day in found if kind == wanted} for wanted in range(3))
+    return behind, days, left
+
+
+def require_priors(back: DataFrame, priors: DataFrame) -> None:
+    """Raises JobError where a state that later ones point back to is missing.
+
+    The fold would begin with nothing.
+
+    A dirty day that was thinned out itself ends here too: the states after it point to it, or to one in
+    between.
+    """
+    pointing = back.where("as_of_date IS NOT NULL")
+    missing = pointing.join(priors, KEY, "left_anti").agg(F.count("*"), F.min("as_of_date")).collect()[0]
+    if missing[0]:
+        raise JobError(
+            f"{missing[0]} profiles would have to be folded again from before {missing[1]}, a day whose states "
+            "maintain_tables has thinned out; fold a later day, or backfill into a new warehouse"
+        )
 
 
 def moves_of(output: DataFrame) -> tuple[dict[str, int], set[date], set[date], int]:
-    """What the fold did: states written, events behind them, how many profiles moved and how far, on how many events relevance acted.
-    Then the days of the states, those of the facets' last states, and how many facets these are.
+    """Counts of what the fold did.
 
-    Run records count in whole numbers, so drift is told in millionths, summed over the states that have one before them.
+    The days of the states, those of each facet's last state, and how many facets.
+
+    Run records count in whole numbers, so drift is counted in millionths, summed over states with a
+    predecessor.
     """
     measures = {
         "states": F.count("*"),
@@ -152,8 +253,27 @@ def moves_of(output: DataFrame) -> tuple[dict[str, int], set[date], set[date], i
     }
     counts = [F.coalesce(column.cast("long"), F.lit(0)).alias(name) for name, column in measures.items()]
     last_day = F.when(F.col("is_last"), F.col("as_of_date"))
-    found = output.agg(
-        *counts, F.collect_set("as_of_date"), F.collect_set(last_day), F.count(last_day)
-    ).collect()[0]
-    *moved, days, last_days, facets = found
+    found = output.agg(*counts, F.collect_set("as_of_date"), F.collect_set(last_day), F.count(last_day))
+    *moved, days, last_days, facets = found.collect()[0]
     return dict(zip(measures, moved, strict=True)), set(days), set(last_days), facets
+
+
+# ---- write
+
+
+def commit(scope: Scope, found: Comparison, folded: Folded) -> None:
+    """Writes the states and then the profiles.
+
+    Killed in between, the next fold completes the second from the first.
+    """
+    hashes = scope.meaning.facet_hashes
+    note = note_of_fold(hashes, folded.fresh, folded.left, scope.newest)
+    states = to_states(folded.output, scope.meaning.model_key, hashes)
+    touched = folded.replaced | folded.fresh
+    write_states(scope.into, states.drop("is_last"), scope.states, folded.dirty, touched, note)
+    latest, last = states.where("is_last").drop("is_last"), folded.last
+    if folded.facets < found.changed:
+        alone = left_alone(folded.priors, latest)
+        days = alone.select("as_of_date").distinct().collect()
+        latest, last = latest.unionByName(alone), last | {row[0] for row in days}
+    write_profiles(scope.into, latest, scope.profiles, folded.dirty, folded.left | last, note)

@@ -1,19 +1,21 @@
-"""What every stored event brings to the fold: its fate, its weight and the facets it enters. Pure functions of the stored events."""
+"""What every stored event contributes to the fold: its fate, its weight and the facets it enters."""
 
 from collections.abc import Collection
-from datetime import date
+from dataclasses import dataclass
 
 from pyspark.errors import AnalysisException
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 from pyspark.sql.window import WindowSpec
 
+from jobs.io.days import Days
 from jobs.io.messages import JobError, one_sentence
+from jobs.io.plans import is_deterministic
 from schemas.settings import FoldSettings
 
-# What makes two events of a user the same deed.
-DEED = ["event_type", "item_id", "text_key", "rating", "value"]
-# What a facet's predicate may not see: how a record came here says nothing of what the user did.
+# Two events of one user that agree in these columns are repeats (burst detection).
+REPEAT_COLUMNS = ["event_type", "item_id", "text_key", "rating", "value"]
+# Columns hidden from facet predicates: how a record arrived says nothing about what the user did.
 HIDDEN = ("log_date", "source_file", "event_id", "ordinal", "is_refused")
 MARKED = [
     "user_id",
@@ -26,11 +28,11 @@ MARKED = [
     "facets",
     "fate",
 ]
-# Beside them, what floods and retractions are told by.
-NEEDED_TO_MARK = ["deed", "log_date", "retracts_event_id"]
-# Users' days whose hashes, or whose retractions, are sent to every machine: a few megabytes.
+# Further columns, by which floods and retractions are found.
+NEEDED_TO_MARK = ["repeat_hash", "log_date", "retracts_event_id"]
+# User-days whose hashes, or users whose retractions, are broadcast: a few megabytes.
 FEW_DAYS = 100_000
-DEED_SLOTS = 16
+REPEAT_SLOTS = 16
 FOLDED, ZERO_WEIGHT, RETRACT, RETRACTED, WITHOUT_VECTOR = FATES = (
     "folded",
     "zero_weight",
@@ -40,28 +42,59 @@ FOLDED, ZERO_WEIGHT, RETRACT, RETRACTED, WITHOUT_VECTOR = FATES = (
 )
 
 
-def mark_events(
-    events: DataFrame,
-    embedded: DataFrame,
-    rejected: DataFrame,
-    sentiments: DataFrame,
-    fold: FoldSettings,
-    in_reach: Column,
-) -> DataFrame:
-    """Every event in reach with its fate and, where it is folded, its weight in (0, 1] and its facets; the rows are held.
+@dataclass(frozen=True)
+class EventCounts:
+    """Events of the folded days by fate.
 
-    embedded, rejected: text_key of the model's vectors and refusals; sentiments: text_key, polarity. A pure function of all
-    stored events of each (user, event_date) and of the retractions aimed at them, which may lie out of reach themselves.
-
-    What an event is by itself is found and held while it is counted, by hashes, which days of users have so many events that some could be
-    a flood. Hardly any have; only their events are brought together and put in order.
+    Events of any day in reach that are folded, and about how many texts they have.
     """
-    refused = rejected.join(embedded, "text_key", "left_anti").select(
-        "text_key", F.lit(True).alias("is_refused")
-    )
-    joined = events.join(refused, "text_key", "left").join(
-        sentiments.select("text_key", "polarity"), "text_key", "left"
-    )
+
+    by_fate: dict[str, int]
+    folded: int
+    texts: int
+
+
+def mark_events(
+    events: DataFrame, embedded: DataFrame, rejected: DataFrame, fold: FoldSettings, in_reach: Column
+) -> DataFrame:
+    """Every event in reach with its fate and, where it is folded, its weight in (0, 1] and its facets.
+
+    Checkpointed.
+
+    embedded, rejected: text_key of the model's vectors and refusals. A pure function of all stored events of
+    each (user, event_date) and of the retractions aimed at them, which may lie out of reach themselves.
+
+    Each event is first marked by itself. A count by hashes then finds the user-days that have enough events
+    for a flood; hardly any have, and only their events are shuffled and sorted.
+    """
+    wanted = in_reach | (F.col("event_type") == RETRACT)
+    marked = marked_alone(events, embedded, rejected, fold).where(wanted)
+    marked = marked.select(*MARKED, *NEEDED_TO_MARK).localCheckpoint(eager=False)
+    days = suspicious_days(marked, fold).localCheckpoint(eager=False)
+    crowded, retracting = days.agg(F.count_if("is_crowded"), F.count_if("has_retraction")).collect()[0]
+    if retracting:
+        marked = without_retracted(marked, retracting <= FEW_DAYS, fold)
+    marked = marked.where(in_reach)
+    if crowded > FEW_DAYS:
+        marked = without_floods(marked, fold)
+    elif crowded:
+        noted = F.broadcast(days.where("is_crowded").select("user_day"))
+        named = marked.withColumn("user_day", _user_day())
+        calm, busy = (named.join(noted, "user_day", how) for how in ("left_anti", "left_semi"))
+        marked = calm.select(*MARKED).unionByName(without_floods(busy, fold).select(*MARKED))
+    marked = marked.select(*MARKED)
+    return marked.localCheckpoint(eager=False) if crowded or retracting else marked
+
+
+def marked_alone(
+    events: DataFrame, embedded: DataFrame, rejected: DataFrame, fold: FoldSettings
+) -> DataFrame:
+    """The events with weight, facets, and the fate that follows from each event alone."""
+    refused = rejected.join(embedded, "text_key", "left_anti")
+    joined = events.join(refused.select("text_key", F.lit(True).alias("is_refused")), "text_key", "left")
+    # A predicate may ask for polarity, as the default of `negative` does; no job measures it, so it is
+    # unknown.
+    joined = joined.withColumn("polarity", F.lit(None).cast("double"))
     weight = type_weight(fold) * opinion_factor(fold)
     fate = (
         F.when(F.col("event_type") == RETRACT, RETRACT)
@@ -69,37 +102,29 @@ def mark_events(
         .when(weight <= 0, ZERO_WEIGHT)
         .otherwise(FOLDED)
     )
-    # With a mark for what is missing, which hashes pass over: a value in one column is not the same value in another.
-    deed = F.xxhash64(*[part for name in DEED for part in (F.isnull(name), F.col(name))])
-    found = {"weight": weight, "facets": facets_of(joined, fold), "fate": fate, "deed": deed}
-    alone = (
-        joined.where(in_reach | (F.col("event_type") == RETRACT))
-        .withColumns(found)
-        .select(*MARKED, *NEEDED_TO_MARK)
+    # With a flag for NULL, which Spark's hash skips: a value in one column differs from the same value in
+    # another.
+    parts = [part for name in REPEAT_COLUMNS for part in (F.isnull(name), F.col(name))]
+    facets = facets_of(joined, fold)
+    return joined.withColumns(
+        {"weight": weight, "facets": facets, "fate": fate, "repeat_hash": F.xxhash64(*parts)}
     )
-    alone = alone.localCheckpoint(eager=False)
-    marked_days = days_of_note(alone, fold).localCheckpoint(eager=False)
-    crowded, retracting = marked_days.agg(F.count_if("is_crowded"), F.count_if("has_retraction")).collect()[0]
-    marked = without_retracted(alone, retracting <= FEW_DAYS, fold) if retracting else alone
-    marked = marked.where(in_reach)
-    if crowded > FEW_DAYS:
-        marked = without_floods(marked, fold)
-    elif crowded:
-        noted = F.broadcast(marked_days.where("is_crowded").select("user_day"))
-        marked = marked.withColumn("user_day", _user_day())
-        calm, busy = marked.join(noted, "user_day", "left_anti"), marked.join(noted, "user_day", "left_semi")
-        marked = calm.select(*MARKED).unionByName(without_floods(busy, fold).select(*MARKED))
-    marked = marked.select(*MARKED)
-    return marked.localCheckpoint(eager=False) if crowded or retracting else marked
 
 
-def without_retracted(alone: DataFrame, are_few: bool, fold: FoldSettings) -> DataFrame:
-    """Gives what a retraction hits that fate. It counts while its target can still be repaired, in a night as in a backfill."""
-    # A user has few of them.
+# ---- retractions
+
+
+def without_retracted(marked: DataFrame, are_few: bool, fold: FoldSettings) -> DataFrame:
+    """Marks the targets of retractions as retracted.
+
+    A retraction counts while its target can still be repaired, in a night as in a backfill.
+    """
+    # Collected by user, who has few of them.
     aimed = F.collect_list(F.struct("retracts_event_id", "log_date")).alias("retractions")
-    retractions = alone.where(F.col("fate") == RETRACT).groupBy("user_id").agg(aimed)
-    joined = alone.join(retractions.hint("broadcast" if are_few else "shuffle_hash"), "user_id", "left")
-    is_hit = (F.col("fate") != RETRACT) & F.exists("retractions", lambda aim: _hits(aim, fold.window_days))
+    retractions = marked.where(F.col("fate") == RETRACT).groupBy("user_id").agg(aimed)
+    joined = marked.join(retractions.hint("broadcast" if are_few else "shuffle_hash"), "user_id", "left")
+    is_target = F.exists("retractions", lambda aim: _hits(aim, fold.window_days))
+    is_hit = (F.col("fate") != RETRACT) & is_target
     return joined.withColumn("fate", F.when(is_hit, RETRACTED).otherwise(F.col("fate")))
 
 
@@ -108,64 +133,70 @@ def _hits(aim: Column, window_days: int) -> Column:
     return (aim["retracts_event_id"] == F.col("event_id")) & in_time
 
 
+# ---- floods
+
+
 def _user_day() -> Column:
     return F.xxhash64("user_id", "event_date")
 
 
-def days_of_note(events: DataFrame, fold: FoldSettings) -> DataFrame:
-    """(user_day, is_crowded, has_retraction): the users' days that could hold a flood, by their hash, and those that hold a retraction.
+def suspicious_days(marked: DataFrame, fold: FoldSettings) -> DataFrame:
+    """(user_day, is_crowded, has_retraction).
 
-    A burst has more equal deeds than its limit, so one of the slots that deeds fall into by their hash has. What is counted together
-    though it differs makes a day look crowded, and never the other way round.
+    Hashes of the user-days that could hold a flood or hold a retraction.
+
+    A burst has more repeats than its limit, so one of the slots that repeats fall into by their hash has too.
+    Collisions can only make a day look crowded, never hide one that is.
     """
-    slot = F.pmod("deed", F.lit(DEED_SLOTS))
-    counted = events.groupBy(_user_day().alias("user_day")).agg(
+    slot = F.pmod("repeat_hash", F.lit(REPEAT_SLOTS))
+    counted = marked.groupBy(_user_day().alias("user_day")).agg(
         F.count("*").alias("events"),
-        F.greatest(*[F.count_if(slot == place) for place in range(DEED_SLOTS)]).alias("equal"),
+        F.greatest(*[F.count_if(slot == place) for place in range(REPEAT_SLOTS)]).alias("repeats"),
         F.bool_or(F.col("fate") == RETRACT).alias("has_retraction"),
     )
-    is_crowded = (F.col("events") > min(fold.daily_cap, fold.minute_limit)) | (
-        F.col("equal") > fold.burst_repeats
-    )
-    return counted.select("user_day", is_crowded.alias("is_crowded"), "has_retraction").where(
-        "is_crowded OR has_retraction"
-    )
+    has_many = F.col("events") > min(fold.daily_cap, fold.minute_limit)
+    is_crowded = has_many | (F.col("repeats") > fold.burst_repeats)
+    days = counted.select("user_day", is_crowded.alias("is_crowded"), "has_retraction")
+    return days.where("is_crowded OR has_retraction")
 
 
 def without_floods(marked: DataFrame, fold: FoldSettings) -> DataFrame:
+    """Gives the events of a flood no weight."""
     is_flood = (F.col("fate") == FOLDED) & F.col("is_flood")
-    return mark_floods(marked, fold).withColumn(
-        "fate", F.when(is_flood, ZERO_WEIGHT).otherwise(F.col("fate"))
-    )
+    fate = F.when(is_flood, ZERO_WEIGHT).otherwise(F.col("fate"))
+    return mark_floods(marked, fold).withColumn("fate", fate)
 
 
 def mark_floods(events: DataFrame, fold: FoldSettings) -> DataFrame:
-    """Adds is_flood: what no person does. The end of a burst of equal deeds, what is beyond the daily cap, and the whole of a day with a
-    minute of more events than a person makes; by all stored events of the user and day.
+    """Adds is_flood, by all stored events of the user and day.
+
+    True for the end of a burst of repeats, for events beyond the daily cap, and for every event of a day that
+    has a minute with more events than a person makes.
     """
-    # A hash before the id: ids begin alike, and numbers that differ at once are sorted sooner.
+    # A hash first: ids begin alike, and numbers that differ sort faster.
     day: list[Column | str] = [F.xxhash64("user_id"), "user_id", "event_date"]
     of_day = Window.partitionBy(*day).orderBy("event_ts", "event_id")
-    equal = Window.partitionBy(*day, "deed").orderBy("event_ts", "event_id")
+    repeats = Window.partitionBy(*day, "repeat_hash").orderBy("event_ts", "event_id")
 
     def follows(order: WindowSpec, places: int, seconds: int) -> Column:
-        """Whether so many events of the order, and one more, lie within the seconds that end with this one."""
+        """Whether `places` events before this one lie within the seconds that end with it."""
         since = F.unix_micros("event_ts") - F.unix_micros(F.lag("event_ts", places).over(order))
         return F.coalesce(since < seconds * 1_000_000, F.lit(False))
 
-    bursts = events.withColumn("is_burst", follows(equal, fold.burst_repeats, fold.burst_seconds))
-    counted = F.count_if(F.col("fate") == FOLDED).over(
-        of_day.rowsBetween(Window.unboundedPreceding, Window.currentRow)
-    )
-    minutes = bursts.withColumns(
-        {"is_beyond": counted > fold.daily_cap, "ends_minute": follows(of_day, fold.minute_limit, 60)}
-    )
+    until_now = of_day.rowsBetween(Window.unboundedPreceding, Window.currentRow)
+    counted = F.count_if(F.col("fate") == FOLDED).over(until_now)
+    bursts = events.withColumn("is_burst", follows(repeats, fold.burst_repeats, fold.burst_seconds))
+    ends_minute = follows(of_day, fold.minute_limit, 60)
+    minutes = bursts.withColumns({"is_beyond": counted > fold.daily_cap, "ends_minute": ends_minute})
     impossible = F.max("ends_minute").over(Window.partitionBy(*day))
     return minutes.withColumn("is_flood", F.col("is_burst") | F.col("is_beyond") | impossible)
 
 
+# ---- weights and facets
+
+
 def type_weight(fold: FoldSettings) -> Column:
-    """The event type's weight over the largest."""
+    """The event type's weight divided by the largest."""
     largest = max([*fold.type_weights.values(), fold.default_type_weight])
     weight = F.lit(fold.default_type_weight / largest)
     for name, value in fold.type_weights.items():
@@ -174,9 +205,10 @@ def type_weight(fold: FoldSettings) -> Column:
 
 
 def opinion_factor(fold: FoldSettings) -> Column:
-    """1 for a clear opinion, the floor for a neutral one, between them in proportion; 1 where none is known."""
+    """1 for a clear opinion, the floor for a neutral one, linear in between; 1 where no opinion is known."""
     clearness = F.coalesce(F.abs(2 * F.col("rating") - 1), F.abs("polarity"))
-    return F.coalesce(F.lit(fold.opinion_floor) + F.lit(1 - fold.opinion_floor) * clearness, F.lit(1.0))
+    scaled = F.lit(fold.opinion_floor) + F.lit(1 - fold.opinion_floor) * clearness
+    return F.coalesce(scaled, F.lit(1.0))
 
 
 def facets_of(events: DataFrame, fold: FoldSettings) -> Column:
@@ -184,45 +216,42 @@ def facets_of(events: DataFrame, fold: FoldSettings) -> Column:
     seen = events.drop(*HIDDEN)
     negative = predicate(seen, "negative_where", fold.negative_where)
     named = [F.when(predicate(seen, f"facet {f.name}", f.where), F.lit(f.name)) for f in fold.facets]
-    return F.when(negative, F.array(F.lit("negative"))).otherwise(
-        F.array_compact(F.array(F.lit("main"), *named))
-    )
+    others = F.array_compact(F.array(F.lit("main"), *named))
+    return F.when(negative, F.array(F.lit("negative"))).otherwise(others)
 
 
 def predicate(events: DataFrame, name: str, text: str) -> Column:
     """A setting's predicate, checked against the columns it may use; NULL is false."""
     try:
-        # A filter would find hidden columns in the frame beneath; a selection does not.
+        # A filter would resolve hidden columns of the frame below; a selection does not.
         events.select(F.expr(text))
-        analyzed = events.where(text)._jdf.queryExecution().analyzed()
+        is_stable = is_deterministic(events.where(text))
     except AnalysisException as error:
         raise JobError(f"{name}: {one_sentence(error)}") from error
-    by_clock = events.sparkSession._jvm.org.apache.spark.sql.catalyst.trees.TreePattern.CURRENT_LIKE()  # type: ignore[union-attr]
-    if not analyzed.deterministic() or analyzed.containsPattern(by_clock):
+    if not is_stable:
         raise JobError(f"{name}: '{text}' does not give the same answer every time")
     return F.coalesce(F.expr(text), F.lit(False))
 
 
+# ---- what the fold takes
+
+
 def by_facet(marked: DataFrame, facets: Collection[str]) -> DataFrame:
-    """A row for each folded event and each of the facets it enters, with two independent 64-bit hashes of what it brings to the fold."""
-    brought = ["event_id", "event_ts", "weight", "text_key"]
-    hashes = {"digest_high": F.xxhash64(*brought), "digest_low": F.xxhash64(F.lit("low"), *brought)}
+    """A row for each folded event and facet, with two independent 64-bit hashes of what it contributes."""
+    parts = ["event_id", "event_ts", "weight", "text_key"]
+    hashes = {"digest_high": F.xxhash64(*parts), "digest_low": F.xxhash64(F.lit("low"), *parts)}
     folded = marked.where(F.col("fate") == FOLDED).withColumns(hashes)
     return folded.withColumn("facet", F.explode("facets")).where(F.col("facet").isin(*facets))
 
 
-def count_fates(marked: DataFrame, first: date, last: date) -> tuple[dict[str, int], int, int]:
-    """Events of the days by fate, stored = the sum of the others (law 2); then how many are marked as folded, of any day, and about how
-    many distinct texts they have.
-    """
-    in_days = F.col("event_date").between(first, last)
+def count_fates(marked: DataFrame, days: Days) -> EventCounts:
+    """Counts the events of the days by fate; `stored` is the sum of all fates."""
+    of_days = F.count_if(F.expr(days.sql("event_date"))).alias("own")
     texts = F.approx_count_distinct("text_key").alias("texts")
-    counted = (
-        marked.groupBy("fate")
-        .agg(F.count_if(in_days).alias("own"), F.count("*").alias("all"), texts)
-        .collect()
-    )
-    found = {row["fate"]: row for row in counted}
+    rows = marked.groupBy("fate").agg(of_days, F.count("*").alias("all"), texts).collect()
+    found = {row["fate"]: row for row in rows}
     counts = {fate: found[fate]["own"] if fate in found else 0 for fate in FATES}
-    in_all, texts_in_all = (found[FOLDED]["all"], found[FOLDED]["texts"]) if FOLDED in found else (0, 0)
-    return {"stored": sum(counts.values()), **counts}, in_all, texts_in_all
+    by_fate = {"stored": sum(counts.values()), **counts}
+    if FOLDED not in found:
+        return EventCounts(by_fate, 0, 0)
+    return EventCounts(by_fate, found[FOLDED]["all"], found[FOLDED]["texts"])

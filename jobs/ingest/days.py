@@ -1,12 +1,16 @@
-"""Reads log days and writes events, items and quarantine."""
+"""Reads log days and writes events, item versions and quarantine.
+
+Every record gets one fate, and the fates are counted.
+"""
 
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from datetime import date, timedelta
 
 from pyspark.errors import AnalysisException
-from pyspark.sql import DataFrame, Row, SparkSession
+from pyspark.sql import DataFrame, Row
 from pyspark.sql import functions as F
 
 from jobs.ingest import damage
@@ -26,307 +30,320 @@ from jobs.ingest.items import (
     delivered_items,
     item_candidates,
     item_versions,
-    made_text,
-    outdated,
     renamed,
-    resolve_texts,
-    to_events,
-    with_item,
+    with_stale_text,
 )
-from jobs.ingest.privacy import (
-    PLAIN,
-    hide_record,
-    name_key,
-    normal_form,
-    require_same_key,
-    scrubbed,
-    user_key,
-)
+from jobs.ingest.privacy import StoredForm, name_key, require_same_key, stored_form, text_key
 from jobs.ingest.records import misfit
-from jobs.io import delta, logs
+from jobs.ingest.texts import to_events, with_item, with_texts
+from jobs.io.days import Days
+from jobs.io.logs import Logs, day_folders, items_folder, read_days, require_closed
 from jobs.io.messages import JobError, one_sentence, say
-from jobs.io.runs import Run, records
-from schemas import behavior_events, erased_users, items, quarantined_events
-from schemas.mapping import ItemSource, LogMapping
-from schemas.settings import PrivacySettings, Settings
+from jobs.io.runs import Run
+from jobs.io.warehouse import Warehouse, conformed, same_rows
+from schemas import behavior_events, items, quarantined_events
+from schemas.settings import Settings
 from schemas.table import Table
-from udfs.privacy import key_id
 
 JOB = "ingest_events"
-
-# Versions of items that are sent to every machine: some ten megabytes.
+# Item versions that are broadcast: some ten megabytes.
 FEW_VERSIONS = 100_000
 
 
-def ingest_days(
-    spark: SparkSession,
-    warehouse: str,
-    settings: Settings,
-    run: Run,
-    logs_root: str,
-    mapping: LogMapping,
-    days: Sequence[date],
-) -> None:
-    """Reads the closed log days, at most `most_days` in a row, and writes each of the three tables in one commit."""
-    privacy = settings.privacy
+@dataclass(frozen=True)
+class Scope:
+    """What an ingest works on, resolved once."""
+
+    run: Run
+    logs: Logs
+    settings: Settings
+    days: Days
+    form: StoredForm
+    # All item versions as they were, and those valid before the days.
+    versions_before: DataFrame
+    versions_kept: DataFrame
+    # Whether an ingest of one of the days was ever started before, and the last later day with one.
+    is_rerun: bool
+    newest_later: date | None
+
+
+@dataclass(frozen=True)
+class Judged:
+    """Every record with its fate (jobs/ingest/fates.py DECIDED), the counts, and the catalogue's rows."""
+
+    records: DataFrame
+    counts: dict[str, int]
+    refused: str | None
+    catalogue: DataFrame | None
+
+    @property
+    def stored(self) -> DataFrame:
+        return self.records.where(F.col("fate") == STORED)
+
+
+def ingest_days(run: Run, logs: Logs, settings: Settings, days: Days) -> None:
+    """Reads closed log days, at most `most_days` of them, and writes each of the three tables in one commit.
+
+    The order of the writes makes a killed ingest safe to rerun. Quarantine and items go first, in parallel; a
+    day with too many bad records stops there, with its quarantine to look at. The warning about later events
+    whose text is stale comes before the events: a rerun finds the items changed already and could not tell
+    any more. The user key is named before the first event under it.
+    """
+    scope = open_scope(run, logs, settings, days)
+    judged = judge(scope)
+    run.counts |= judged.counts
+    with run.phase("write"):
+        versions = write_items_and_quarantine(scope, judged)
+        if scope.newest_later is not None:
+            run.counts["stale_texts"] = warn_of_stale_texts(scope, versions)
+        write_events(scope, judged, versions)
+    if gone := run.counts.get("withdrawn"):
+        say(
+            f"{JOB}: {gone} events that {days.first}..{days.last} held before are gone or changed; "
+            f"the days up to {scope.newest_later} may repeat them, or refer to their items: ingest those days again"
+        )
+
+
+def most_days(settings: Settings) -> int:
+    """Days read at once.
+
+    The deduplication of one night reaches as far, so that a chunk decides like its nights.
+    """
+    return settings.fold.window_days + 2
+
+
+# ---- reading
+
+
+def open_scope(run: Run, logs: Logs, settings: Settings, days: Days) -> Scope:
+    """Checks that the days can be read and stored under these settings."""
     if len(days) > most_days(settings):
-        raise ValueError(f"{len(days)} days are more than the look-back for doubles covers at a time")
-    logs.require_closed(spark, logs_root, days)
-    first, last = days[0], days[-1]
-    folders = [logs.day_folder(logs_root, day) for day in days]
-    erased = delta.read_table(spark, warehouse, erased_users.TABLE)
-    key = user_key(privacy, is_needed=privacy.user_ids == "keyed" or not erased.isEmpty())
-    keys_name = key_id(key) if key is not None and privacy.user_ids == "keyed" else PLAIN
-    require_same_key(spark, warehouse, keys_name)
-    before = delta.read_table(spark, warehouse, items.TABLE)
-    kept = before.where(F.col("valid_from") < first)
+        raise ValueError(f"{len(days)} days are more than deduplication covers at a time")
+    require_closed(run.spark, logs.root, days)
+    form = stored_form(settings.privacy)
+    require_same_key(run.warehouse, form.key_name)
+    before = run.warehouse.read(items.TABLE)
+    own = (run.spec.run_id, run.attempt)
+    others = [r.days for r in run.log.records() if r.job == JOB and r.key != own]
+    return Scope(
+        run=run,
+        logs=logs,
+        settings=settings,
+        days=days,
+        form=form,
+        versions_before=before,
+        versions_kept=before.where(F.col("valid_from") < days.first),
+        is_rerun=any(other.overlaps(days) for other in others),
+        newest_later=max((other.last for other in others if other.last > days.last), default=None),
+    )
+
+
+def judge(scope: Scope) -> Judged:
+    """Reads the days and decides the fate of every record; nothing is written."""
+    run, mapping, folders = scope.run, scope.logs.mapping, scope.logs.folders(scope.days)
     with run.phase("look"):
-        promised = damage.require_whole(spark, mapping.source.format, folders, settings.ingest.max_expansion)
-        catalogue = None
-        if mapping.items is not None:
-            delivered = [day for day in logs.day_folders(spark, f"{logs_root}/items") if day <= last]
-            # Before the first event, whatever was delivered is in force.
-            delivered = delivered if kept.isEmpty() else [day for day in delivered if first <= day]
-            catalogue = read_catalogue(spark, logs_root, mapping.items, delivered, settings)
-    known = known_events(spark, warehouse, first, last, settings.fold.window_days)
-    with damage.named():
-        read = logs.read_days(spark, mapping.source, folders, logs_root)
+        max_expansion = scope.settings.ingest.max_expansion
+        promised = damage.require_sound(run.spark, mapping.source.format, folders, max_expansion)
+        catalogue = read_catalogue(scope)
+    known = known_events(run.warehouse, scope.days, scope.settings.fold.window_days)
+    with damage.readable():
+        read = read_days(run.spark, mapping.source, folders, scope.logs.root)
     try:
-        read = identified(read, erased, mapping, settings, key)
+        named = identified(read, mapping, scope.settings, scope.form)
     except AnalysisException as error:
         raise JobError(
             f"the mapping does not fit the logs: {misfit(read, mapping)}{one_sentence(error)}"
         ) from error
-    with run.phase("read"), damage.named():
-        # Rows as they are, where persist would turn them into columns and back: a third of the whole ingest.
-        normal = normal_form(privacy)
-        fated = decide_fates(
-            read.localCheckpoint(eager=False), known, compares_texts=not mapping.texts, normal=normal
-        )
+    with run.phase("read"), damage.readable():
+        # A checkpoint keeps rows as they are; persist would convert them to columns and back, a third of the
+        # ingest.
+        checkpointed = named.localCheckpoint(eager=False)
+        fated = decide_fates(checkpointed, known, not mapping.texts, scope.form.text)
         found = fated.groupBy("log_date", "fate", "reason").count().collect()
-        damage.require_promised(fated, promised, logs_root)
+        damage.require_promised(fated, promised, scope.logs.root)
         of_items = {} if catalogue is None else count_catalogue(catalogue)
     if mapping.texts:
-        # What does not fit is to be found before anything is written.
-        with_texts(with_item(fated, delta.no_rows(spark, items.TABLE)), mapping, privacy)
-    run.counts |= count_fates(found) | of_items
-    most = settings.ingest.max_bad_share if mapping.max_bad_share is None else mapping.max_bad_share
-    refused = bad_day(found, most)
-    others = [
-        r
-        for r in records(spark, warehouse)
-        if r.job == JOB and (r.run_id, r.attempt) != (run.run_id, run.attempt)
-    ]
-    # Whether an ingest of one of the days was ever begun before this one, and up to which day later ones were.
-    is_again = any(r.first <= last and first <= r.last for r in others)
-    newest = max((r.last for r in others if r.last > last), default=None)
-    stored = fated.where(F.col("fate") == STORED)
-    with run.phase("write"):
-        # Beside the items: a small commit is mostly waiting.
-        with ThreadPoolExecutor(1) as pool:
-            # Where the count found none, all records need not be looked through for them.
-            hidden = to_quarantine(fated, lambda rejected: hide_record(rejected, privacy, key))
-            unusable = hidden if run.counts["quarantined"] else delta.no_rows(spark, quarantined_events.TABLE)
-            beside = pool.submit(
-                replace_days, spark, warehouse, quarantined_events.TABLE, unusable, first, last, is_again
-            )
-            versions = None
-            if refused is None:
-                versions = write_items(
-                    spark, warehouse, kept, catalogue, privacy, stored, first, last, is_again
-                )
-            beside.result()
-        if versions is None:
-            raise JobError(f"{refused}; only quarantined_events was written")
-        if newest is not None:
-            # Told before the events are written: an ingest that is killed there finds the items changed already when it is run again.
-            changed = renamed(before, versions, first, last).localCheckpoint(eager=False)
-            run.counts["stale_texts"] = tell_outdated(
-                spark, warehouse, changed, first, last, are_made=bool(mapping.texts)
-            )
-        resolved = with_texts(with_item(stored, versions), mapping, privacy)
-        name_key(spark, warehouse, keys_name)
-        events = to_events(resolved, settings.store.user_buckets)
-        if is_again and newest is not None:
-            run.counts["withdrawn"] = withdrawn(spark, warehouse, events, first, last)
-        replace_days(spark, warehouse, behavior_events.TABLE, events, first, last, is_again)
-    if gone := run.counts.get("withdrawn"):
-        say(
-            f"{JOB}: {gone} events that {first}..{last} held before are gone or changed; the days up to {newest} may repeat them, or "
-            "tell of their items: ingest those days again"
-        )
+        # An expression that does not fit stops here, before anything is written.
+        with_texts(with_item(fated, run.warehouse.no_rows(items.TABLE)), mapping.texts, scope.form.text)
+    allowed = mapping.max_bad_share
+    refused = bad_day(found, scope.settings.ingest.max_bad_share if allowed is None else allowed)
+    return Judged(fated, count_fates(found) | of_items, refused, catalogue)
 
 
-def withdrawn(spark: SparkSession, warehouse: str, events: DataFrame, first: date, last: date) -> int:
-    """How many stored events of the days are not among those that take their place, or with other content or text."""
-    stored = delta.read_table(spark, warehouse, behavior_events.TABLE).where(
-        F.col("log_date").between(first, last)
-    )
-    old, new = (
-        rows.select("event_id", *[column.alias(name) for name, column in compared_hashes().items()])
-        for rows in (stored, events)
-    )
-    same = [old[name].eqNullSafe(new[name]) for name in old.columns]
-    return old.join(new, same, "left_anti").count()
+def known_events(warehouse: Warehouse, days: Days, window_days: int) -> DataFrame:
+    """The identities of stored events near the days, but not on them.
+
+    A repeat from further away is too late anyway.
+    """
+    near = days.widened(before=window_days + 1, after=window_days + 1)
+    around = f"{near.sql('log_date')} AND NOT ({days.sql('log_date')})"
+    return known_identities(warehouse.read(behavior_events.TABLE).where(around))
 
 
-def tell_outdated(
-    spark: SparkSession, warehouse: str, changed: DataFrame, first: date, last: date, are_made: bool
-) -> int:
-    """How many stored events of later days would have another text now; says which days to ingest again. changed: held."""
-    # An older day that is run again mostly calls nothing otherwise; later days are not read for it then.
-    if changed.isEmpty():
-        return 0
-    later = delta.read_table(spark, warehouse, behavior_events.TABLE).where(F.col("log_date") > last)
-    count, until = outdated(later, changed, are_made).agg(F.count("*"), F.max("log_date")).collect()[0]
-    if count:
-        # From the next day on: one between may name an item as the day before it did, of which the items have no line.
-        say(
-            f"{JOB}: {count} events of later days would have another text, by what {first}..{last} calls their items: "
-            f"ingest {last + timedelta(days=1)}..{until} again, in order"
-        )
-    return int(count)
+def read_catalogue(scope: Scope) -> DataFrame | None:
+    """The rows of the item catalogues in force on the days, with is_usable; None without a catalogue."""
+    if scope.logs.mapping.items is None:
+        return None
+    delivered = day_folders(scope.run.spark, f"{scope.logs.root}/items")
+    # The first ingest takes every earlier delivery along.
+    first = date.min if scope.versions_kept.isEmpty() else scope.days.first
+    days = [day for day in delivered if first <= day <= scope.days.last]
+    return catalogue_of(scope.run.warehouse, scope.logs, scope.settings, days)
 
 
-def with_texts(of_item: DataFrame, mapping: LogMapping, privacy: PrivacySettings) -> DataFrame:
-    """The events with their text: what the mapping's texts make of them, else their own, else their item's."""
-    if not mapping.texts:
-        return resolve_texts(of_item)
+def catalogue_of(
+    warehouse: Warehouse, logs: Logs, settings: Settings, days: Sequence[date]
+) -> DataFrame | None:
+    """The checkpointed rows of the days' catalogues.
+
+    Raises JobError where they are corrupt or the mapping does not fit.
+    """
+    source = logs.mapping.items
+    if source is None:
+        return None
+    spark, folders = warehouse.spark, [items_folder(logs.root, day) for day in days]
+    damage.require_sound(spark, source.source.format, folders, settings.ingest.max_expansion)
     try:
-        made = of_item.withColumn("made", made_text(mapping.texts))
-    except AnalysisException as error:
-        raise JobError(f"the mapping's texts do not fit: {one_sentence(error)}") from error
-    made = made.withColumn("made", normal_form(privacy)(F.col("made")))
-    return resolve_texts(
-        made.withColumns(
-            {"text": F.coalesce("made", "text"), "text_key": F.coalesce(F.sha2("made", 256), "text_key")}
-        )
-    )
-
-
-def bad_day(found: Sequence[Row], most: float) -> str | None:
-    """What is wrong with the first log day with too many unusable records, or None. found: log_date, fate, reason, count."""
-    for day in sorted({row["log_date"] for row in found}):
-        counts = count_fates([row for row in found if row["log_date"] == day])
-        if counts["quarantined"] > most * counts["read"]:
-            bad, read = counts["quarantined"], counts["read"]
-            reasons = Counter(
-                {
-                    row["reason"]: row["count"]
-                    for row in found
-                    if row["log_date"] == day and row["fate"] == QUARANTINED
-                }
-            )
-            told = ", ".join(f"{count} {reason}" for reason, count in reasons.most_common(3))
-            return f"{bad} of {read} records of {day} can't be used ({told}), more than max_bad_share allows ({most:g})"
-    return None
-
-
-def most_days(settings: Settings) -> int:
-    """Days read at once: doubles are looked for just as far in one night, so that a chunk decides like the nights in it."""
-    return settings.fold.window_days + 2
-
-
-def known_events(spark: SparkSession, warehouse: str, first: date, last: date, window: int) -> DataFrame:
-    """What identifies the stored events near the days but not of them; a double can't come from further off, or it is too late."""
-    reach = timedelta(days=window + 1)
-    log_date = F.col("log_date")
-    near = log_date.between(first - reach, last + reach) & ~log_date.between(first, last)
-    return known_identities(delta.read_table(spark, warehouse, behavior_events.TABLE).where(near))
-
-
-def read_catalogue(
-    spark: SparkSession, logs_root: str, source: ItemSource, days: Sequence[date], settings: Settings
-) -> DataFrame:
-    """The rows of the days' item catalogues, held, with is_usable; damage, and a source that does not fit, stop here."""
-    folders = [logs.items_folder(logs_root, day) for day in days]
-    damage.require_whole(spark, source.source.format, folders, settings.ingest.max_expansion)
-    try:
-        rows = catalogue_rows(
-            logs.read_days(spark, source.source, folders, logs_root), source, settings.ingest
-        )
+        rows = catalogue_rows(read_days(spark, source.source, folders, logs.root), source, settings.ingest)
     except AnalysisException as error:
         raise JobError(f"the mapping's items do not fit the catalogue: {one_sentence(error)}") from error
     return rows.localCheckpoint(eager=False)
 
 
-def count_catalogue(catalogue: DataFrame) -> dict[str, int]:
-    """Rows read, and rows of no use."""
-    read, usable = catalogue.agg(F.count("*"), F.count_if("is_usable")).collect()[0]
-    return {"items_read": read, "items_unusable": read - usable}
-
-
-def write_items(
-    spark: SparkSession,
-    warehouse: str,
-    kept: DataFrame,
-    catalogue: DataFrame | None,
-    privacy: PrivacySettings,
-    stored: DataFrame,
-    first: date,
-    last: date,
-    is_again: bool,
-) -> DataFrame:
-    """Writes the days' item versions; returns all versions up to the last day. kept: those from before the first day."""
-    candidates = item_candidates(stored).withColumn("text", F.col("title"))
-    if catalogue is not None:
-        delivered = delivered_items(catalogue.where("is_usable"), first)
-        # On the day of its delivery a catalogue knows its items better than the titles of events do.
-        candidates = candidates.join(delivered, ["item_id", "log_date"], "left_anti").unionByName(delivered)
-    shown = candidates.withColumns(
-        {"title": scrubbed(privacy)(F.col("title")), "text": normal_form(privacy)(F.col("text"))}
-    )
-    fresh = item_versions(shown.withColumn("text_key", F.sha2("text", 256)), kept).persist()
-    replace(
-        spark,
-        warehouse,
-        items.TABLE,
-        fresh,
-        f"valid_from >= DATE'{first}' AND valid_from <= DATE'{last}'",
-        is_again,
-    )
-    versions = kept.unionByName(fresh)
-    # Where they fit on every machine, the events need not be moved to meet them; Spark can't tell beforehand.
-    fits = kept.limit(FEW_VERSIONS + 1).count() + fresh.count() <= FEW_VERSIONS
-    return F.broadcast(versions) if fits else versions
-
-
-def replace_days(
-    spark: SparkSession,
-    warehouse: str,
-    table: Table,
-    rows: DataFrame,
-    first: date,
-    last: date,
-    is_again: bool,
-) -> None:
-    replace(
-        spark, warehouse, table, rows, f"log_date >= DATE'{first}' AND log_date <= DATE'{last}'", is_again
-    )
-
-
-def replace(
-    spark: SparkSession, warehouse: str, table: Table, rows: DataFrame, predicate: str, is_again: bool
-) -> None:
-    """Puts rows in the place of the stored ones; where they are the same rows already, no commit is made."""
-    if is_again:
-        stored = delta.read_table(spark, warehouse, table).where(predicate)
-        if delta.table_exists(spark, warehouse, table) and delta.same_rows(
-            stored, delta.conformed(rows, table), table.names
-        ):
-            return
-    delta.overwrite_where(spark, warehouse, table, rows, predicate)
+# ---- counting
 
 
 def count_fates(found: Sequence[Row]) -> dict[str, int]:
-    """Records by fate, and quarantined ones by reason; read = stored + quarantined + duplicate (law 2). found: fate, reason, count."""
+    """Records by fate, and quarantined ones by reason; read = stored + quarantined + duplicate.
+
+    found: fate, reason, count.
+    """
     by_fate = {fate: sum(row["count"] for row in found if row["fate"] == fate) for fate in FATES}
     reasons: Counter[str] = Counter()
     for row in found:
         if row["fate"] == QUARANTINED:
             reasons[f"quarantined_{row['reason']}"] += row["count"]
-    return {
-        "read": sum(by_fate[fate] for fate in (STORED, QUARANTINED, DUPLICATE)),
-        **by_fate,
-        **dict(sorted(reasons.items())),
-    }
+    read = sum(by_fate[fate] for fate in (STORED, QUARANTINED, DUPLICATE))
+    return {"read": read, **by_fate, **dict(sorted(reasons.items()))}
+
+
+def count_catalogue(catalogue: DataFrame) -> dict[str, int]:
+    """Catalogue rows read, and unusable ones."""
+    read, usable = catalogue.agg(F.count("*"), F.count_if("is_usable")).collect()[0]
+    return {"items_read": read, "items_unusable": read - usable}
+
+
+def bad_day(found: Sequence[Row], allowed: float) -> str | None:
+    """The first log day with a larger share of unusable records than allowed, as a sentence.
+
+    None where there is none.
+
+    found: log_date, fate, reason, count.
+    """
+    for day in sorted({row["log_date"] for row in found}):
+        of_day = [row for row in found if row["log_date"] == day]
+        counts = count_fates(of_day)
+        bad, read = counts["quarantined"], counts["read"]
+        if bad > allowed * read:
+            reasons = Counter({row["reason"]: row["count"] for row in of_day if row["fate"] == QUARANTINED})
+            shown = ", ".join(f"{count} {reason}" for reason, count in reasons.most_common(3))
+            return (
+                f"{bad} of {read} records of {day} can't be used ({shown}), "
+                f"more than max_bad_share allows ({allowed:g})"
+            )
+    return None
+
+
+# ---- writing
+
+
+def write_items_and_quarantine(scope: Scope, judged: Judged) -> DataFrame:
+    """Writes both tables in parallel, since a small commit mostly waits.
+
+    Returns all item versions up to the last day.
+
+    Raises JobError for a refused day, of which only the quarantine is written.
+    """
+    unusable = scope.run.warehouse.no_rows(quarantined_events.TABLE)
+    if judged.counts["quarantined"]:
+        unusable = to_quarantine(judged.records, scope.form.redact_rejected)
+    with ThreadPoolExecutor(1) as pool:
+        quarantine = pool.submit(replace_days, scope, quarantined_events.TABLE, unusable, "log_date")
+        versions = write_items(scope, judged) if judged.refused is None else None
+        quarantine.result()
+    if versions is None:
+        raise JobError(f"{judged.refused}; only quarantined_events was written")
+    return versions
+
+
+def write_items(scope: Scope, judged: Judged) -> DataFrame:
+    """Writes the days' item versions; returns all versions up to the last day."""
+    candidates = item_candidates(judged.stored).withColumn("text", F.col("title"))
+    if judged.catalogue is not None:
+        delivered = delivered_items(judged.catalogue.where("is_usable"), scope.days.first)
+        # On the day of its delivery a catalogue wins over the titles of events.
+        candidates = candidates.join(delivered, ["item_id", "log_date"], "left_anti").unionByName(delivered)
+    stored = {"title": scope.form.title(F.col("title")), "text": scope.form.text(F.col("text"))}
+    shown = candidates.withColumns(stored).withColumn("text_key", text_key(F.col("text")))
+    fresh = item_versions(shown, scope.versions_kept).persist()
+    replace_days(scope, items.TABLE, fresh, "valid_from")
+    versions = scope.versions_kept.unionByName(fresh)
+    # A broadcast spares a shuffle of the events; Spark can't estimate the size beforehand.
+    fits = scope.versions_kept.limit(FEW_VERSIONS + 1).count() + fresh.count() <= FEW_VERSIONS
+    return F.broadcast(versions) if fits else versions
+
+
+def warn_of_stale_texts(scope: Scope, versions: DataFrame) -> int:
+    """Counts stored events of later days whose text would be different now.
+
+    Says which days to ingest again.
+    """
+    changed = renamed(scope.versions_before, versions, scope.days).localCheckpoint(eager=False)
+    # A rerun of an older day mostly renames nothing; then later days are not read.
+    if changed.isEmpty():
+        return 0
+    events = scope.run.warehouse.read(behavior_events.TABLE)
+    later = events.where(F.col("log_date") > scope.days.last)
+    stale = with_stale_text(later, changed, are_made=bool(scope.logs.mapping.texts))
+    count, until = stale.agg(F.count("*"), F.max("log_date")).collect()[0]
+    if count:
+        # From the very next day: it may name an item as the day before did, and so have no version of its
+        # own.
+        begin = scope.days.last + timedelta(days=1)
+        say(
+            f"{JOB}: {count} events of later days would have another text, because {scope.days.first}.."
+            f"{scope.days.last} name their items differently: ingest {begin}..{until} again, in order"
+        )
+    return int(count)
+
+
+def write_events(scope: Scope, judged: Judged, versions: DataFrame) -> None:
+    """Writes the days' events with their texts, after the name of the user key."""
+    of_item = with_item(judged.stored, versions)
+    resolved = with_texts(of_item, scope.logs.mapping.texts, scope.form.text)
+    name_key(scope.run.writer, scope.form.key_name)
+    events = to_events(resolved, scope.settings.store.user_buckets)
+    if scope.is_rerun and scope.newest_later is not None:
+        scope.run.counts["withdrawn"] = count_withdrawn(scope, events)
+    replace_days(scope, behavior_events.TABLE, events, "log_date")
+
+
+def count_withdrawn(scope: Scope, events: DataFrame) -> int:
+    """Stored events of the days that are missing among those that replace them, or have other content or
+    text.
+    """
+    stored = scope.run.warehouse.read(behavior_events.TABLE).where(scope.days.sql("log_date"))
+    hashes = [column.alias(name) for name, column in compared_hashes().items()]
+    old, new = (rows.select("event_id", *hashes) for rows in (stored, events))
+    same = [old[name].eqNullSafe(new[name]) for name in old.columns]
+    return old.join(new, same, "left_anti").count()
+
+
+def replace_days(scope: Scope, table: Table, rows: DataFrame, column: str) -> None:
+    """Replaces the days' rows; without a commit where a rerun finds the same rows stored."""
+    warehouse, days = scope.run.warehouse, scope.days.sql(column)
+    if scope.is_rerun and warehouse.exists(table):
+        stored = warehouse.read(table).where(days)
+        if same_rows(stored, conformed(rows, table), table.names):
+            return
+    scope.run.writer.replace(table, rows, days)

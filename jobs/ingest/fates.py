@@ -1,7 +1,7 @@
-"""From records as they were read to the fate of each: stored, quarantined, duplicate, filtered or erased.
+"""The fate of every record: stored, quarantined, duplicate or filtered.
 
-A record's identity is the log's own event id, or a hash of its mapped content and its ordinal among equal records of its file; so a
-file delivered again adds nothing, while two equal purchases in one file both count.
+A record's identity is the log's own event id, or a hash of its mapped content and its ordinal among equal
+records of its file. So a file delivered again adds nothing, while two equal purchases in one file both count.
 """
 
 from collections.abc import Callable
@@ -11,244 +11,225 @@ from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
-from jobs.ingest.privacy import hide
+from jobs.ingest.privacy import ColumnFunction, StoredForm, text_key
 from jobs.ingest.reasons import REASONS, find_reasons
-from jobs.ingest.records import DERIVED, GIVEN, map_records
+from jobs.ingest.records import DERIVED, map_records
 from schemas.mapping import EVENT_FIELDS, LogMapping
 from schemas.settings import Settings
 from udfs.privacy import RECORD_HELD
 
-# Characters of a rejected record that are stored; more are held until private data is out of it.
+STORED, QUARANTINED, DUPLICATE, FILTERED = FATES = "stored", "quarantined", "duplicate", "filtered"
+# Characters of a rejected record that are stored; more are read until private data is removed.
 RAW_LIMIT = 2000
-# What two records of one event id must agree in. The text is compared apart: a stored one may come from the item.
+# Fields in which two records of one event id must agree. The text is compared apart: a stored one may be the
+# item's.
 PAYLOAD = [name for name in EVENT_FIELDS if name not in ("event_id", "title", "text", "attributes")]
-SAME = ["same_hash", "same"]
-COMPARED = ["payload", "payload_too", "text_hash"]
-STORED, QUARANTINED, DUPLICATE, FILTERED, ERASED = FATES = (
-    "stored",
-    "quarantined",
-    "duplicate",
-    "filtered",
-    "erased",
-)
-DECIDED = [
-    "log_date",
-    "event_date",
-    "fate",
-    *EVENT_FIELDS,
-    "text_key",
-    "source_file",
-    "ordinal",
-    "reason",
-    "record_hash",
-    "raw",
-]
-# Records in doubt whose hashes are sent to every machine: a few megabytes.
-FEW_DOUBTS = 200_000
+IDENTITY = ["same_hash", "same"]
+COMPARED = ["payload_hash", "payload_hash_2", "text_hash"]
+DECIDED = ["log_date", "event_date", "fate", *EVENT_FIELDS, "text_key", "source_file"]
+DECIDED += ["ordinal", "reason", "record_hash", "raw"]
+# Prefix of the identities of records with an id of their own.
+GIVEN = "given "
+# Ambiguous records whose hashes are broadcast: a few megabytes.
+FEW_AMBIGUOUS = 200_000
 
 
-def identified(
-    records: DataFrame, erased: DataFrame, mapping: LogMapping, settings: Settings, key: bytes | None
-) -> DataFrame:
-    """Every record with its event fields, why it can't be an event, and what identifies it; each by itself, without a shuffle.
+def identified(records: DataFrame, mapping: LogMapping, settings: Settings, form: StoredForm) -> DataFrame:
+    """Every record with its event fields, the reason why it can't be an event, and its identity.
 
-    records: as jobs.io.logs.read_days gives them; erased: rows of erased_users.
+    Without a shuffle.
+
+    records: as jobs.io.logs.read_days returns them.
     """
+    known_types = list(settings.fold.type_weights)
     mapped = map_records(records, mapping)
-    reasoned = find_reasons(
-        mapped, settings.fold.window_days, settings.ingest, list(settings.fold.type_weights)
-    )
-    return identify(hide(reasoned, settings.privacy, key, erased))
+    reasoned = find_reasons(mapped, settings.fold.window_days, settings.ingest, known_types)
+    return identify(form.redact(reasoned))
 
 
-def identify(hidden: DataFrame) -> DataFrame:
-    """Adds text_key and SAME, what equal records share: a text, and its hash, NULL where nothing asks for equals."""
-    # Without title and attributes, which tell of the item: two copies of a log that write it differently hold the same events.
+def identify(redacted: DataFrame) -> DataFrame:
+    """Adds text_key and IDENTITY.
+
+    What equal records share, and its hash; NULL for records that are never compared.
+    """
+    # Without title and attributes, which describe the item: two copies of a log may write them differently.
     content = F.sha2(F.to_json(F.struct("text", *[_ordered(name) for name in PAYLOAD])), 256)
     same = (
-        F.when(~F.col("passed") | F.col("is_erased"), None)
+        F.when(~F.col("passed"), None)
         .when(F.col("reason").isNotNull(), F.concat(F.lit("rejected "), "record_hash"))
         .when(F.col("event_id").isNotNull(), F.concat(F.lit(GIVEN), "event_id"))
         .otherwise(F.concat(F.lit(DERIVED), content))
     )
-    # Spark's hash of nothing is a number.
+    # Spark's hash of NULL is a number.
     same_hash = F.when(F.col("same").isNotNull(), F.xxhash64("same"))
-    return hidden.withColumns({"same": same, "text_key": F.sha2("text", 256)}).withColumn(
-        "same_hash", same_hash
-    )
+    named = redacted.withColumns({"same": same, "text_key": text_key(F.col("text"))})
+    return named.withColumn("same_hash", same_hash)
 
 
 def known_identities(stored: DataFrame) -> DataFrame:
-    """(SAME, known_ordinal, COMPARED with known_ before): what stored events share with records that repeat them.
+    """(IDENTITY, known_ordinal, known_ + COMPARED) of stored events, to find the records that repeat them.
 
-    The ordinals of derived ids need not be all up to the greatest: the days that are read anew hold the others.
+    The ordinals of derived ids may have gaps: the days that are read again hold the others.
     """
     is_derived = F.startswith("event_id", F.lit(DERIVED))
-    # A derived id is the content it was derived from, and the ordinal.
-    same = F.when(is_derived, F.substring_index("event_id", "#", 1)).otherwise(
-        F.concat(F.lit(GIVEN), "event_id")
-    )
+    # A derived id is its content's hash and the ordinal.
+    content = F.substring_index("event_id", "#", 1)
+    same = F.when(is_derived, content).otherwise(F.concat(F.lit(GIVEN), "event_id"))
     ordinal = F.when(is_derived, F.substring_index("event_id", "#", -1).cast("int"))
     compared = {f"known_{name}": column for name, column in compared_hashes().items()}
-    named = stored.withColumns({"same": same, "known_ordinal": ordinal, **compared}).withColumn(
-        "same_hash", F.xxhash64("same")
-    )
-    return named.select(*SAME, "known_ordinal", *compared)
+    named = stored.withColumns({"same": same, "known_ordinal": ordinal, **compared})
+    return named.withColumn("same_hash", F.xxhash64("same")).select(*IDENTITY, "known_ordinal", *compared)
 
 
 def decide_fates(
-    records: DataFrame, known: DataFrame, compares_texts: bool, normal: Callable[[Column], Column]
+    records: DataFrame, known: DataFrame, compares_texts: bool, stored_text: ColumnFunction
 ) -> DataFrame:
     """Every record with its fate, and an event id where the log gives none: the columns DECIDED.
 
-    records: as `identified` gives them, held, since they are read more than once; known: as known_identities gives them, of the
-    events stored on other days near by. Texts of theirs that a mapping made of several fields are not compared. normal: the stored form of
-    a column of texts.
+    records: as `identified` returns them, checkpointed, since they are read more than once. known: as
+    known_identities returns them, of the events stored on other days nearby. compares_texts: False where a
+    mapping makes texts of several fields, so that stored ones can't be compared. stored_text: the stored form
+    of a column of texts.
 
-    Most records are alone with their identity, and their fate is their own. Which are not, a shuffle of hashes alone finds; so that
-    of whole records only those move that have to be compared.
+    Most records share their identity with no other, and decide for themselves. A shuffle of hashes alone
+    finds the ambiguous ones, so that only those move as complete rows.
     """
-    # Held by the first look at it.
-    doubtful = doubtful_hashes(records, known).localCheckpoint(eager=False)
-    doubts = doubtful.count()
-    if not doubts:
+    ambiguous = ambiguous_hashes(records, known).localCheckpoint(eager=False)
+    count = ambiguous.count()
+    if not count:
         return fates_alone(records)
-    if doubts > FEW_DOUBTS:
-        alone, doubted = records.where("same_hash IS NULL"), records.where("same_hash IS NOT NULL")
+    if count > FEW_AMBIGUOUS:
+        alone, compared = records.where("same_hash IS NULL"), records.where("same_hash IS NOT NULL")
     else:
-        few = F.broadcast(doubtful)
-        alone, doubted = (
-            records.join(few, "same_hash", "left_anti"),
-            records.join(few, "same_hash", "left_semi"),
-        )
+        few = F.broadcast(ambiguous)
+        alone = records.join(few, "same_hash", "left_anti")
+        compared = records.join(few, "same_hash", "left_semi")
         known = known.join(few, "same_hash", "left_semi")
-    return fates_alone(alone).unionByName(
-        fates_compared(doubted, known, compares_texts, normal).localCheckpoint(eager=False)
-    )
+    decided = fates_compared(compared, known, compares_texts, stored_text)
+    return fates_alone(alone).unionByName(decided.localCheckpoint(eager=False))
 
 
-def doubtful_hashes(records: DataFrame, known: DataFrame) -> DataFrame:
+def ambiguous_hashes(records: DataFrame, known: DataFrame) -> DataFrame:
     """(same_hash) of the records that another record or a stored event may be equal to."""
     ours = records.where("same_hash IS NOT NULL").select(
         "same_hash", F.lit(1).alias("ours"), F.lit(0).alias("theirs")
     )
     theirs = known.select("same_hash", F.lit(0), F.lit(1))
-    counted = (
-        ours.union(theirs)
-        .groupBy("same_hash")
-        .agg(F.sum("ours").alias("ours"), F.max("theirs").alias("theirs"))
-    )
+    sums = F.sum("ours").alias("ours"), F.max("theirs").alias("theirs")
+    counted = ours.union(theirs).groupBy("same_hash").agg(*sums)
     return counted.where("ours > 1 OR ours = 1 AND theirs = 1").select("same_hash")
 
 
 def fates_alone(records: DataFrame) -> DataFrame:
     """The fates of records that no other is equal to."""
-    fate = (
-        F.when(~F.col("passed"), FILTERED)
-        .when(F.col("is_erased"), ERASED)
-        .when(F.col("reason").isNotNull(), QUARANTINED)
-        .otherwise(STORED)
-    )
-    told = {
-        "ordinal": F.lit(0),
-        "fate": fate,
-        "event_id": F.coalesce("event_id", F.concat("same", F.lit("#0"))),
-    }
-    return records.withColumns(told).select(*DECIDED)
+    fate = F.when(~F.col("passed"), FILTERED).when(F.col("reason").isNotNull(), QUARANTINED).otherwise(STORED)
+    event_id = F.coalesce("event_id", F.concat("same", F.lit("#0")))
+    return records.withColumns({"ordinal": F.lit(0), "fate": fate, "event_id": event_id}).select(*DECIDED)
 
 
 def fates_compared(
-    records: DataFrame, known: DataFrame, compares_texts: bool, normal: Callable[[Column], Column]
+    records: DataFrame, known: DataFrame, compares_texts: bool, stored_text: ColumnFunction
 ) -> DataFrame:
-    """The fates of records among which there are equals: of equal ids the first by (log_date, source_file, ordinal) is stored.
+    """The fates of records with equals: of equal ids the first by (log_date, source_file, ordinal) is stored.
 
-    All have an identity, so none is filtered or erased.
-
-    One shuffle and one sort serve all that compares records: by `same`, and within it by file, whose path begins with its log day. The
-    hash before `same` is for the sort, which else would compare ids that begin alike letter by letter.
+    All have an identity, so none is filtered.
     """
-    together = records.withColumns(
-        compared_hashes() | {"rest": F.to_json(F.struct("title", _ordered("attributes")))}
-    ).repartition(*SAME)
-    in_file = Window.partitionBy(*SAME, "source_file").orderBy(*COMPARED, "rest")
-    placed = together.withColumn("ordinal", F.row_number().over(in_file) - 1)
-    order = Window.partitionBy(*SAME).orderBy("source_file", *COMPARED, "rest")
-    earlier = F.max("ordinal").over(order.rowsBetween(Window.unboundedPreceding, -1))
+    joined = _with_known(_placed(records), known)
+    # Equal records without ids in one file are separate events; those of a second file repeat them one by
+    # one.
     has_id = F.col("event_id").isNotNull()
-    # Without ids, equal records of one file are events of their own, and those of a second file repeat them one by one.
-    repeats = F.when(has_id, F.row_number().over(order) > 1).otherwise(
-        F.coalesce(earlier >= F.col("ordinal"), F.lit(False))
-    )
-    of_first = {f"first_{name}": F.first(name).over(order) for name in (*COMPARED, "title", "log_date")}
-    placed = placed.withColumns({"repeats": repeats} | of_first)
-    # Equal stored events differ in their ordinal only.
-    stored = [F.max(f"known_{name}").alias(f"known_{name}") for name in COMPARED]
-    joined = placed.join(
-        known.groupBy(*SAME).agg(F.collect_set("known_ordinal").alias("known_ordinals"), *stored),
-        [*SAME],
-        "left",
-    )
-    counted = F.coalesce(F.array_contains("known_ordinals", F.col("ordinal")), F.lit(False))
-    is_known = F.when(has_id, F.col("known_payload").isNotNull()).otherwise(counted)
-    other = {
-        name: F.when(is_known, F.col(f"known_{name}")).otherwise(F.col(f"first_{name}")) for name in COMPARED
-    }
-    # A record without text of its own can't contradict one: a stored text may be the item's. Of an event of another day a night knows
-    # what was stored, so days that are read together look at that too: its own text, or else what its title makes of it.
-    same_day = ~is_known & (F.col("first_log_date") == F.col("log_date"))
-    named = F.when(~is_known & F.col("first_text_hash").isNull(), normal(F.col("first_title")))
-    that_day = F.coalesce(other["text_hash"], F.when(named.isNotNull(), F.xxhash64(F.sha2(named, 256))))
-    other_text = F.when(same_day, ~F.col("text_hash").eqNullSafe(other["text_hash"])).otherwise(
-        F.lit(compares_texts) & that_day.isNotNull() & (F.col("text_hash") != that_day)
-    )
-    other_text = F.col("text_hash").isNotNull() & other_text
-    differs = (
-        (F.col("payload") != other["payload"]) | (F.col("payload_too") != other["payload_too"]) | other_text
-    )
+    known_one = F.coalesce(F.array_contains("known_ordinals", F.col("ordinal")), F.lit(False))
+    is_known = F.when(has_id, F.col("known_payload_hash").isNotNull()).otherwise(known_one)
     again = is_known | F.col("repeats")
-    told = joined.withColumns({"repeats": again, "conflict": F.col("reason").isNull() & again & differs})
+    differs = _differs(is_known, compares_texts, stored_text)
+    judged = joined.withColumns({"repeats": again, "conflict": F.col("reason").isNull() & again & differs})
     conflict = F.col("conflict")
     fields = F.to_json(F.struct(*EVENT_FIELDS))
+    fate = F.when(F.col("reason").isNotNull() | conflict, QUARANTINED).when(F.col("repeats"), DUPLICATE)
     decided = {
-        "fate": F.when(F.col("reason").isNotNull() | conflict, QUARANTINED)
-        .when(F.col("repeats"), DUPLICATE)
-        .otherwise(STORED),
+        "fate": fate.otherwise(STORED),
         "event_id": F.coalesce("event_id", F.concat("same", F.lit("#"), "ordinal")),
         "reason": F.when(conflict, "conflicting_id").otherwise(F.col("reason")),
         "record_hash": F.when(conflict, F.sha2(fields, 256)).otherwise(F.col("record_hash")),
         "raw": F.when(conflict, F.substring(fields, 1, RECORD_HELD)).otherwise(F.col("raw")),
     }
-    return told.withColumns(decided).select(*DECIDED)
+    return judged.withColumns(decided).select(*DECIDED)
+
+
+def _placed(records: DataFrame) -> DataFrame:
+    """The records with their ordinal in the file, whether they repeat one before, and the first one's
+    compared fields.
+
+    One shuffle and one sort serve every comparison: by identity, and within it by file, whose path begins
+    with its log day. The hash comes first in the sort: identities begin alike and would be compared letter by
+    letter.
+    """
+    rest = F.to_json(F.struct("title", _ordered("attributes")))
+    together = records.withColumns(compared_hashes() | {"rest": rest}).repartition(*IDENTITY)
+    in_file = Window.partitionBy(*IDENTITY, "source_file").orderBy(*COMPARED, "rest")
+    placed = together.withColumn("ordinal", F.row_number().over(in_file) - 1)
+    order = Window.partitionBy(*IDENTITY).orderBy("source_file", *COMPARED, "rest")
+    earlier = F.max("ordinal").over(order.rowsBetween(Window.unboundedPreceding, -1))
+    seen_before = F.coalesce(earlier >= F.col("ordinal"), F.lit(False))
+    has_id = F.col("event_id").isNotNull()
+    repeats = F.when(has_id, F.row_number().over(order) > 1).otherwise(seen_before)
+    of_first = {f"first_{name}": F.first(name).over(order) for name in (*COMPARED, "title", "log_date")}
+    return placed.withColumns({"repeats": repeats} | of_first)
+
+
+def _with_known(placed: DataFrame, known: DataFrame) -> DataFrame:
+    """With the stored events of the same identity; equal stored events differ in their ordinal only."""
+    stored = [F.max(f"known_{name}").alias(f"known_{name}") for name in COMPARED]
+    ordinals = F.collect_set("known_ordinal").alias("known_ordinals")
+    return placed.join(known.groupBy(*IDENTITY).agg(ordinals, *stored), [*IDENTITY], "left")
+
+
+def _differs(is_known: Column, compares_texts: bool, stored_text: ColumnFunction) -> Column:
+    """Whether a repeated record has other content than the one it repeats.
+
+    A record without a text of its own contradicts none: a stored text may be the item's. A night knows only
+    the stored text of another day's event; days that are read together must judge alike, and so compare with
+    what would have been stored: the event's own text, or else what its title gives.
+    """
+    other = {
+        name: F.when(is_known, F.col(f"known_{name}")).otherwise(F.col(f"first_{name}")) for name in COMPARED
+    }
+    same_day = ~is_known & (F.col("first_log_date") == F.col("log_date"))
+    no_text = ~is_known & F.col("first_text_hash").isNull()
+    titled = F.when(no_text, stored_text(F.col("first_title")))
+    stored_hash = F.coalesce(other["text_hash"], F.when(titled.isNotNull(), F.xxhash64(text_key(titled))))
+    contradicts = F.lit(compares_texts) & stored_hash.isNotNull() & (F.col("text_hash") != stored_hash)
+    same_day_differs = ~F.col("text_hash").eqNullSafe(other["text_hash"])
+    text_differs = F.when(same_day, same_day_differs).otherwise(contradicts)
+    payload_differs = [F.col(name) != other[name] for name in ("payload_hash", "payload_hash_2")]
+    return payload_differs[0] | payload_differs[1] | (F.col("text_hash").isNotNull() & text_differs)
 
 
 def compared_hashes() -> dict[str, Column]:
-    """Two independent 64-bit hashes of an event's payload, and one of its text."""
-    brought = [_ordered(name) for name in PAYLOAD]
-    shown = [part for column in brought for part in (column, F.isnull(column))]
-    hashes = (
-        F.xxhash64(*shown),
-        F.xxhash64(F.lit("too"), *shown),
-        F.when(F.col("text_key").isNotNull(), F.xxhash64("text_key")),
-    )
+    """COMPARED: two independently seeded 64-bit hashes of an event's payload, and one of its text."""
+    fields = [_ordered(name) for name in PAYLOAD]
+    # With a flag for NULL, which Spark's hash skips.
+    parts = [part for column in fields for part in (column, F.isnull(column))]
+    text_hash = F.when(F.col("text_key").isNotNull(), F.xxhash64("text_key"))
+    hashes = F.xxhash64(*parts), F.xxhash64(F.lit("too"), *parts), text_hash
     return dict(zip(COMPARED, hashes, strict=True))
 
 
 def _ordered(name: str) -> Column:
-    """A field in a form that says the same whatever the order of a map's entries, and all of a time: as JSON it has milliseconds."""
+    """A field independent of a map's order and with a time's full precision: JSON has milliseconds only."""
     if isinstance(EVENT_FIELDS[name], T.MapType):
         return F.array_sort(F.map_entries(name)).alias(name)
-    return F.unix_micros(name).alias(name) if isinstance(EVENT_FIELDS[name], T.TimestampType) else F.col(name)
+    is_time = isinstance(EVENT_FIELDS[name], T.TimestampType)
+    return F.unix_micros(name).alias(name) if is_time else F.col(name)
 
 
-def to_quarantine(fated: DataFrame, hide_record: Callable[[DataFrame], DataFrame]) -> DataFrame:
-    """The rows of quarantined_events. hide_record: what private data there is in raw and record_hash hides it."""
+def to_quarantine(fated: DataFrame, redact: Callable[[DataFrame], DataFrame]) -> DataFrame:
+    """The rows of quarantined_events. redact: removes private data from raw and record_hash."""
     message = reduce(
-        lambda told, code: told.when(F.col("reason") == code, REASONS[code]),
+        lambda so_far, code: so_far.when(F.col("reason") == code, REASONS[code]),
         REASONS,
         F.when(F.lit(False), ""),
     )
-    rows = hide_record(fated.where(F.col("fate") == QUARANTINED))
-    told = {"line": F.lit(None).cast("int"), "message": message, "raw": F.substring("raw", 1, RAW_LIMIT)}
-    return rows.withColumns(told).select(
-        "log_date", "source_file", "record_hash", "ordinal", "raw", "line", "reason", "message"
-    )
+    rows = redact(fated.where(F.col("fate") == QUARANTINED))
+    columns = ["log_date", "source_file", "record_hash", "ordinal", "raw", "reason", "message"]
+    return rows.withColumns({"message": message, "raw": F.substring("raw", 1, RAW_LIMIT)}).select(*columns)

@@ -1,8 +1,7 @@
-"""What the command lines of all jobs share: arguments, one sentence for a mistake, and the exit code."""
+"""What all command lines share: arguments, one sentence for a mistake, and the exit code."""
 
 import argparse
 import logging
-import os
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -35,7 +34,7 @@ class Parser(argparse.ArgumentParser):
 
 
 class Help(argparse.ArgumentDefaultsHelpFormatter):
-    """Help that tells the defaults a person would type, and no others."""
+    """Help that shows only defaults a person would type."""
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
         typed = isinstance(action.default, str | int | date) and not isinstance(action.default, bool)
@@ -43,7 +42,7 @@ class Help(argparse.ArgumentDefaultsHelpFormatter):
 
 
 def job_parser(job: str, description: str | None) -> Parser:
-    """The parser of a job, with what every job on a warehouse takes."""
+    """A job's parser with the arguments of every job on a warehouse."""
     summary = (description or "").split("\n\n")[0]
     parser = Parser(prog=job, description=summary, formatter_class=Help)
     parser.add_argument(
@@ -65,18 +64,6 @@ def job_parser(job: str, description: str | None) -> Parser:
     return parser
 
 
-def read_secret(file: str | None, variable: str) -> bytes:
-    """A secret from a file, else from an environment variable; it stands in no message."""
-    if file is not None:
-        try:
-            return Path(file).expanduser().read_bytes()
-        except OSError as error:
-            raise JobError(f"the key file {file} can't be read: {type(error).__name__}") from None
-    if variable not in os.environ:
-        raise JobError(f"user ids need a secret key: name its file in privacy.key_file, or set {variable}")
-    return os.environ[variable].encode()
-
-
 def iso_day(text: str) -> date:
     try:
         return date.fromisoformat(text) if len(text) == 10 else _no_day(text)
@@ -89,7 +76,7 @@ def _no_day(text: str) -> NoReturn:
 
 
 def folder_uri(text: str) -> str:
-    """A folder that may not exist yet, absolute so that executors mean the same one."""
+    """A folder that may not exist yet; absolute, so that executors see the same one."""
     text = text.removeprefix("file://")
     if "://" in text:
         return text.rstrip("/")
@@ -100,7 +87,7 @@ def folder_uri(text: str) -> str:
 
 
 def existing_folder(text: str) -> str:
-    """A folder; one on this machine must be there (others are looked at when they are read)."""
+    """A folder; a local one must exist (others are checked when they are read)."""
     uri = folder_uri(text)
     if "://" not in uri and not Path(uri).is_dir():
         raise argparse.ArgumentTypeError(f"no such folder: {text}")
@@ -130,9 +117,9 @@ def run_main(
     body: Callable[[SparkSession, argparse.Namespace], None],
     check: Callable[[argparse.Namespace], str | None] = lambda args: None,
 ) -> int:
-    """Parses, checks the arguments together, opens the session, runs the body.
+    """Parses and checks the arguments, opens the session, runs the body; returns the exit code.
 
-    Exits 0, 1 (failed), 2 (bad arguments) or 130 (Ctrl-C).
+    0, 1 (failed), 2 (bad arguments) or 130 (Ctrl-C).
     """
     args = parser.parse_args(argv)
     if problem := check(args):
@@ -145,27 +132,27 @@ def run_main(
         print(f"{parser.prog}: {error}", file=sys.stderr)
         return EXIT_FAILED
     except PySparkException as error:
-        told = worker_sentence(error)
-        if told is None:
+        sentence = worker_sentence(error)
+        if sentence is None:
             raise
-        print(f"{parser.prog}: {told}", file=sys.stderr)
+        print(f"{parser.prog}: {sentence}", file=sys.stderr)
         return EXIT_FAILED
     except KeyboardInterrupt:
-        print(f"{parser.prog}: interrupted; the same command goes on from what is done", file=sys.stderr)
+        print(f"{parser.prog}: interrupted; the same command continues where it stopped", file=sys.stderr)
         return EXIT_INTERRUPTED
     return 0
 
 
 @contextmanager
 def interruptible(spark: SparkSession) -> Iterator[None]:
-    """Ctrl-C cancels what Spark is doing, and is a KeyboardInterrupt.
+    """Ctrl-C cancels Spark's jobs and raises KeyboardInterrupt.
 
-    PySpark's own handler calls Java in the midst of a call to it, which fails with pages of stacks.
+    PySpark's own handler calls Java in the middle of another call, which fails with pages of stack traces.
     """
 
     def interrupt(number: int, frame: FrameType | None) -> None:
-        logging.disable()  # the bridge to Java logs the stack of the call that is broken off
-        # From another thread, which has a connection of its own.
+        logging.disable()  # Py4J would log the stack of the interrupted call
+        # From another thread, which has its own connection to Java.
         cancelling = Thread(target=spark.sparkContext.cancelAllJobs, daemon=True)
         cancelling.start()
         cancelling.join(CANCEL_S)
@@ -182,7 +169,7 @@ def interruptible(spark: SparkSession) -> Iterator[None]:
 
 
 def range_problem(args: argparse.Namespace) -> str | None:
-    """What is wrong with --start and --end, None where nothing is."""
+    """The problem with --start and --end; None where there is none."""
     return (
         f"--start {args.start} is after --end {args.end}"
         if args.start and args.end and args.start > args.end

@@ -1,43 +1,51 @@
-"""What the run records say: which days are done, which are published, and where a hole is. Pure functions over records."""
+"""What the run records say.
+
+Which days are done and published, and where a gap is. Pure functions over records.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
+from jobs.io.days import Days
 from jobs.io.messages import JobError
 
 PUBLISHER = "publish_run"
 STARTED, DONE, FAILED, PUBLISHED, UNDONE = "started", "done", "failed", "published", "undone"
+ONE_DAY = timedelta(days=1)
 
 
 @dataclass(frozen=True)
 class Record:
-    """What later jobs want to know of a row of pipeline_runs."""
+    """A row of pipeline_runs as far as later jobs need it; times are UTC."""
 
     run_id: str
     job: str
     attempt: int
     status: str
-    first: date
-    last: date
+    days: Days
     started: datetime
     ended: datetime | None
     input_versions: dict[str, int]
     output_versions: dict[str, int]
 
+    @property
+    def key(self) -> tuple[str, int]:
+        """Names the attempt: the run and how often it was started."""
+        return self.run_id, self.attempt
+
 
 def record_of(row: Mapping[str, Any]) -> Record:
-    """A record from a row of pipeline_runs, however it was read."""
+    """A record from a row of pipeline_runs, whichever reader it came from."""
     ended = row["ended"]
     return Record(
         run_id=row["run_id"],
         job=row["job"],
         attempt=row["attempt"],
         status=row["status"],
-        first=row["from_date"],
-        last=row["date"],
-        # Spark gives times of this machine's zone without saying so, other readers say UTC.
+        days=Days(row["from_date"], row["date"]),
+        # Spark returns naive local times, other readers return UTC.
         started=row["started"].astimezone(UTC),
         ended=ended.astimezone(UTC) if ended is not None else None,
         input_versions=dict(row["input_versions"]),
@@ -46,40 +54,46 @@ def record_of(row: Mapping[str, Any]) -> Record:
 
 
 def standing(ordered: Sequence[Record]) -> list[Record]:
-    """The publications among the records, oldest first, that no later record undid: the last one is what readers see."""
-    undone = {(r.run_id, r.attempt) for r in ordered if r.status == UNDONE}
-    return [r for r in ordered if r.status == PUBLISHED and (r.run_id, r.attempt) not in undone]
+    """The publications that no later record rolled back, oldest first; readers see the last one."""
+    undone = {r.key for r in ordered if r.status == UNDONE}
+    return [r for r in ordered if r.status == PUBLISHED and r.key not in undone]
 
 
-def first_hole(covered: Sequence[Record], first: date, last: date) -> date | None:
-    """The first day of first..last that nothing covers."""
-    day = first
-    while day <= last:
-        reach = [span.last for span in covered if span.first <= day <= span.last]
+def history_of(published: Sequence[Record]) -> Days | None:
+    """The first to the last published day; None where nothing is published."""
+    if not published:
+        return None
+    return Days(min(p.days.first for p in published), max(p.days.last for p in published))
+
+
+def first_hole(covered: Sequence[Record], days: Days) -> date | None:
+    """The first of the days that none of the records covers."""
+    day = days.first
+    while day in days:
+        reach = [record.days.last for record in covered if day in record.days]
         if not reach:
             return day
-        day = max(reach) + timedelta(days=1)
+        day = max(reach) + ONE_DAY
     return None
 
 
-def refuse_holes(
-    published: Sequence[Record], first: date, last: date, bootstrap: bool, first_day: date | None
-) -> None:
-    """Days fold onto a history without holes: stops, with the missing day's name, where first..last would leave one."""
-    if not published:
-        if bootstrap or first_day == first:
+def refuse_holes(published: Sequence[Record], days: Days, bootstrap: bool, first_day: date | None) -> None:
+    """Raises JobError, naming the missing day, where the days would leave a gap in the published history."""
+    history = history_of(published)
+    if history is None:
+        if bootstrap or first_day == days.first:
             return
         raise JobError(
-            f"nothing before {first} is published in this warehouse; begin its history with --bootstrap, fold.first_day or a backfill"
+            f"nothing before {days.first} is published in this warehouse; "
+            "begin its history with --bootstrap, fold.first_day or a backfill"
         )
-    begin, end = min(p.first for p in published), max(p.last for p in published)
-    if first > end:
-        hole = first_hole(published, end + timedelta(days=1), first - timedelta(days=1))
-    elif last < begin:
-        hole = first_hole(published, last + timedelta(days=1), begin - timedelta(days=1))
-    else:
-        hole = None
+    hole = None
+    if days.first > history.last:
+        hole = first_hole(published, Days(history.last + ONE_DAY, days.first - ONE_DAY))
+    elif days.last < history.first:
+        hole = first_hole(published, Days(days.last + ONE_DAY, history.first - ONE_DAY))
     if hole is not None:
         raise JobError(
-            f"{hole} is not published; run that day first (or backfill from it), so that {first} folds onto a whole history"
+            f"{hole} is not published; run that day first (or backfill from it), "
+            f"so that {days.first} folds onto a complete history"
         )

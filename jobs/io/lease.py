@@ -1,9 +1,12 @@
-"""One writer at a time for a warehouse: who holds it is known by name, a dead holder is taken over, a twin is refused.
+"""One writer at a time for a warehouse.
 
-In a local folder the operating system's lock says who holds it, and lets go of it when its process dies. Elsewhere the lease is
-a log of numbered files, written the way Delta writes its own: a number can be taken once, the highest one holds, and a holder
-whose heartbeat stopped is followed by the next number. On plain S3, where Delta itself needs a log store of its own to keep two
-drivers apart, a token in the file tells whose write came last. Beneath the lease Delta still lets only one of two commits through.
+The holder is known by name, a dead one is replaced, a second one is refused.
+
+In a local folder this is the operating system's file lock, which ends with its process. Elsewhere the lease
+is a log of numbered files, written the way Delta writes its own log: a number can be taken once, the highest
+one holds, and the next number replaces a holder whose heartbeat stopped. On plain S3, where Delta itself
+needs a log store to keep two drivers apart, a token in the file tells whose write came last. Delta's own
+conflict check remains underneath: of two conflicting commits it lets one through.
 """
 
 import fcntl
@@ -13,8 +16,7 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,14 +26,15 @@ from py4j.protocol import Py4JJavaError
 from pyspark.sql import SparkSession
 
 from jobs.io.messages import JobError
+from jobs.io.storage import hadoop_conf, hadoop_path, jvm, located
 
 FOLDER: Final = "_lease"
 BEAT_SECONDS: Final = 20.0
-# A holder that was silent for so long is taken for dead; far above what a paused machine or a skewed clock explains.
+# A holder silent for this long counts as dead; a paused machine or a skewed clock explains far less.
 DEAD_AFTER_SECONDS: Final = 300.0
-# Where a file can be written over by another machine's late write, it has been by then.
+# On storage without conditional writes another machine's late write has landed after this time.
 SETTLE_SECONDS: Final = 2.0
-# Old numbers are kept for a while, for a person who asks who wrote when.
+# Old cards are kept for a while, to answer who wrote when.
 KEPT_NUMBERS: Final = 100
 
 
@@ -39,38 +42,15 @@ class Lease(Protocol):
     """The right to write a warehouse."""
 
     def confirm(self) -> None:
-        """Raises JobError where the lease is not ours any more."""
+        """Raises JobError where another process has taken the lease."""
         ...
 
     def release(self) -> None: ...
 
 
-_held: dict[str, Lease] = {}
-
-
-@contextmanager
-def held(spark: SparkSession, warehouse: str, owner: str) -> Iterator[None]:
-    """Holds the warehouse's lease under the owner's name; a job inside a job shares its lease. Raises JobError where another holds it."""
-    if warehouse in _held:
-        yield
-        return
-    lease = take_folder(warehouse, owner) if _is_local(warehouse) else take_numbered(spark, warehouse, owner)
-    _held[warehouse] = lease
-    try:
-        yield
-    finally:
-        del _held[warehouse]
-        lease.release()
-
-
-def confirm(warehouse: str) -> None:
-    """To be called before each commit: raises JobError where the lease that this process took is not its own any more."""
-    if warehouse in _held:
-        _held[warehouse].confirm()
-
-
-def _is_local(warehouse: str) -> bool:
-    return "://" not in warehouse
+def take(spark: SparkSession, warehouse: str, owner: str) -> Lease:
+    """The lease on a warehouse under the owner's name. Raises JobError where another process holds it."""
+    return take_numbered(spark, warehouse, owner) if "://" in warehouse else take_folder(warehouse, owner)
 
 
 def _card(owner: str, **more: object) -> str:
@@ -78,12 +58,18 @@ def _card(owner: str, **more: object) -> str:
     return json.dumps({"owner": owner, "host": socket.gethostname(), "pid": os.getpid(), "since": now} | more)
 
 
+def _read_card(text: str) -> dict[str, Any]:
+    """A holder's card; empty where it is not written yet."""
+    try:
+        return dict(json.loads(text))
+    except ValueError:
+        return {}
+
+
 def _refusal(warehouse: str, card: dict[str, Any]) -> JobError:
-    who = (
-        f"{card['owner']} (process {card['pid']} on {card['host']}, since {card['since']})"
-        if card
-        else "another job"
-    )
+    who = "another job"
+    if card:
+        who = f"{card['owner']} (process {card['pid']} on {card['host']}, since {card['since']})"
     return JobError(f"{warehouse} is being written by {who}; wait until it has ended, or end it")
 
 
@@ -92,7 +78,7 @@ def _refusal(warehouse: str, card: dict[str, Any]) -> JobError:
 
 @dataclass
 class FolderLease:
-    """The operating system's lock on a file of the warehouse's folder."""
+    """The operating system's lock on a file in the warehouse's folder."""
 
     warehouse: str
     file: IO[str]
@@ -104,7 +90,7 @@ class FolderLease:
             there = None
         if there != os.fstat(self.file.fileno()).st_ino:
             raise JobError(
-                f"the lease on {self.warehouse} was taken away while the job ran; nothing more is written"
+                f"the lease on {self.warehouse} was taken away while the job ran; it writes nothing more"
             )
 
     def release(self) -> None:
@@ -129,14 +115,6 @@ def take_folder(warehouse: str, owner: str) -> FolderLease:
     return FolderLease(warehouse, file)
 
 
-def _read_card(text: str) -> dict[str, Any]:
-    """Empty where the holder has not yet written it."""
-    try:
-        return dict(json.loads(text))
-    except ValueError:
-        return {}
-
-
 # ---- any other storage
 
 
@@ -151,7 +129,7 @@ class NumberedLease:
     is_lost: bool = False
     token: str = field(default_factory=lambda: uuid.uuid4().hex)
     _ended: threading.Event = field(default_factory=threading.Event)
-    _beating: threading.Thread | None = None
+    _heartbeat: threading.Thread | None = None
 
     def confirm(self) -> None:
         if not self._is_own():
@@ -160,98 +138,88 @@ class NumberedLease:
 
     def release(self) -> None:
         self._ended.set()
-        if self._beating is not None:
-            self._beating.join()
+        if self._heartbeat is not None:
+            self._heartbeat.join()
         if self._is_own():
             self._write(released=True)
 
     def start_beating(self) -> None:
-        self._beating = threading.Thread(target=self._beat, name="lease", daemon=True)
-        self._beating.start()
+        self._heartbeat = threading.Thread(target=self._beat, name="lease", daemon=True)
+        self._heartbeat.start()
 
     def _beat(self) -> None:
-        """Says from time to time that the holder lives, until it lets go or finds itself replaced."""
+        """Refreshes the card until the lease is released or lost."""
         while not self._ended.wait(BEAT_SECONDS) and not self.is_lost:
-            # A storage that fails once is asked again: silence for long enough ends the lease by itself.
+            # A storage error is retried at the next beat; if they last, the lease expires by itself.
             with suppress(Exception):
                 if self._is_own():
                     self._write(released=False)
 
     def _is_own(self) -> bool:
         number = _highest(self.spark, self.warehouse)
-        if (
-            number != self.number
-            or _card_of(self.spark, self.warehouse, number).get("token", self.token) != self.token
-        ):
+        token = _card_of(self.spark, self.warehouse, number).get("token", self.token)
+        if number != self.number or token != self.token:
             self.is_lost = True
         return not self.is_lost
 
     def _write(self, released: bool) -> None:
-        _store(self.spark, self.warehouse).write(
-            _path(self.spark, self.warehouse, self.number),
-            _lines(self.spark, _card(self.owner, released=released, token=self.token)),
-            True,
-            _conf(self.spark),
-        )
+        card = _card(self.owner, released=released, token=self.token)
+        _write_card(self.spark, self.warehouse, self.number, card, overwrite=True)
 
 
 def take_numbered(spark: SparkSession, warehouse: str, owner: str) -> NumberedLease:
-    folder = _path(spark, warehouse, 0).getParent()
-    folder.getFileSystem(_conf(spark)).mkdirs(folder)
+    folder, fs = located(spark, f"{warehouse}/{FOLDER}")
+    fs.mkdirs(folder)
     number = _highest(spark, warehouse)
     card = _card_of(spark, warehouse, number) if number else {}
     if card and not card["released"] and _age(card) < DEAD_AFTER_SECONDS:
         raise _refusal(warehouse, card)
     lease = NumberedLease(spark, warehouse, owner, number + 1)
     try:
-        text = _lines(spark, _card(owner, released=False, token=lease.token))
-        _store(spark, warehouse).write(_path(spark, warehouse, lease.number), text, False, _conf(spark))
+        new = _card(owner, released=False, token=lease.token)
+        _write_card(spark, warehouse, lease.number, new, overwrite=False)
     except Py4JJavaError as error:
         if "FileAlreadyExistsException" not in str(error.java_exception):
             raise
         raise _refusal(warehouse, _card_of(spark, warehouse, lease.number)) from None
     time.sleep(SETTLE_SECONDS)
     lease.confirm()
-    old = _path(spark, warehouse, lease.number - KEPT_NUMBERS)
-    old.getFileSystem(_conf(spark)).delete(old, False)
+    fs.delete(_path(spark, warehouse, lease.number - KEPT_NUMBERS), False)
     lease.start_beating()
     return lease
 
 
 def _age(card: dict[str, Any]) -> float:
+    """Seconds since the card was written."""
     return (datetime.now(UTC) - datetime.fromisoformat(card["since"])).total_seconds()
 
 
 def _highest(spark: SparkSession, warehouse: str) -> int:
-    """The highest number of the log, 0 where there is none."""
-    folder = _path(spark, warehouse, 0).getParent()
-    names = [status.getPath().getName() for status in folder.getFileSystem(_conf(spark)).listStatus(folder)]
-    return max((int(name[:8]) for name in names if name[:8].isdigit() and name.endswith(".json")), default=0)
+    """The highest number in the log, 0 where there is none."""
+    folder, fs = located(spark, f"{warehouse}/{FOLDER}")
+    names = [status.getPath().getName() for status in fs.listStatus(folder)]
+    return max((int(n[:8]) for n in names if n[:8].isdigit() and n.endswith(".json")), default=0)
 
 
 def _card_of(spark: SparkSession, warehouse: str, number: int) -> dict[str, Any]:
-    lines = _store(spark, warehouse).read(_path(spark, warehouse, number), _conf(spark))
+    lines = _store(spark, warehouse).read(_path(spark, warehouse, number), hadoop_conf(spark))
     return _read_card(lines.mkString())
 
 
+def _write_card(spark: SparkSession, warehouse: str, number: int, card: str, overwrite: bool) -> None:
+    java = jvm(spark)
+    lines = java.java.util.ArrayList()
+    lines.add(card)
+    iterator = java.scala.jdk.javaapi.CollectionConverters.asScala(lines.iterator())
+    path = _path(spark, warehouse, number)
+    _store(spark, warehouse).write(path, iterator, overwrite, hadoop_conf(spark))
+
+
 def _store(spark: SparkSession, warehouse: str) -> Any:
-    """Delta's own way to write a file of this storage once and only once."""
-    jvm: Any = spark._jvm
-    return jvm.org.apache.spark.sql.delta.DeltaLog.forTable(
-        spark._jsparkSession, f"{warehouse}/{FOLDER}"
-    ).store()
+    """Delta's log store: its way to create a file of this storage exactly once."""
+    log = jvm(spark).org.apache.spark.sql.delta.DeltaLog
+    return log.forTable(spark._jsparkSession, f"{warehouse}/{FOLDER}").store()
 
 
 def _path(spark: SparkSession, warehouse: str, number: int) -> Any:
-    return spark._jvm.org.apache.hadoop.fs.Path(f"{warehouse}/{FOLDER}/{number:08}.json")  # type: ignore[union-attr]
-
-
-def _conf(spark: SparkSession) -> Any:
-    return spark.sparkContext._jsc.hadoopConfiguration()
-
-
-def _lines(spark: SparkSession, text: str) -> Any:
-    jvm: Any = spark._jvm
-    lines = jvm.java.util.ArrayList()
-    lines.add(text)
-    return jvm.scala.jdk.javaapi.CollectionConverters.asScala(lines.iterator())
+    return hadoop_path(spark, f"{warehouse}/{FOLDER}/{number:08}.json")

@@ -1,4 +1,7 @@
-"""The Spark session every job works in: Delta, UTC, loopback, and settings fit for the machine, each with its reason."""
+"""The Spark session of every job.
+
+Delta, UTC, loopback, and settings fit for the machine, each with its reason.
+"""
 
 import os
 import sys
@@ -13,46 +16,49 @@ from typing import Any, Final
 from pyspark import SparkConf
 from pyspark.sql import SparkSession
 
-from jobs.io.storage import located
+from jobs.io.storage import folder_size
 from schemas.settings import SparkSettings
 
-# What the results rest on: set in every session, submitted or not.
+# The results depend on these: set in every session, submitted or not.
 _ALWAYS: Final = {
     "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
     "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
     "spark.sql.session.timeZone": "UTC",
-    # A value that can't be read becomes NULL, and so a quarantined row with a reason; with ANSI on it would end the job.
+    # An unreadable value becomes NULL, and so a quarantined record with a reason; ANSI mode would end the
+    # job.
     "spark.sql.ansi.enabled": "false",
-    # A key that comes twice in a map would end the job too.
+    # A duplicate key in a map would end the job too.
     "spark.sql.mapKeyDedupPolicy": "LAST_WIN",
-    # A plain Python UDF over a Delta scan hangs for ever with the default (SPARK-58241).
+    # A plain Python UDF over a Delta scan hangs forever with the default (SPARK-58241).
     "spark.sql.execution.arrow.pythonUDF.columnarInput.enabled": "false",
 }
 
-# What a cluster may know better: set only where spark-submit has not.
+# Defaults that a cluster may know better: set only where spark-submit has not.
 _DEFAULTS: Final = {
     "spark.ui.enabled": "false",
     "spark.ui.showConsoleProgress": "false",
-    # No table goes into it, but Spark makes the folder, by default where the job was started.
+    # No table goes into it, but Spark creates the folder, by default in the working directory.
     "spark.sql.warehouse.dir": f"{tempfile.gettempdir()}/spark-warehouse",
-    # Vectors make wide rows: a batch of 384 floats is then 30 MB at most.
+    # Vectors make wide rows: this bounds a batch of 384 floats to 30 MB.
     "spark.sql.execution.arrow.maxRecordsPerBatch": "20000",
     "spark.sql.execution.arrow.maxBytesPerBatch": str(64 << 20),
-    # What lies together by user is joined by user and facet where it is.
+    # Rows partitioned by user can be joined by user and facet without another shuffle.
     "spark.sql.requireAllClusterKeysForCoPartition": "false",
-    # A vector's numbers do not repeat, and say nothing one by one: looking for that costs a third of writing them, counting them a seventh.
+    # The numbers of a vector do not repeat and mean nothing one by one: dictionary encoding costs a third of
+    # writing them, statistics a seventh.
     "spark.hadoop.parquet.enable.dictionary#vector.list.element": "false",
     "spark.hadoop.parquet.column.statistics.enabled#vector.list.element": "false",
     "spark.hadoop.parquet.size.statistics.enabled#vector.list.element": "false",
-    # Else each call that makes a column looks up the line it stands on, for messages that people who write queries by hand would read.
+    # Otherwise every call that makes a column looks up its source line, for error messages in notebooks.
     "spark.python.sql.dataFrameDebugging.enabled": "false",
-    # Java never compiles a method above 8,000 bytes: a wide plan that Spark makes one method of runs at half its speed or less.
+    # Java never compiles a method above 8,000 bytes: a wide plan generated as one method runs at half speed
+    # or less.
     "spark.sql.codegen.hugeMethodLimit": "8000",
-    # A night makes more plans than the hundred that Spark keeps compiled: the next in the session would begin cold again.
+    # A night makes more plans than the 100 that Spark caches: the next one in the session would start cold.
     "spark.sql.codegen.cache.maxEntries": "1000",
-    # Rows of a few partitions are written as they come, into a file for each, and not sorted by partition before.
+    # Rows for a few partitions are written as they arrive, a file for each, without sorting them first.
     "spark.sql.maxConcurrentOutputFileWriters": "16",
-    # Delta keeps its snapshots in 50 partitions by default, which costs seconds on every small table.
+    # Delta's default of 50 snapshot partitions costs seconds on every small table.
     "spark.databricks.delta.snapshotPartitions": "1",
 }
 
@@ -61,14 +67,15 @@ _LOCAL: Final = {
     "spark.master": "local[*]",
     "spark.driver.host": "127.0.0.1",
     "spark.driver.bindAddress": "127.0.0.1",
-    # To open a file costs a machine alone far less than the four megabytes' worth that Spark reckons with: thousands of small files would
-    # become a hundred tasks in every stage that follows.
+    # Spark budgets 4 MB for opening a file, far too much on one machine: thousands of small files would
+    # become a hundred tasks in every later stage.
     "spark.sql.files.openCostInBytes": str(64 << 10),
 }
 
-# Below this many bytes of input, on one machine, the time goes into compiling plans and not into running them.
+# Below this many bytes of input, on one machine, compiling plans takes longer than running them.
 _SMALL: Final = 32 << 20
-# Plans that are interpreted, and not made anew between stages: the same rows, measured at 15 of a small night's 52 seconds.
+# Interpreted plans, not re-optimized between stages: the same rows, and 15 of a small night's 52 seconds
+# less.
 _FOR_SMALL: Final = {
     "spark.sql.codegen.wholeStage": "false",
     "spark.sql.codegen.factoryMode": "NO_CODEGEN",
@@ -83,13 +90,16 @@ _FOR_LARGE: Final = {
 
 @contextmanager
 def open_session(name: str, settings: SparkSettings) -> Iterator[SparkSession]:
-    """A session for one job, closed at its end; under spark-submit what was submitted wins over the defaults."""
+    """A session for one job, closed at its end.
+
+    Under spark-submit the submitted settings win over the defaults.
+    """
     submitted = "PYSPARK_GATEWAY_PORT" in os.environ
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     given = SparkConf()
     wanted = dict(_DEFAULTS)
     if not submitted:
-        # The bridge to Java imports it at its first call, and pandas with it: a second, spent while Java starts.
+        # Py4J imports pyspark.testing (and pandas) on first use, about 1 s: do it while the JVM starts.
         Thread(target=import_module, args=("pyspark.testing",), daemon=True).start()
         os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
         wanted |= local_conf(settings)
@@ -109,7 +119,7 @@ def open_session(name: str, settings: SparkSettings) -> Iterator[SparkSession]:
 
 
 def local_conf(settings: SparkSettings) -> dict[str, str]:
-    """What a session on this machine alone begins with; a scheduler that submits to it gives the same."""
+    """The settings of a session on one machine; a scheduler that submits locally passes the same."""
     return _LOCAL | {
         "spark.driver.memory": settings.driver_memory,
         "spark.driver.extraJavaOptions": java_options(settings.driver_memory),
@@ -117,34 +127,41 @@ def local_conf(settings: SparkSettings) -> dict[str, str]:
 
 
 def java_options(memory: str) -> str:
-    """Options of a local session's Java: one quiet log, and the classes that set-up archived, which start 5 s sooner."""
-    # The whole memory from the start, half of it for what lives briefly: growing into it costs a small night a second or two.
+    """JVM options of a local session.
+
+    One quiet log, and the class archive of set-up, which saves 5 s at the start.
+    """
+    # The full heap from the start, half of it for the young generation: growing it costs a small night 1 to 2
+    # s.
     heap = [f"-Xms{memory}", "-XX:NewRatio=1", "-XX:+UseParallelGC"]
-    options = [*heap, f'"-Dlog4j2.configurationFile={Path(__file__).with_name("log4j2.properties")}"']
+    log = Path(__file__).with_name("log4j2.properties")
+    options = [*heap, f'"-Dlog4j2.configurationFile={log}"']
     archive = Path(sys.prefix) / "spark.jsa"
     if archive.is_file():
-        # An archive of another Java is passed over; without the log option Java would say so on every start.
+        # Java ignores an archive of another version; without -Xlog it would say so at every start.
         options += [f'"-XX:SharedArchiveFile={archive}"', "-Xlog:disable"]
     return " ".join(options)
 
 
 def fit_to_size(spark: SparkSession, folders: Sequence[str]) -> None:
-    """Spends no time on compiling plans where what will be read is small and the session is on one machine.
+    """Turns plan compilation off where the input is small and the session local.
 
-    What was given at the start of the session stays as given.
+    Settings given at its start stay.
+
+    folders: everything the job is about to read.
     """
     if not (spark.sparkContext.master or "").startswith("local"):
         return
     given = spark.sparkContext.getConf()
-    wanted = _FOR_SMALL if sum(_bytes_in(spark, folder) for folder in folders) < _SMALL else _FOR_LARGE
-    for key, value in wanted.items():
+    is_small = sum(folder_size(spark, folder) for folder in folders) < _SMALL
+    for key, value in (_FOR_SMALL if is_small else _FOR_LARGE).items():
         if not given.contains(key):
             spark.conf.set(key, value)
 
 
 @contextmanager
 def configured(spark: SparkSession, conf: Mapping[str, str]) -> Iterator[None]:
-    """The session with these settings, and as it was afterwards."""
+    """The session with these settings inside, restored afterwards."""
     before = {key: spark.conf.get(key, None) for key in conf}
     for key, value in conf.items():
         spark.conf.set(key, value)
@@ -156,24 +173,22 @@ def configured(spark: SparkSession, conf: Mapping[str, str]) -> Iterator[None]:
 
 
 @contextmanager
-def letting_go(spark: SparkSession) -> Iterator[None]:
-    """Drops in the end what localCheckpoint has kept since: left alone, such rows go when Python's and Java's collectors have come by."""
-    before = set(_kept_rows(spark))
+def release_checkpoints(spark: SparkSession) -> Iterator[None]:
+    """Drops at the end the rows that localCheckpoint stored inside.
+
+    Otherwise they stay until both Python's and Java's garbage collectors have run.
+    """
+    before = set(_checkpoints(spark))
     yield
-    for number, rows in _kept_rows(spark).items():
+    for number, rows in _checkpoints(spark).items():
         if number not in before:
             rows.unpersist(False)
 
 
-def _kept_rows(spark: SparkSession) -> dict[int, Any]:
-    """What localCheckpoint keeps, by its number; what persist keeps, Delta's tables for one, is not among it."""
-    return {
-        number: rows
-        for number, rows in spark.sparkContext._jsc.getPersistentRDDs().items()
-        if rows.isCheckpointed()
-    }
+def _checkpoints(spark: SparkSession) -> dict[int, Any]:
+    """The stored RDDs of localCheckpoint by their ids.
 
-
-def _bytes_in(spark: SparkSession, folder: str) -> int:
-    path, fs = located(spark, folder)
-    return int(fs.getContentSummary(path).getLength()) if fs.exists(path) else 0
+    Those of persist (Delta's snapshots, for one) are not among them.
+    """
+    stored = spark.sparkContext._jsc.getPersistentRDDs().items()
+    return {number: rows for number, rows in stored if rows.isCheckpointed()}

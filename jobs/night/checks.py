@@ -1,14 +1,16 @@
-"""Measures the rules that stand beside each table before a night is published."""
+"""Measures the rules declared with each table (schemas/) over what a night can have touched, before it is
+published.
+"""
 
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date, timedelta
 
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from jobs.io import delta
+from jobs.io.days import Days
 from jobs.io.messages import JobError, say
-from jobs.io.runs import Run, finish_writing
+from jobs.io.runs import Run
 from schemas import check_results
 from schemas.all_tables import ALL_TABLES
 from schemas.settings import Settings
@@ -17,10 +19,55 @@ from schemas.table import Rule, Table
 JOB = "check_tables"
 
 
-def in_reach(rows: DataFrame, table: Table, first: date, last: date, window_days: int) -> DataFrame:
-    """The table's rows that a night of first..last can have touched, so that a check does not grow with history.
+def check_days(run: Run, settings: Settings, days: Days) -> None:
+    """Measures every rule over the night and writes the outcomes.
 
-    Events as far back as doubles are looked for; states and profiles of the repair window and later; quarantine and records like events.
+    Raises JobError where a rule of level fail does not hold; one of level warn is reported and passes.
+    """
+    run.log.flush()  # the rules read the records of this very night
+    tables = [table for table in ALL_TABLES if table.rules and run.warehouse.exists(table)]
+    with run.phase("measure"):
+        register_tables(run, settings, days)
+        # In parallel: on small tables a query is mostly planning, which takes one core.
+        with ThreadPoolExecutor(len(tables)) as pool:
+            queries = [measuring_query(table, days.last) for table in tables]
+            measured = list(pool.map(lambda query: run.spark.sql(query).collect()[0], queries))
+    outcomes = [
+        {
+            "run_id": run.spec.run_id,
+            "rule": f"{t.name}.{r.name}",
+            "level": r.level,
+            "value": v,
+            "passed": holds(r, v),
+        }
+        for t, row in zip(tables, measured, strict=True)
+        for r, v in zip(t.rules, row, strict=True)
+    ]
+    with run.phase("write"):
+        rows = run.spark.createDataFrame(outcomes, check_results.TABLE.spark_schema())
+        run.writer.append(check_results.TABLE, rows.coalesce(1))
+    broken = [outcome for outcome in outcomes if not outcome["passed"]]
+    failed = [outcome["rule"] for outcome in broken if outcome["level"] == "fail"]
+    run.counts |= {"rules": len(outcomes), "warned": len(broken) - len(failed), "failed": len(failed)}
+    for outcome in broken:
+        say(f"{JOB} {outcome['level']}: {outcome['rule']} measures {outcome['value']:g}")
+    if failed:
+        raise JobError(
+            f"{', '.join(failed)} failed; nothing is published, and check_results has the measures"
+        )
+
+
+def register_tables(run: Run, settings: Settings, days: Days) -> None:
+    """Registers what is in reach of each table under the table's name, for the rules' SQL."""
+    for table in ALL_TABLES:
+        rows = in_reach(run.warehouse.read(table), table, days.first, settings.fold.window_days)
+        rows.createOrReplaceTempView(table.name)
+
+
+def in_reach(rows: DataFrame, table: Table, first: date, window_days: int) -> DataFrame:
+    """The rows that a night from `first` on can have touched, so that a check does not grow with history.
+
+    Events as far back as they are deduplicated; states and profiles of the repair window and later.
     """
     near, window = first - timedelta(days=window_days + 1), first - timedelta(days=window_days)
     bounds = {
@@ -35,63 +82,14 @@ def in_reach(rows: DataFrame, table: Table, first: date, last: date, window_days
 
 
 def measuring_query(table: Table, last: date) -> str:
-    """The query that measures a table's rules, one column each, in their order; made of declared text and a date."""
+    """The query that measures a table's rules, one column each, in their order.
+
+    Made of declared text and a date.
+    """
     measures = ", ".join(f"CAST({rule.sql} AS DOUBLE)" for rule in table.rules)
     return f"SELECT {measures} FROM {table.name}".replace(":last", f"DATE'{last}'")  # noqa: S608
 
 
 def holds(rule: Rule, value: float | None) -> bool:
-    """NaN never holds; nothing to measure always does."""
+    """NaN never holds; NULL, with nothing to measure, always does."""
     return value is None or rule.low <= value <= rule.high
-
-
-# ---- the edges
-
-
-def check_days(
-    spark: SparkSession, warehouse: str, settings: Settings, run: Run, first: date, last: date
-) -> None:
-    """Measures every rule over the night first..last and writes the outcomes; raises JobError where one of level fail does not hold."""
-    finish_writing(warehouse)  # the rules read the records of this very night
-    tables = [table for table in ALL_TABLES if table.rules and delta.table_exists(spark, warehouse, table)]
-    with run.phase("measure"):
-        show_tables(spark, warehouse, settings, first, last)
-        # Side by side: on small tables a query is mostly planning, and that takes one core.
-        with ThreadPoolExecutor(len(tables)) as pool:
-            measured = list(
-                pool.map(lambda table: spark.sql(measuring_query(table, last)).collect()[0], tables)
-            )
-    outcomes = [
-        {
-            "run_id": run.run_id,
-            "rule": f"{t.name}.{r.name}",
-            "level": r.level,
-            "value": v,
-            "passed": holds(r, v),
-        }
-        for t, row in zip(tables, measured, strict=True)
-        for r, v in zip(t.rules, row, strict=True)
-    ]
-    with run.phase("write"):
-        delta.append(
-            spark,
-            warehouse,
-            check_results.TABLE,
-            spark.createDataFrame(outcomes, check_results.TABLE.spark_schema()).coalesce(1),
-        )
-    broken = [outcome for outcome in outcomes if not outcome["passed"]]
-    failed = [outcome["rule"] for outcome in broken if outcome["level"] == "fail"]
-    run.counts |= {"rules": len(outcomes), "warned": len(broken) - len(failed), "failed": len(failed)}
-    for outcome in broken:
-        say(f"{JOB} {outcome['level']}: {outcome['rule']} measures {outcome['value']:g}")
-    if failed:
-        raise JobError(
-            f"{', '.join(failed)} failed; nothing is published, and check_results has the measures"
-        )
-
-
-def show_tables(spark: SparkSession, warehouse: str, settings: Settings, first: date, last: date) -> None:
-    """Puts the parts of the tables that are in reach under the tables' names, for the rules."""
-    for table in ALL_TABLES:
-        rows = delta.read_table(spark, warehouse, table)
-        in_reach(rows, table, first, last, settings.fold.window_days).createOrReplaceTempView(table.name)

@@ -1,149 +1,216 @@
-"""May this day be begun? Rules over the days' states."""
+"""May these days be run, and may they be published? Rules over the states of days, as the run records tell
+them.
 
-from collections.abc import Iterator, Sequence
+A day is `ingested` from its ingest on, `folded` from its fold on, `published` once a publication covers it,
+and `undone` once that was rolled back. A publication shows readers the tables as they are, and so every day
+that others left unfinished: the rules (`is_shown`) name the unfinished days that it would show, and what to
+run for them.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
-from typing import NamedTuple
 
 from jobs.fold.days import JOB as FOLD
 from jobs.ingest.days import JOB as INGEST
-from jobs.io.history import DONE, PUBLISHED, PUBLISHER, STARTED, UNDONE, Record, first_hole, standing
-from jobs.io.logs import days_between
+from jobs.io.days import Days
+from jobs.io.history import (
+    DONE,
+    ONE_DAY,
+    PUBLISHED,
+    PUBLISHER,
+    STARTED,
+    UNDONE,
+    Record,
+    first_hole,
+    history_of,
+    standing,
+)
 from jobs.io.messages import JobError
 from schemas import profile_states
 from schemas.settings import Settings
 
-# What an ingest writes that readers of profiles must find folded.
-INGESTED = {"behavior_events", "items"}
+INGESTED, FOLDED = "ingested", "folded"
+# Tables of an ingest whose changes must be folded before readers see them.
+READ_BY_FOLD = {"behavior_events", "items"}
 MAINTENANCE = "maintain_tables"
-ONE_DAY, NEVER = timedelta(days=1), datetime.min.replace(tzinfo=UTC)
+NEVER = datetime.min.replace(tzinfo=UTC)
 
 
-class LooseEnd(NamedTuple):
-    """Days, the first and the last of them, that readers would be shown half done, and what to tell of them."""
+@dataclass(frozen=True)
+class UnfinishedDays:
+    """Days in a state that a publication must settle.
 
-    first: date
-    last: date
-    told: str
-    then: str
+    days: what to run, and what messages name; of_record: the days of the record itself; settled_by:
+    publications that settle some of them already; by_rebuild: whether a rebuild left them.
+    """
+
+    state: str
+    days: Days
+    of_record: Days
+    settled_by: tuple[Record, ...] = ()
     by_rebuild: bool = False
 
 
-def unfinished_ingests(ordered: Sequence[Record]) -> list[Record]:
-    """The ingests that may have changed events or items and that no publication of their days followed; the oldest days first."""
-    # Of each attempt what it ended with; one that was killed, or is at work, has only begun.
-    begun = {(r.run_id, r.attempt): r for r in ordered if r.job == INGEST}
-    changed = [r for r in begun.values() if r.status == STARTED or r.output_versions.keys() & INGESTED]
-    # The oldest publications come first, so that the newest of a day stays.
-    newest = {day: p.ended for p in standing(ordered) if p.ended for day in days_between(p.first, p.last)}
-    unfinished = [
-        r
-        for r in changed
-        if any(newest.get(day, NEVER) <= r.started for day in days_between(r.first, r.last))
-    ]
-    return sorted(unfinished, key=lambda r: r.first)
+# ---- the states
 
 
-def loose_ends(ordered: Sequence[Record], first: date, last: date, whole_from: date) -> Iterator[LooseEnd]:
-    """What the publication of first..last would show of other days that were folded, taken back or ingested, and not published since.
+def unfinished_days(ordered: Sequence[Record]) -> Iterator[UnfinishedDays]:
+    """All unfinished days.
 
-    The events of a log day may be late and lie a window before it; a night's fold compares events from a window before the night on. So
-    all events are compared of the log days from the night's own on, `whole_from`, and of any day before it some may not be.
+    Folded or undone ones in the order of their records, then ingested ones by their day.
     """
-    published, own = (
-        standing(ordered),
-        Record("", PUBLISHER, 1, PUBLISHED, first, last, datetime.now(UTC), None, {}, {}),
-    )
+    published = standing(ordered)
     ingesting = {r.run_id for r in ordered if r.job == INGEST}
     for r in ordered:
-        if r.job == FOLD and r.last > last:
-            since, told, then = (
-                published,
-                "was folded and is not published, and its states would show",
-                ", which publishes both",
-            )
+        if r.job == FOLD:
+            state, settled = FOLDED, published
         elif r.status == UNDONE and r.ended:
-            since = [p for p in published if p.ended and p.ended > r.ended]
-            told, then = "was taken back and not run since, and its rows would show", " first"
+            state, settled = UNDONE, [p for p in published if p.ended and p.ended > r.ended]
         else:
             continue
-        if first_hole([*since, own], r.first, r.last):
-            by_rebuild = r.status == UNDONE and r.first < r.last and r.run_id not in ingesting
-            yield LooseEnd(first_hole(since, r.first, r.last) or r.first, r.last, told, then, by_rebuild)
-    yield from ingested_ends(ordered, whole_from)
+        hole = first_hole(settled, r.days)
+        if hole is not None:
+            by_rebuild = state == UNDONE and len(r.days) > 1 and r.run_id not in ingesting
+            yield UnfinishedDays(state, Days(hole, r.days.last), r.days, tuple(settled), by_rebuild)
+    yield from ingested_days(ordered)
 
 
-def ingested_ends(ordered: Sequence[Record], until: date) -> Iterator[LooseEnd]:
-    """The ingests of days before `until` that were not finished; a step of a range is finished by the range."""
+def ingested_days(ordered: Sequence[Record]) -> Iterator[UnfinishedDays]:
+    """Days whose ingest no publication followed; a step of a range is finished by the range."""
     for r in unfinished_ingests(ordered):
-        if r.first < until:
-            around = [o for o in ordered if o.run_id == r.run_id and o.first <= r.first and r.last <= o.last]
-            whole = max(around, key=lambda o: o.last - o.first)
-            yield LooseEnd(whole.first, whole.last, "was ingested and not finished since", " first")
+        around = [o.days for o in ordered if o.run_id == r.run_id and o.days.covers(r.days)]
+        yield UnfinishedDays(INGESTED, max(around, key=len), r.days)
 
 
-def way_out(ordered: Sequence[Record], end: LooseEnd) -> str:
-    """What to run so that the days are published: all of them that are in each other's way, so that it is not refused in its turn."""
-    published = standing(ordered)
-    begin, newest = (
-        min((p.first for p in published), default=end.first),
-        max((p.last for p in published), default=end.last),
-    )
-    if end.by_rebuild and not any(loose_ends(ordered, begin, newest, newest)):
-        return "backfill_profiles --rebuild"
-    # Up to the history: a hole would be refused.
-    first, last = min(end.first, newest + ONE_DAY), max(end.last, begin - ONE_DAY)
-    for other in loose_ends(ordered, first, last, first):
-        first, last = min(first, other.first), max(last, other.last)
-    return "that day" if first == last else f"backfill_profiles --start {first} --end {last}"
+def unfinished_ingests(ordered: Sequence[Record]) -> list[Record]:
+    """Ingests that may have changed events or items and that no publication of their days followed, by their
+    day.
+    """
+    # Of each attempt its last record; one that was killed, or is running, has only started.
+    last = {r.key: r for r in ordered if r.job == INGEST}
+    changed = [r for r in last.values() if r.status == STARTED or r.output_versions.keys() & READ_BY_FOLD]
+    # The oldest publications come first, so that the newest of a day stays.
+    newest = {day: p.ended for p in standing(ordered) if p.ended for day in p.days}
+    unfinished = [r for r in changed if any(newest.get(day, NEVER) <= r.started for day in r.days)]
+    return sorted(unfinished, key=lambda r: r.days.first)
 
 
-def refuse_unfinished(
-    ordered: Sequence[Record], first: date, last: date, whole_from: date | None = None
-) -> None:
-    """Stops, with names and what to run, where the publication of first..last would show readers other days half done."""
-    refuse_first(ordered, loose_ends(ordered, first, last, whole_from or first))
+def day_states(ordered: Sequence[Record]) -> dict[date, str]:
+    """The state of every day that was ever ingested, folded or published, in order."""
+    states = {day: PUBLISHED for p in standing(ordered) for day in p.days}
+    for found in unfinished_days(ordered):
+        settled = {day for p in found.settled_by for day in p.days}
+        states |= {day: found.state for day in found.of_record if day not in settled}
+    return dict(sorted(states.items()))
 
 
-def refuse_begun(ordered: Sequence[Record], day: date) -> None:
-    """The same before the day's ingest alone: later days may be ingested ahead, and published ones one after the other."""
-    shown = [p.last for p in standing(ordered)]
-    refuse_first(
-        ordered,
-        loose_ends(ordered, day, day, max(shown) + ONE_DAY if shown and day > max(shown) else date.min),
-    )
+# ---- the rules
 
 
-def refuse_first(ordered: Sequence[Record], ends: Iterator[LooseEnd]) -> None:
-    """Stops with the first of the loose ends, if there is one, and with what to run."""
-    end = next(ends, None)
-    if end is not None:
-        days = str(end.last) if end.first == end.last else f"the range {end.first}..{end.last}"
-        raise JobError(f"{days} {end.told}; run {way_out(ordered, end)}{end.then}")
+def is_shown(found: UnfinishedDays, own: Days, compared_from: date) -> bool:
+    """Whether a publication of the days `own` would show readers these unfinished days.
+
+    The events of a log day may be late and lie a window before it, and a night's fold compares events from a
+    window before the night on. So the fold has seen all events of log days from compared_from on, and of any
+    day before it some may be unseen.
+    """
+    if found.state == INGESTED:
+        return found.of_record.first < compared_from
+    if found.state == FOLDED and found.of_record.last <= own.last:
+        return False
+    return first_hole([*found.settled_by, _publication_of(own)], found.of_record) is not None
 
 
-# ---- pure
+def _publication_of(days: Days) -> Record:
+    return Record("", PUBLISHER, 1, PUBLISHED, days, datetime.now(UTC), None, {}, {})
+
+
+def shown_days(ordered: Sequence[Record], own: Days, compared_from: date) -> Iterator[UnfinishedDays]:
+    return (found for found in unfinished_days(ordered) if is_shown(found, own, compared_from))
+
+
+def refuse_unfinished(ordered: Sequence[Record], own: Days, compared_from: date | None = None) -> None:
+    """Raises JobError where a publication of the days would show readers other days unfinished.
+
+    compared_from: the first log day of which the fold compares every event, by default the first of the days.
+    """
+    _refuse_first(ordered, shown_days(ordered, own, compared_from or own.first))
+
+
+def refuse_ingest(ordered: Sequence[Record], day: date) -> None:
+    """Raises JobError where the night that this ingest begins could not be published.
+
+    Later days may be ingested ahead, and published days again one after the other.
+    """
+    history = history_of(standing(ordered))
+    is_ahead = history is not None and day > history.last
+    compared_from = history.last + ONE_DAY if history is not None and is_ahead else date.min
+    _refuse_first(ordered, shown_days(ordered, Days.only(day), compared_from))
+
+
+def refuse_maintenance(ordered: Sequence[Record], day: date, settings: Settings) -> None:
+    """Raises JobError where thinning states as of the day would leave an ingested day that could not be
+    finished.
+    """
+    until = runnable_from(day, settings)
+    _refuse_first(ordered, (found for found in ingested_days(ordered) if found.of_record.first < until))
+
+
+def refuse_thinned(ordered: Sequence[Record], settings: Settings, first: date) -> None:
+    """Raises JobError before a published day is ingested whose states were thinned out.
+
+    Its fold could not finish.
+    """
+    done = [r for r in ordered if r.job == MAINTENANCE and r.status == DONE]
+    thinned = [r.days.last for r in done if profile_states.TABLE.name in r.output_versions]
+    kept = runnable_from(max(thinned), settings) if thinned else first
+    if first < kept and first_hole(standing(ordered), Days.only(first)) is None:
+        raise JobError(
+            f"{first} can't be run again: maintain_tables has thinned out states that its fold would have to "
+            f"compare; run days from {kept} on, or backfill into a new warehouse"
+        )
 
 
 def thin_before(day: date, settings: Settings) -> date:
-    """The first day whose states are all kept: the nights up to `day`, run again, look no further back for what they repair."""
+    """The first day whose states are all kept: reruns of nights up to `day` look no further back."""
     return day - timedelta(days=settings.fold.window_days + settings.maintenance.thin_after_days)
 
 
 def runnable_from(day: date, settings: Settings) -> date:
-    """The first day that can be run again after states were thinned out as of `day`: its night compares a window before it."""
+    """The first day that can be rerun after thinning as of `day`: its night compares a window before it."""
     return thin_before(day, settings) + timedelta(days=settings.fold.window_days)
 
 
-def refuse_thinned(ordered: Sequence[Record], settings: Settings, first: date) -> None:
-    """Stops before published days are ingested whose states were thinned out: they could not be folded, and so not be finished."""
-    thinned = [
-        r.last
-        for r in ordered
-        if r.job == MAINTENANCE and r.status == DONE and profile_states.TABLE.name in r.output_versions
-    ]
-    kept = runnable_from(max(thinned), settings) if thinned else first
-    if first < kept and first_hole(standing(ordered), first, first) is None:
-        raise JobError(
-            f"{first} can't be run again: maintain_tables has thinned out states that its fold would have to compare; "
-            f"run days from {kept} on, or backfill into a new warehouse"
+# ---- the message
+
+
+def _refuse_first(ordered: Sequence[Record], found: Iterable[UnfinishedDays]) -> None:
+    first = next(iter(found), None)
+    if first is not None:
+        raise JobError(_refusal(first, recovery_command(ordered, first)))
+
+
+def _refusal(found: UnfinishedDays, command: str) -> str:
+    """The refusal in one sentence with the command to run."""
+    days = str(found.days) if len(found.days) == 1 else f"the range {found.days}"
+    if found.state == FOLDED:
+        return (
+            f"{days} was folded and is not published, and its states would show; "
+            f"run {command}, which publishes both"
         )
+    if found.state == UNDONE:
+        return f"{days} was rolled back and not run since, and its rows would show; run {command} first"
+    return f"{days} was ingested and not finished since; run {command} first"
+
+
+def recovery_command(ordered: Sequence[Record], found: UnfinishedDays) -> str:
+    """The command that publishes the unfinished days, with all others that would make it refuse."""
+    history = history_of(standing(ordered)) or found.days
+    if found.by_rebuild and not any(shown_days(ordered, history, history.last)):
+        return "backfill_profiles --rebuild"
+    # Up to the history: a gap would be refused.
+    first, last = min(found.days.first, history.last + ONE_DAY), max(found.days.last, history.first - ONE_DAY)
+    for other in list(shown_days(ordered, Days(first, last), first)):
+        first, last = min(first, other.days.first), max(last, other.days.last)
+    return "that day" if first == last else f"backfill_profiles --start {first} --end {last}"

@@ -1,7 +1,10 @@
-"""The steps of a night."""
+"""The steps of a night, declared once in NIGHT: read by nights, ranges, rebuilds and the publication."""
 
+import time
 from collections.abc import Callable, Sequence
-from datetime import date, timedelta
+from dataclasses import dataclass
+from datetime import date
+from typing import NamedTuple
 
 from pyspark.sql import SparkSession
 
@@ -11,81 +14,116 @@ from jobs.fold.days import JOB as FOLD
 from jobs.fold.days import fold_days
 from jobs.ingest.days import JOB as INGEST
 from jobs.ingest.days import ingest_days, most_days
-from jobs.io import logs
-from jobs.io.history import Record, first_hole, standing
-from jobs.io.messages import say
-from jobs.io.runs import Run, recorded, records, versions
+from jobs.io.days import Days
+from jobs.io.history import ONE_DAY, Record, first_hole, history_of
+from jobs.io.logs import Logs, is_empty_closed_day
+from jobs.io.messages import progress, say
+from jobs.io.runs import Run, step
 from jobs.night.checks import JOB as CHECK
 from jobs.night.checks import check_days
 from jobs.night.guards import unfinished_ingests
-from jobs.night.publication import publish_days
+from jobs.night.publication import JOB as PUBLISH
+from jobs.night.publication import Publication, publish
 from schemas import pipeline_runs
-from schemas.mapping import LogMapping
 from schemas.settings import Settings
 
 
-def night_start(spark: SparkSession, logs_root: str, published: Sequence[Record], day: date) -> date:
-    """The first day of the night: `day`, or the first of the closed, empty, unpublished days right before it."""
-    newest = max((span.last for span in published), default=day)
-    first = day
-    while first - timedelta(days=1) > newest and logs.is_empty_closed_day(
-        spark, logs_root, first - timedelta(days=1)
-    ):
-        first -= timedelta(days=1)
-    return first
+@dataclass(frozen=True)
+class Night:
+    """What the steps work on: a night, a range, or the published history (a rebuild).
 
-
-def ingest_chunk(
-    spark: SparkSession,
-    warehouse: str,
-    settings: Settings,
-    run_id: str,
-    logs_root: str,
-    mapping: LogMapping,
-    days: Sequence[date],
-) -> dict[str, int]:
-    """Ingests some days in a row as one recorded step; returns its counts."""
-    with recorded(spark, warehouse, settings, INGEST, run_id, days[0], days[-1]) as record:
-        ingest_days(spark, warehouse, settings, record, logs_root, mapping, days)
-    return record.counts
-
-
-def chunks(first: date, last: date, settings: Settings) -> list[list[date]]:
-    """The days in runs that the ingest takes at once."""
-    days, size = logs.days_between(first, last), most_days(settings)
-    return [days[i : i + size] for i in range(0, len(days), size)]
-
-
-def finish_days(
-    spark: SparkSession,
-    warehouse: str,
-    settings: Settings,
-    run_id: str,
-    first: date,
-    last: date,
-    fold: Callable[[SparkSession, str, Settings, Run, date, date], None] = fold_days,
-    whole_from: date | None = None,
-) -> None:
-    """What follows the ingest of the days; publishes unless that would show readers what they see already.
-
-    `fold` compares all events of the log days from `whole_from` on, by default the first.
+    logs: None where stored events are folded again. ingested: chunks of days that are done. fold: how days
+    are folded. compared_from: the first log day of which that fold compares every event; None: the first of
+    the days.
     """
-    with recorded(spark, warehouse, settings, EMBED, run_id, first, last) as record:
-        embed_days(spark, warehouse, settings, record, first, last)
-    with recorded(spark, warehouse, settings, FOLD, run_id, first, last) as record:
-        fold(spark, warehouse, settings, record, first, last)
-    ordered = records(spark, warehouse)
-    published = standing(ordered)
-    now = {
-        name: version
-        for name, version in versions(spark, warehouse).items()
-        if name != pipeline_runs.TABLE.name
-    }
-    # An ingest of the days that was killed is settled by a publication, though it may have written nothing.
-    is_begun = any(r.first <= last and first <= r.last for r in unfinished_ingests(ordered))
-    if not is_begun and first_hole(published, first, last) is None and published[-1].output_versions == now:
-        say(f"{last} is published already, and nothing has changed")
-    else:
-        with recorded(spark, warehouse, settings, CHECK, run_id, first, last) as record:
-            check_days(spark, warehouse, settings, record, first, last)
-        publish_days(spark, warehouse, settings, run_id, first, last, whole_from)
+
+    settings: Settings
+    days: Days
+    logs: Logs | None = None
+    ingested: Sequence[Days] = ()
+    fold: Callable[[Run, Settings, Days], None] = fold_days
+    compared_from: date | None = None
+
+
+def _ingest(parent: Run, night: Night) -> None:
+    """Ingests the days in chunks, each recorded, and reports the progress of a range."""
+    if night.logs is None:
+        return
+    chunks = night.days.chunks(most_days(night.settings))
+    todo = [chunk for chunk in chunks if chunk not in night.ingested]
+    done = sum(map(len, chunks)) - sum(map(len, todo))
+    if done:
+        say(f"{parent.spec.job}: {done} days were ingested before the last stop")
+    began, events, ingested = time.monotonic(), 0, 0
+    for chunk in todo:
+        with step(parent, INGEST, chunk) as run:
+            ingest_days(run, night.logs, night.settings, chunk)
+        events, ingested = events + run.counts["read"], ingested + len(chunk)
+        if len(chunks) > 1:
+            told = progress(ingested, len(night.days) - done, events, time.monotonic() - began)
+            say(f"{parent.spec.job}: ingest {told}")
+
+
+def _embed(parent: Run, night: Night) -> None:
+    with step(parent, EMBED) as run:
+        embed_days(run, night.settings.engine, night.days)
+
+
+def _fold(parent: Run, night: Night) -> None:
+    with step(parent, FOLD) as run:
+        night.fold(run, night.settings, night.days)
+
+
+def _check(parent: Run, night: Night) -> None:
+    with step(parent, CHECK) as run:
+        check_days(run, night.settings, night.days)
+
+
+def _publish(parent: Run, night: Night) -> None:
+    publication = Publication(parent.spec.renamed(PUBLISH), CHAIN, night.compared_from)
+    publish(parent.log, parent.writer, publication)
+
+
+class Step(NamedTuple):
+    """A step of the night: the job's name in its record, and its work on the days."""
+
+    job: str
+    do: Callable[[Run, Night], None]
+
+
+NIGHT = (
+    Step(INGEST, _ingest),
+    Step(EMBED, _embed),
+    Step(FOLD, _fold),
+    Step(CHECK, _check),
+    Step(PUBLISH, _publish),
+)
+# The jobs that must have done a day before it is published.
+CHAIN = tuple(step.job for step in NIGHT[:-1])
+
+
+def run_steps(parent: Run, night: Night) -> None:
+    """Runs every step; the last two only where readers would see something new."""
+    for job, do in NIGHT:
+        if job == CHECK and is_published(parent, night.days):
+            say(f"{night.days.last} is published already, and nothing has changed")
+            return
+        do(parent, night)
+
+
+def is_published(run: Run, days: Days) -> bool:
+    """Whether the days are published and every table is as the newest publication names it."""
+    published = run.log.publications()
+    now = {n: v for n, v in run.warehouse.versions().items() if n != pipeline_runs.TABLE.name}
+    # An ingest that was killed is settled by a publication, though it may have written nothing.
+    is_open = any(r.days.overlaps(days) for r in unfinished_ingests(run.log.records()))
+    return not is_open and first_hole(published, days) is None and published[-1].output_versions == now
+
+
+def night_days(spark: SparkSession, logs_root: str, published: Sequence[Record], day: date) -> Days:
+    """The days of a night: `day`, with the closed, empty, unpublished days right before it."""
+    history, first = history_of(published), day
+    newest = day if history is None else history.last
+    while first - ONE_DAY > newest and is_empty_closed_day(spark, logs_root, first - ONE_DAY):
+        first -= ONE_DAY
+    return Days(first, day)

@@ -1,0 +1,74 @@
+"""The text of every event: what the mapping makes of it, else its own, else its item's on the log day."""
+
+from collections.abc import Mapping
+
+from pyspark.errors import AnalysisException
+from pyspark.sql import Column, DataFrame, Window
+from pyspark.sql import functions as F
+
+from jobs.ingest.items import SHOWN
+from jobs.ingest.privacy import ColumnFunction, text_key
+from jobs.io.messages import JobError, one_sentence
+from schemas.behavior_events import TABLE as EVENTS
+from schemas.mapping import OTHER_TYPES
+
+
+def with_item(stored: DataFrame, versions: DataFrame) -> DataFrame:
+    """The events with item_title, item_text, item_text_key, item_attributes of their item's version on their
+    log day.
+    """
+    in_time = Window.partitionBy("item_id").orderBy("valid_from")
+    shown = [F.col(name).alias(f"item_{name}") for name in SHOWN]
+    until = F.lead("valid_from").over(in_time).alias("valid_to")
+    ranges = versions.select("item_id", *shown, "valid_from", until).alias("v")
+    events = stored.alias("e")
+    valid = (
+        (F.col("e.item_id") == F.col("v.item_id"))
+        & (F.col("e.log_date") >= F.col("v.valid_from"))
+        & (F.col("v.valid_to").isNull() | (F.col("e.log_date") < F.col("v.valid_to")))
+    )
+    return events.join(ranges, valid, "left").select("e.*", *[f"v.item_{name}" for name in SHOWN])
+
+
+def with_texts(of_item: DataFrame, texts: Mapping[str, str], stored_text: ColumnFunction) -> DataFrame:
+    """The events with text and text_key.
+
+    Texts: the mapping's, by event type; stored_text: a text's stored form.
+    """
+    if not texts:
+        return resolve_texts(of_item)
+    try:
+        made = of_item.withColumn("made", made_text(texts))
+    except AnalysisException as error:
+        raise JobError(f"the mapping's texts do not fit: {one_sentence(error)}") from error
+    made = made.withColumn("made", stored_text(F.col("made")))
+    key = F.coalesce(text_key(F.col("made")), "text_key")
+    return resolve_texts(made.withColumns({"text": F.coalesce("made", "text"), "text_key": key}))
+
+
+def resolve_texts(of_item: DataFrame) -> DataFrame:
+    """Gives each event its own text, else its item's; a retraction has none."""
+    names = ("text", "text_key")
+    return of_item.withColumns({n: F.coalesce(n, _unless_retract(F.col(f"item_{n}"))) for n in names})
+
+
+def made_text(texts: Mapping[str, str]) -> Column:
+    """The text that the mapping's expressions make of an event and its item.
+
+    NULL where none is given for its type.
+    """
+    made = F.expr(texts[OTHER_TYPES]) if OTHER_TYPES in texts else F.lit(None)
+    for type_, expression in texts.items():
+        if type_ != OTHER_TYPES:
+            made = F.when(F.col("event_type") == type_, F.expr(expression)).otherwise(made)
+    return _unless_retract(made.cast("string"))
+
+
+def _unless_retract(text: Column) -> Column:
+    return F.when(F.col("event_type") != "retract", text)
+
+
+def to_events(resolved: DataFrame, user_buckets: int) -> DataFrame:
+    """The rows of behavior_events."""
+    bucket = F.pmod(F.xxhash64("user_id"), F.lit(user_buckets)).cast("int")
+    return resolved.withColumn("user_bucket", bucket).select(*EVENTS.names)
