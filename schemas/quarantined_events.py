@@ -13,7 +13,6 @@ TABLE = Table(
         Column("record_hash", STRING, "SHA-256 of the whole raw record", private=True),
         Column("ordinal", INT, "its place among equal records of its file, from 0"),
         Column("raw", STRING, "the record as read, cut to 2000 characters", private=True),
-        Column("line", INT, "line number where it is known", nullable=True),
         Column("reason", STRING, "why, as a code: unreadable, missing_user, bad_time, too_late, ..."),
         Column("message", STRING, "why, as a sentence", private=True),
     ),

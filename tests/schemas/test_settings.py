@@ -70,7 +70,6 @@ OTHER: dict[str, dict[str, Any]] = {
         "opinion_floor": 0.5,
         "negative_where": "rating < 0.5",
         "facets": [{"name": "at_home", "where": "place = 'home'"}],
-        "sentiment_key": "polarity-0123456789ab",
         "window_days": 3,
         "first_day": "2025-03-03",
     },
@@ -187,6 +186,18 @@ def test_every_field_changes_the_config_hash(section, key):
 def test_only_what_gives_profiles_their_meaning_changes_the_fold_hash(section, key):
     means_something = section == "fold" and (section, key) not in WITHOUT_MEANING
     assert (changed(section, key).fold_hash(MODEL) != Settings().fold_hash(MODEL)) == means_something
+
+
+def test_the_hashes_of_stored_states_and_run_records_stay():
+    """They are compared with stored ones. A new setting of the fold changes all of these, any other one the config_hash."""
+    settings = changed("fold", "facets")
+    assert Settings().config_hash() == "f01218c2f99d0d7e"
+    assert Settings().fold_hash(MODEL) == "a2a209cafd48a672"
+    assert settings.facet_hashes(MODEL) == {
+        "main": "a2a209cafd48a672",
+        "negative": "a2a209cafd48a672",
+        "at_home": "2f6f33caa58d0894",
+    }
 
 
 def test_another_model_has_another_fold_hash():
