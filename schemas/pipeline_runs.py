@@ -19,6 +19,9 @@ TABLE = Table(
     name="pipeline_runs",
     comment="Every job's story, append only. A published row names the version of every table of that night.",
     key=("run_id", "job", "attempt", "status"),
+    written_by=None,
+    reach="from_date",
+    reach_days=1,
     append_only=True,
     columns=(
         Column("run_id", STRING, "names one run of one or more jobs"),

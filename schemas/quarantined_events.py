@@ -6,6 +6,9 @@ TABLE = Table(
     name="quarantined_events",
     comment="Records that could not be used, with a reason each; nothing that was read is lost.",
     key=("source_file", "record_hash", "ordinal"),
+    written_by="ingest_events",
+    reach="log_date",
+    reach_days=1,
     partition_by=("log_date",),
     columns=(
         Column("log_date", DATE, "day of the log folder it arrived in"),

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import date, timedelta
 from typing import Final, Literal
 
 import pyarrow as pa
@@ -61,8 +62,8 @@ class Check:
 class Rule:
     """A rule of a whole table, measured before a night is published: `sql` gives one number, which must lie in low..high.
 
-    `sql` is an aggregate over the table's rows in the night's reach (jobs/check_tables.py says which), or a query in brackets over
-    any tables by their names; `:last` is the night's date. NULL, where there is nothing to measure, passes.
+    `sql` is an aggregate over the table's rows in the night's reach (`Table.reach`), or a query in brackets over any tables by their
+    names, each limited to its own reach; `:last` is the night's date. NULL, where there is nothing to measure, passes.
     """
 
     name: str
@@ -80,10 +81,19 @@ class Table:
     comment: str
     columns: tuple[Column, ...]
     key: tuple[str, ...]
+    # The command of jobs/ whose run writes the rows; None: every command appends its own.
+    written_by: str | None
     partition_by: tuple[str, ...] = ()
     checks: tuple[Check, ...] = field(default=())
     rules: tuple[Rule, ...] = field(default=())
     append_only: bool = False
+    # The date column by which the rules are limited to the rows a night can have touched; None: they measure the entire table.
+    reach: str | None = None
+    # How many days before the repair window the reach begins. An event may arrive on the day before its event_date, so events, and
+    # what is counted with them, reach one day further back than their states.
+    reach_days: int = 0
+    # Whether its size decides what a night's session needs: all of it, or of a table partitioned by log_date the night's days.
+    sizes_night: bool = False
     # Raised with every change of the declaration, so that no code meets a table it does not know; upgrade_tables brings tables up to it.
     schema_version: int = 1
 
@@ -98,6 +108,12 @@ class Table:
 
     def arrow_schema(self) -> pa.Schema:
         return pa.schema([pa.field(c.name, arrow_type(c.type), c.nullable) for c in self.columns])
+
+    def reach_predicate(self, first: date, window_days: int) -> str:
+        """SQL for the rows that a night whose first day is `first` can have touched; `window_days` is the repair window."""
+        if self.reach is None:
+            return "true"
+        return f"{self.reach} >= DATE'{first - timedelta(days=window_days + self.reach_days)}'"
 
     def properties(self) -> dict[str, str]:
         """Delta table properties: the checks, how long history is kept, and statistics for public scalar columns only."""
@@ -139,6 +155,7 @@ class Table:
             lines[-1] += f" Partitioned by {', '.join(f'`{p}`' for p in self.partition_by)}."
         if self.append_only:
             lines[-1] += " Append only."
+        lines[-1] += f" Written by {f'`{self.written_by}`' if self.written_by else 'every job'}."
         lines += ["", "| column | type | null | what it holds |", "|---|---|---|---|"]
         lines += [
             f"| {c.name} | {c.type.simpleString()} | {'yes' if c.nullable else ''} | {c.comment} |"
@@ -148,7 +165,9 @@ class Table:
             lines += ["", "Checked on every write:", ""]
             lines += [f"- {check.name}: `{check.sql}`" for check in self.checks]
         if self.rules:
-            lines += ["", "Checked before a night is published:", ""]
+            since = " + ".join(["fold.window_days", *([str(self.reach_days)] if self.reach_days else [])])
+            bound = f", where `{self.reach}` is at most {since} days before the night" if self.reach else ""
+            lines += ["", f"Checked before a night is published{bound}:", ""]
             lines += [
                 f"- {r.name} ({r.level}s unless in {r.low:g}..{r.high:g}): `{r.sql}`" for r in self.rules
             ]

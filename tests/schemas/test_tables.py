@@ -16,7 +16,7 @@ from pyspark.sql.pandas.types import from_arrow_schema
 from jobs.io import delta
 from schemas import behavior_events, profile_states, text_embeddings
 from schemas.all_tables import ALL_TABLES, tables_markdown
-from schemas.table import VECTOR, Table
+from schemas.table import DATE, VECTOR, Table
 
 ROOT = Path(__file__).resolve().parents[2]
 STATE = """user_id facet as_of_date user_bucket model_key fold_hash event_count weight_sum gain_sum gain_sq_sum last_event_ts last_event_id
@@ -52,6 +52,27 @@ PARTITIONS = {
     "text_embeddings": "model_key",
     "profile_states": "as_of_date",
     "user_profiles": "as_of_date",
+}
+# The command that writes a table; pipeline_runs alone is every command's.
+WRITTEN_BY = {
+    "behavior_events": "ingest_events",
+    "quarantined_events": "ingest_events",
+    "items": "ingest_events",
+    "text_embeddings": "embed_texts",
+    "rejected_texts": "embed_texts",
+    "profile_states": "fold_profiles",
+    "user_profiles": "fold_profiles",
+    "check_results": "check_tables",
+    "pipeline_runs": None,
+}
+# From which day on the rules look at a table, on the night of 2025-03-20 with a repair window of 7 days.
+REACH = {
+    "behavior_events": "log_date >= DATE'2025-03-12'",
+    "quarantined_events": "log_date >= DATE'2025-03-12'",
+    "items": "valid_from >= DATE'2025-03-13'",
+    "profile_states": "as_of_date >= DATE'2025-03-13'",
+    "user_profiles": "as_of_date >= DATE'2025-03-13'",
+    "pipeline_runs": "from_date >= DATE'2025-03-12'",
 }
 # Who, what they did and what it said: never to be read from a table's statistics.
 NEVER_IN_STATISTICS = {
@@ -106,7 +127,7 @@ def test_every_declared_table_is_listed_once():
 
 
 def test_the_contract_speaks_of_every_table():
-    assert set(CONTRACT) == set(KEYS) == {table.name for table in ALL_TABLES}
+    assert set(CONTRACT) == set(KEYS) == set(WRITTEN_BY) == {table.name for table in ALL_TABLES}
 
 
 @each_table
@@ -123,6 +144,34 @@ def test_a_table_has_the_key_of_the_contract(table):
 def test_a_table_has_the_partitions_of_the_contract(table):
     if table.name in PARTITIONS:
         assert table.partition_by == tuple(PARTITIONS[table.name].split())
+
+
+@each_table
+def test_a_table_is_declared_together_with_the_command_that_writes_it(table):
+    assert table.written_by == WRITTEN_BY[table.name]
+    if table.written_by is not None:
+        assert "def main(" in (ROOT / "jobs" / f"{table.written_by}.py").read_text(encoding="utf-8")
+
+
+@each_table
+def test_the_rules_reach_as_far_back_as_a_night_can_write(table):
+    assert table.reach_predicate(date(2025, 3, 20), window_days=7) == REACH.get(table.name, "true")
+
+
+@each_table
+def test_a_reach_is_a_date_column_that_is_never_null(table):
+    dates = {column.name for column in table.columns if column.type == DATE and not column.nullable}
+    assert table.reach is None or table.reach in dates
+    # Otherwise a new table's rules would measure all of history, every night.
+    assert table.reach is not None or not dates & set(table.partition_by)
+
+
+def test_the_tables_that_make_a_night_large():
+    assert {table.name for table in ALL_TABLES if table.sizes_night} == {
+        "behavior_events",
+        "text_embeddings",
+        "user_profiles",
+    }
 
 
 @each_table
@@ -316,4 +365,6 @@ def test_what_is_written_of_a_user_stays_out_of_the_log(spark, warehouse):
 
 
 def test_the_documented_tables_are_the_declared_ones():
-    assert (ROOT / "docs" / "tables.md").read_text(encoding="utf-8") == tables_markdown(), "run `make docs`"
+    page = (ROOT / "docs" / "tables.md").read_text(encoding="utf-8")
+    assert page == tables_markdown(), "run `make docs`"
+    assert re.findall(r"^## (\w+)$", page, re.MULTILINE) == [table.name for table in ALL_TABLES]
