@@ -1,11 +1,9 @@
-"""How a table is declared: once, as a `Table`; Spark schema, Arrow schema, DDL and documentation are derived here."""
+"""How a table is declared: once, as a `Table`; Spark schema, DDL and documentation are derived here."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from typing import Final, Literal
 
-import pyarrow as pa
 from pyspark.sql import types as T
 
 STRING: Final = T.StringType()
@@ -106,9 +104,6 @@ class Table:
             [T.StructField(c.name, c.type, c.nullable, {"comment": c.comment}) for c in self.columns]
         )
 
-    def arrow_schema(self) -> pa.Schema:
-        return pa.schema([pa.field(c.name, arrow_type(c.type), c.nullable) for c in self.columns])
-
     def reach_predicate(self, first: date, window_days: int) -> str:
         """SQL for the rows that a night whose first day is `first` can have touched; `window_days` is the repair window."""
         if self.reach is None:
@@ -193,27 +188,6 @@ def finite_vector(column: str = "vector") -> tuple[Check, ...]:
         ),
         Check(f"{column}_not_zero", f"array_max({column}) <> 0 OR array_min({column}) <> 0"),
     )
-
-
-def arrow_type(type_: T.DataType) -> pa.DataType:
-    """The Arrow type of a Spark type used in the declarations; timestamps are microseconds in UTC."""
-    if isinstance(type_, T.ArrayType):
-        return pa.list_(arrow_type(type_.elementType))
-    if isinstance(type_, T.MapType):
-        return pa.map_(arrow_type(type_.keyType), arrow_type(type_.valueType))
-    if isinstance(type_, T.StructType):
-        return pa.struct([pa.field(f.name, arrow_type(f.dataType), f.nullable) for f in type_.fields])
-    scalars: dict[type[T.DataType], Callable[[], pa.DataType]] = {
-        T.StringType: pa.string,
-        T.IntegerType: pa.int32,
-        T.LongType: pa.int64,
-        T.FloatType: pa.float32,
-        T.DoubleType: pa.float64,
-        T.BooleanType: pa.bool_,
-        T.DateType: pa.date32,
-        T.TimestampType: lambda: pa.timestamp("us", tz="UTC"),
-    }
-    return scalars[type(type_)]()
 
 
 def _literal(text: str) -> str:

@@ -4,19 +4,18 @@ import importlib
 import json
 import re
 from collections.abc import Iterator
-from datetime import UTC, date, datetime
+from datetime import date
 from pathlib import Path
 from typing import Any
 
 import pytest
 from pyspark.sql import SparkSession
 from pyspark.sql import types as T
-from pyspark.sql.pandas.types import from_arrow_schema
 
-from jobs.io import delta
-from schemas import behavior_events, profile_states, text_embeddings
+from schemas import behavior_events, items, profile_states, text_embeddings
 from schemas.all_tables import ALL_TABLES, tables_markdown
-from schemas.table import DATE, VECTOR, Table
+from schemas.table import DATE, VECTOR
+from tests.builders import frame, row, store
 
 ROOT = Path(__file__).resolve().parents[2]
 STATE = """user_id facet as_of_date user_bucket model_key fold_hash event_count weight_sum gain_sum gain_sq_sum last_event_ts last_event_id
@@ -251,52 +250,25 @@ def test_any_reader_can_read_the_table(table, created):
 
 @each_table
 def test_a_table_is_created_once(table, spark, warehouse):
-    for _ in range(2):
-        delta.open_table(spark, warehouse, table)
-    spark.sql(table.ddl(delta.table_path(warehouse, table)))
-    assert delta.table_version(spark, warehouse, table) == 0
-
-
-# ---- in Arrow
-
-
-@each_table
-def test_arrow_has_the_columns_as_spark_has_them(table, spark):
-    arrow = table.arrow_schema()
-    assert [(field.name, field.nullable) for field in arrow] == [
-        (column.name, column.nullable) for column in table.columns
-    ]
-    declared = [(field.name, field.dataType) for field in table.spark_schema()]
-    assert [(field.name, field.dataType) for field in from_arrow_schema(arrow)] == declared
-    assert [
-        (field.name, field.dataType) for field in spark.createDataFrame(arrow.empty_table()).schema
-    ] == declared
+    for _ in range(3):
+        path = store(spark, warehouse, table, [])
+    assert [commit.name for commit in Path(path, "_delta_log").glob("*.json")] == [f"{0:020}.json"]
 
 
 # ---- on writing
 
 
-def embedding(vector: list[float | None], dim: int = 3) -> tuple[Any, ...]:
-    return ("0" * 64, "a-model", dim, 5, False, "hash", "float32", "a-run", vector)
-
-
-def rows_of(spark: SparkSession, table: Table, *rows: tuple[Any, ...]) -> Any:
-    nullable = T.StructType([T.StructField(c.name, c.type) for c in table.columns])
-    return spark.createDataFrame(list(rows), nullable)
+def embedding(vector: list[float | None] | None, dim: int = 3) -> dict[str, Any]:
+    return row(text_embeddings.TABLE, dim=dim, vector=vector)
 
 
 @pytest.fixture(scope="module")
 def embeddings(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A warehouse whose text_embeddings holds one sound vector."""
     warehouse = str(tmp_path_factory.mktemp("embeddings"))
-    delta.append(
-        spark,
-        warehouse,
-        text_embeddings.TABLE,
-        rows_of(spark, text_embeddings.TABLE, embedding([0.6, 0.0, -0.8])),
-    )
+    path = store(spark, warehouse, text_embeddings.TABLE, [embedding([0.6, 0.0, -0.8])])
     yield warehouse
-    assert delta.read_table(spark, warehouse, text_embeddings.TABLE).count() == 1
+    assert spark.read.format("delta").load(path).count() == 1
 
 
 @pytest.mark.parametrize(
@@ -314,51 +286,73 @@ def embeddings(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) ->
 )
 def test_an_unsound_vector_is_refused_by_its_check(spark, embeddings, vector, check):
     with pytest.raises(Exception, match=f"(?i){check}"):
-        delta.append(
-            spark, embeddings, text_embeddings.TABLE, rows_of(spark, text_embeddings.TABLE, embedding(vector))
-        )
+        store(spark, embeddings, text_embeddings.TABLE, [embedding(vector)])
 
 
 def test_an_empty_vector_is_refused(spark, embeddings):
     with pytest.raises(Exception, match=r"(?i)vector_(not_zero|finite)"):
-        delta.append(
-            spark,
-            embeddings,
-            text_embeddings.TABLE,
-            rows_of(spark, text_embeddings.TABLE, embedding([], dim=0)),
-        )
+        store(spark, embeddings, text_embeddings.TABLE, [embedding([], dim=0)])
 
 
 def test_a_missing_vector_is_refused(spark, embeddings):
     with pytest.raises(Exception, match=r"(?i)not.null|vector_(has_dim|finite)"):
-        delta.append(
-            spark, embeddings, text_embeddings.TABLE, rows_of(spark, text_embeddings.TABLE, embedding(None))
-        )  # type: ignore[arg-type]
+        store(spark, embeddings, text_embeddings.TABLE, [embedding(None)])
 
 
 def test_a_state_whose_vector_has_no_length_is_refused(spark, warehouse):
-    table = profile_states.TABLE
-    state = dict.fromkeys(table.names) | {
-        "user_id": "u", "facet": "main", "as_of_date": date(2025, 3, 3), "user_bucket": 3, "model_key": "a-model", "fold_hash": "f",
-        "event_count": 1, "weight_sum": 1.0, "gain_sum": 0.0, "gain_sq_sum": 0.0, "last_event_ts": datetime(2025, 3, 3, 12, tzinfo=UTC),
-        "last_event_id": "e", "events_digest": "d", "contributions": [("e", 1.0)], "vector": [0.0, 0.0],
-    }  # fmt: skip
     with pytest.raises(Exception, match=r"(?i)vector_not_zero"):
-        delta.append(spark, warehouse, table, rows_of(spark, table, tuple(state.values())))
+        store(spark, warehouse, profile_states.TABLE, [row(profile_states.TABLE, vector=[0.0, 0.0])])
 
 
 def test_what_is_written_of_a_user_stays_out_of_the_log(spark, warehouse):
-    table = behavior_events.TABLE
-    event = dict.fromkeys(table.names) | {
-        "event_id": "secret-event", "user_id": "secret-user", "user_bucket": 3, "event_ts": datetime(2025, 3, 3, 12, tzinfo=UTC),
-        "event_date": date(2025, 3, 3), "log_date": date(2025, 3, 3), "event_type": "view", "item_id": "secret-item", "text": "secret text",
-        "text_key": "5ec4e7", "place": "secret place", "lat": 12.3456, "companions": ["secret friend"], "extra": {"secret": "1"},
-        "source_file": "dt=2025-03-03/secret-name.jsonl", "ordinal": 0,
-    }  # fmt: skip
-    delta.append(spark, warehouse, table, rows_of(spark, table, tuple(event.values())))
-    statistics = actions(delta.table_path(warehouse, table), 1)["add"]["stats"]
+    event = row(
+        behavior_events.TABLE,
+        event_id="secret-event",
+        user_id="secret-user",
+        item_id="secret-item",
+        text="secret text",
+        text_key="5ec4e7",
+        place="secret place",
+        lat=12.3456,
+        companions=["secret friend"],
+        extra={"secret": "1"},
+        source_file="dt=2025-03-03/secret-name.jsonl",
+    )
+    path = store(spark, warehouse, behavior_events.TABLE, [event])
+    statistics = actions(path, 1)["add"]["stats"]
     assert json.loads(statistics)["minValues"].keys() >= {"user_bucket", "event_date"}
     assert not re.search("secret|5ec4e7|12.3456", statistics)
+
+
+# ---- as built for tests
+
+
+@each_table
+def test_a_neutral_row_passes_every_check_of_its_table(table, spark):
+    given = {"level": "warn"} if table.name == "check_results" else {}
+    given |= {"status": "done"} if table.name == "pipeline_runs" else {}
+    built = frame(spark, table, [row(table, **given)])
+    assert [(f.name, f.dataType) for f in built.schema] == [(c.name, c.type) for c in table.columns]
+    found = built.selectExpr(
+        *[f"`{c.name}` IS NULL AS `{c.name}`" for c in table.columns],
+        *[f"({check.sql}) AS {check.name}" for check in table.checks],
+    ).first()
+    assert found is not None
+    assert found.asDict() == {c.name: c.nullable for c in table.columns} | {
+        check.name: True for check in table.checks
+    }
+
+
+def test_a_row_has_the_values_given():
+    built = row(items.TABLE, item_id="i1", title="Mug", valid_from=None)
+    assert list(built) == items.TABLE.names
+    # A value given is kept even where the table refuses it: tests of the refusal need it.
+    assert (built["item_id"], built["title"], built["text"], built["valid_from"]) == ("i1", "Mug", None, None)
+
+
+def test_a_row_refuses_a_name_the_table_does_not_have():
+    with pytest.raises(TypeError, match="items has no column colour, size"):
+        row(items.TABLE, size=3, item_id="i1", colour="red")
 
 
 # ---- as documented
