@@ -1,11 +1,13 @@
 """The settings: a mistake is answered by one sentence, and only what gives profiles their meaning changes fold_hash."""
 
+import tomllib
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from schemas.settings import (
+    CODE_VERSION,
     EngineSettings,
     FoldSettings,
     IngestSettings,
@@ -19,7 +21,8 @@ from schemas.settings import (
     parse_settings,
 )
 
-DOCUMENTED = Path(__file__).resolve().parents[2] / "docs" / "settings.yaml"
+ROOT = Path(__file__).resolve().parents[2]
+DOCUMENTED = ROOT / "docs" / "settings.yaml"
 MODEL = "a-model-0123456789ab"
 
 # For each field a value that is not its default.
@@ -243,3 +246,8 @@ def test_addresses_of_servers_may_have_a_port_and_a_path_and_are_not_told_when_t
             address,
         )
     assert "hidden" not in problem("engine: {endpoints: ['http://me:hidden@gpu1:8000']}")
+
+
+def test_the_project_file_has_the_code_s_version():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert project["version"] == CODE_VERSION
