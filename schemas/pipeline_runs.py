@@ -33,7 +33,7 @@ TABLE = Table(
     key=("run_id", "job", "attempt", "status"),
     written_by=None,
     reach="from_date",
-    reach_days=1,
+    reach_margin_days=1,
     append_only=True,
     columns=(
         Column("run_id", STRING, "names one run of one or more jobs"),

@@ -8,7 +8,7 @@ TABLE = Table(
     key=("source_file", "record_hash", "ordinal"),
     written_by="ingest_events",
     reach="log_date",
-    reach_days=1,
+    reach_margin_days=1,
     partition_by=("log_date",),
     columns=(
         Column("log_date", DATE, "day of the log folder it arrived in"),
