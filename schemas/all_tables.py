@@ -4,19 +4,13 @@ from typing import Final
 
 from schemas import (
     behavior_events,
-    catalogue_stats,
     check_results,
-    erased_users,
     items,
     pipeline_runs,
     profile_states,
-    profile_texts,
     quarantined_events,
-    ranking_models,
-    recommendations,
     rejected_texts,
     text_embeddings,
-    text_sentiments,
     user_profiles,
 )
 from schemas.table import Table
@@ -27,16 +21,10 @@ ALL_TABLES: Final[tuple[Table, ...]] = (
     items.TABLE,
     text_embeddings.TABLE,
     rejected_texts.TABLE,
-    text_sentiments.TABLE,
     profile_states.TABLE,
     user_profiles.TABLE,
-    catalogue_stats.TABLE,
-    ranking_models.TABLE,
-    recommendations.TABLE,
-    profile_texts.TABLE,
     check_results.TABLE,
     pipeline_runs.TABLE,
-    erased_users.TABLE,
 )
 
 

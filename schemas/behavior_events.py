@@ -19,6 +19,10 @@ TABLE = Table(
     name="behavior_events",
     comment="Every accepted event, as it came: facts only. Weights, caps and bot marks are computed by the fold.",
     key=("event_id",),
+    written_by="ingest_events",
+    reach="log_date",
+    reach_margin_days=1,
+    sizes_night=True,
     partition_by=("log_date",),
     columns=(
         Column(

@@ -6,6 +6,7 @@ TABLE = Table(
     name="check_results",
     comment="Outcome of every rule checked before a night was published.",
     key=("run_id", "rule"),
+    written_by="check_tables",
     append_only=True,
     columns=(
         Column("run_id", STRING, "the run that checked"),

@@ -6,6 +6,8 @@ TABLE = Table(
     name="items",
     comment="Versions of items: a new row from the log day on which an item's title, text or attributes changed.",
     key=("item_id", "valid_from"),
+    written_by="ingest_events",
+    reach="valid_from",
     columns=(
         Column("item_id", STRING, "the log's item id", private=True),
         Column("title", STRING, "its title as given", nullable=True, private=True),

@@ -1,58 +1,80 @@
-"""The story of every job; its published rows say what readers see."""
+"""The run records: what every job did; their published rows decide which table versions readers see."""
+
+from typing import Final
 
 from pyspark.sql.types import MapType
 
+from schemas import behavior_events, profile_states, quarantined_events
 from schemas.table import COUNTS, DATE, DOUBLE, INT, STRING, TIMESTAMP, Check, Column, Rule, Table
 
-FATES = "counts['folded'] + counts['zero_weight'] + counts['retract'] + counts['retracted'] + counts['without_vector']"
+# A run's row says started when it begins, then done, failed or published; undone rolls a published one back.
+STATUSES: Final = ("started", "done", "failed", "published", "undone")
+STARTED, DONE, FAILED, PUBLISHED, UNDONE = STATUSES
+
+# What the fold made of a stored event, each under its name in the counts; every event has exactly one fate.
+EVENT_FATES: Final = ("folded", "zero_weight", "retract", "retracted", "without_vector")
 
 
-def _surplus(rows: str, day: str, job: str, counted: str) -> str:
-    """How many more rows lie on the days of the job's newest record that is done than it counted; declared text alone goes in."""
-    done = f"job = '{job}' AND status = 'done'"
-    days = f"(SELECT max_by(from_date, ended) AS first, max_by(date, ended) AS last FROM pipeline_runs WHERE {done}) r"  # noqa: S608
-    there = f"(SELECT count(*) FROM {rows} JOIN {days} ON {day} BETWEEN r.first AND r.last)"  # noqa: S608
-    return f"{there} - (max_by({counted}, ended) FILTER (WHERE {done}))"
+def _surplus(table: Table, day: str, job: str | None, counts: tuple[str, ...]) -> str:
+    """SQL for the table's rows on the days (column `day`) of the job's newest finished run, less what that run counted.
+
+    Only declared names go into it.
+    """
+    done = f"job = '{job}' AND status = '{DONE}'"
+    days = f"SELECT max_by(from_date, ended) AS first, max_by(date, ended) AS last FROM pipeline_runs WHERE {done}"  # noqa: S608
+    stored = f"SELECT count(*) FROM {table.name} JOIN ({days}) r ON {day} BETWEEN r.first AND r.last"  # noqa: S608
+    counted = " + ".join(f"counts['{name}']" for name in counts)
+    return f"({stored}) - (max_by({counted}, ended) FILTER (WHERE {done}))"
 
 
 TABLE = Table(
     name="pipeline_runs",
-    comment="Every job's story, append only. A published row names the version of every table of that night.",
+    comment="Run records of every job. A published row names the version of every table of that night.",
     key=("run_id", "job", "attempt", "status"),
+    written_by=None,
+    reach="from_date",
+    reach_margin_days=1,
     append_only=True,
     columns=(
         Column("run_id", STRING, "names one run of one or more jobs"),
         Column("job", STRING, "the job"),
-        Column("attempt", INT, "how often this job was begun under this run_id, from 1"),
-        Column("status", STRING, "started, done, failed, published or undone"),
-        Column("date", DATE, "the log day, or the last of a range"),
+        Column("attempt", INT, "number of this job's start under this run_id, from 1"),
+        Column("status", STRING, ", ".join(STATUSES)),
+        Column("date", DATE, "log day, or the last one of a range"),
         Column("from_date", DATE, "first day of a range; equal to date for one day"),
         Column("started", TIMESTAMP, "when the job began, UTC"),
-        Column("ended", TIMESTAMP, "when it ended, UTC", nullable=True),
+        Column(
+            "ended", TIMESTAMP, "when it ended, UTC; null while it runs or after it was killed", nullable=True
+        ),
         Column("input_versions", COUNTS, "Delta version of each table read"),
         Column(
             "output_versions",
             COUNTS,
-            "Delta version of each table written or, in a published row, made visible",
+            "Delta version of each table written; in a published row, of each table made visible",
         ),
-        Column("counts", COUNTS, "rows, by what became of them"),
-        Column("seconds", MapType(STRING, DOUBLE), "seconds by phase"),
+        Column("counts", COUNTS, "rows by fate, and other counts of the job"),
+        Column("seconds", MapType(STRING, DOUBLE), "wall-clock seconds by phase"),
         Column("code_version", STRING, "version of the code"),
-        Column("fold_hash", STRING, "hash of what gives the fold its meaning", nullable=True),
+        Column("fold_hash", STRING, "hash of everything that determines the fold's results", nullable=True),
         Column("config_hash", STRING, "hash of all settings"),
-        Column("message", STRING, "one sentence, on failure why", nullable=True),
+        Column("message", STRING, "reason of a failure, one sentence", nullable=True),
     ),
-    checks=(Check("status_known", "status IN ('started', 'done', 'failed', 'published', 'undone')"),),
-    # Nothing is lost or doubled: what the newest ingest and fold counted is in the tables, and every stored event has one fate.
+    checks=(Check("status_known", f"status IN ({', '.join(repr(status) for status in STATUSES)})"),),
+    # Nothing is lost or doubled: the tables hold what the newest ingest and fold counted, and every stored event has one fate.
     rules=(
         Rule(
             "stored_events_are_there",
-            _surplus("behavior_events e", "e.log_date", "ingest_events", "counts['stored']"),
+            _surplus(behavior_events.TABLE, "log_date", behavior_events.TABLE.written_by, ("stored",)),
         ),
         Rule(
             "quarantined_are_there",
-            _surplus("quarantined_events q", "q.log_date", "ingest_events", "counts['quarantined']"),
+            _surplus(
+                quarantined_events.TABLE, "log_date", quarantined_events.TABLE.written_by, ("quarantined",)
+            ),
         ),
-        Rule("events_have_one_fate", _surplus("behavior_events e", "e.event_date", "fold_profiles", FATES)),
+        Rule(
+            "events_have_one_fate",
+            _surplus(behavior_events.TABLE, "event_date", profile_states.TABLE.written_by, EVENT_FATES),
+        ),
     ),
 )

@@ -6,6 +6,9 @@ TABLE = Table(
     name="quarantined_events",
     comment="Records that could not be used, with a reason each; nothing that was read is lost.",
     key=("source_file", "record_hash", "ordinal"),
+    written_by="ingest_events",
+    reach="log_date",
+    reach_margin_days=1,
     partition_by=("log_date",),
     columns=(
         Column("log_date", DATE, "day of the log folder it arrived in"),
@@ -13,7 +16,6 @@ TABLE = Table(
         Column("record_hash", STRING, "SHA-256 of the whole raw record", private=True),
         Column("ordinal", INT, "its place among equal records of its file, from 0"),
         Column("raw", STRING, "the record as read, cut to 2000 characters", private=True),
-        Column("line", INT, "line number where it is known", nullable=True),
         Column("reason", STRING, "why, as a code: unreadable, missing_user, bad_time, too_late, ..."),
         Column("message", STRING, "why, as a sentence", private=True),
     ),

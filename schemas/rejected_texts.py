@@ -6,6 +6,7 @@ TABLE = Table(
     name="rejected_texts",
     comment="Texts that a model could not embed, with the engine's words; not tried again unasked.",
     key=("text_key", "model_key"),
+    written_by="embed_texts",
     partition_by=("model_key",),
     columns=(
         Column("text_key", STRING, "SHA-256 of the text, lower-case hex", private=True),

@@ -12,6 +12,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 CODE_VERSION: Final = "0.1.0"
 # Raised whenever the same events and vectors would give other bits.
 KERNEL_VERSION: Final = 1
+# Not a setting, but hashed with those of the fold: the hashes in stored states and run records were made when it was one.
+HASHED_WITH_FOLD: Final = {"sentiment_key": None}
 # A server's address stands in messages and in the workers' environment: it must hold no password, and one that is wrong is told at once.
 ADDRESS: Final = re.compile(
     r"https?://([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?(/[A-Za-z0-9._~%/-]*)?"
@@ -214,7 +216,6 @@ class FoldSettings(_Section):
     facets: tuple[FacetSettings, ...] = Field(
         (), description="named contexts beside main and negative, e.g. {name: at_home, where: place = 'home'}"
     )
-    sentiment_key: str | None = Field(None, description="which text_sentiments give polarity; null: none")
     window_days: int = Field(
         7, ge=0, le=60, description="how late an event may arrive and be repaired in, days"
     )
@@ -291,7 +292,8 @@ class Settings(_Section):
 
     def config_hash(self) -> str:
         """Hash over all settings."""
-        return _digest(self.model_dump(mode="json"))
+        values = self.model_dump(mode="json")
+        return _digest(values | {"fold": values["fold"] | HASHED_WITH_FOLD})
 
     def facet_hashes(self, model_key: str) -> dict[str, str]:
         """The fold_hash as it would be with each facet alone: another facet beside it changes no state of it."""
@@ -306,7 +308,7 @@ class Settings(_Section):
     def fold_hash(self, model_key: str) -> str:
         """Hash over what gives all states their meaning: gate and constants, weights, facets, caps, sentiment, model, kernel."""
         fold = self.fold.model_dump(mode="json", exclude={"window_days", "first_day"})
-        return _digest({"fold": fold, "model_key": model_key, "kernel": KERNEL_VERSION})
+        return _digest({"fold": fold | HASHED_WITH_FOLD, "model_key": model_key, "kernel": KERNEL_VERSION})
 
 
 def parse_settings(text: str, source: str) -> Settings:

@@ -1,10 +1,56 @@
-"""How a table is declared: once, as a `Table`; Spark schema, Arrow schema, DDL and documentation are derived here."""
+"""A table is declared once, as a `Table`; its Spark schema, DDL and documentation are derived from that declaration.
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+>>> visits = Table(
+...     name="visits",
+...     comment="Visits of each user and day.",
+...     key=("day", "user_id"),
+...     written_by="count_visits",
+...     partition_by=("day",),
+...     reach="day",
+...     columns=(
+...         Column("day", DATE, "UTC date of the visits"),
+...         Column("user_id", STRING, "visiting user", private=True),
+...         Column("pages", INT, "pages seen", nullable=True),
+...     ),
+...     checks=(Check("pages_positive", "pages > 0"),),
+...     rules=(unique("day", "user_id"),),
+... )
+>>> print(visits.ddl("/warehouse/visits"))
+CREATE TABLE IF NOT EXISTS delta.`/warehouse/visits` (
+  day date NOT NULL COMMENT 'UTC date of the visits',
+  user_id string NOT NULL COMMENT 'visiting user',
+  pages int COMMENT 'pages seen'
+)
+USING delta
+PARTITIONED BY (day)
+COMMENT 'Visits of each user and day.'
+TBLPROPERTIES (
+  'delta.dataSkippingStatsColumns' = 'pages',
+  'nightfold.schema_version' = '1',
+  'delta.logRetentionDuration' = 'interval 180 days',
+  'delta.deletedFileRetentionDuration' = 'interval 180 days',
+  'delta.constraints.pages_positive' = 'pages > 0'
+)
+>>> print(visits.markdown().replace("\\n\\n", "\\n"))
+## visits
+Visits of each user and day.
+Key: `day`, `user_id`. Partitioned by `day`. Written by `count_visits`.
+| column | type | null | meaning |
+|---|---|---|---|
+| day | date |  | UTC date of the visits |
+| user_id | string |  | visiting user |
+| pages | int | yes | pages seen |
+Checked on every write:
+- pages_positive: `pages > 0`
+Checked before a night is published, over rows whose `day` is at most fold.window_days before the night:
+- key_unique (fails unless in 0..0): `count(*) - count(DISTINCT day, user_id)`
+<BLANKLINE>
+"""
+
+from dataclasses import dataclass
+from datetime import date, timedelta
 from typing import Final, Literal
 
-import pyarrow as pa
 from pyspark.sql import types as T
 
 STRING: Final = T.StringType()
@@ -20,13 +66,13 @@ TEXT_MAP: Final = T.MapType(STRING, STRING)
 COUNTS: Final = T.MapType(STRING, LONG)
 VECTOR: Final = T.ArrayType(FLOAT)
 
-# The property that says after which declaration a table was made; one without it was made before there were any, and counts as 0.
+# Table property with the version of the declaration the table was created from; a table without it counts as version 0.
 SCHEMA_VERSION: Final = "nightfold.schema_version"
-# How long a table remembers its old versions, and which files they were made of: nothing older can be promised to readers. Delta's
-# own week would let a reader of a version two weeks old be refused.
+# Retention of old versions and their files. Readers pin published versions, and Delta's default of a week would already fail a
+# reader of a version two weeks old.
 HISTORY_DAYS: Final = 180
 
-# Types for which Delta keeps min and max; anything else in the list of statistics columns is an error there.
+# Types with min and max statistics; Delta rejects any other type in the list of statistics columns.
 _WITH_STATISTICS: Final = (
     T.IntegerType,
     T.LongType,
@@ -40,7 +86,7 @@ _WITH_STATISTICS: Final = (
 
 @dataclass(frozen=True)
 class Column:
-    """One column: its unit stands in the comment; `private` keeps its values out of the table's statistics."""
+    """One column. The comment states the unit; `private` keeps the values out of the table's statistics."""
 
     name: str
     type: T.DataType
@@ -51,7 +97,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Check:
-    """A rule every row must keep, a SQL expression that Delta enforces on each write."""
+    """A condition on every row, as a SQL expression that Delta enforces on each write."""
 
     name: str
     sql: str
@@ -59,10 +105,10 @@ class Check:
 
 @dataclass(frozen=True)
 class Rule:
-    """A rule of a whole table, measured before a night is published: `sql` gives one number, which must lie in low..high.
+    """A condition on a table, measured before a night is published: `sql` gives one number, which must lie in low..high.
 
-    `sql` is an aggregate over the table's rows in the night's reach (jobs/check_tables.py says which), or a query in brackets over
-    any tables by their names; `:last` is the night's date. NULL, where there is nothing to measure, passes.
+    `sql` is an aggregate over the table's rows within reach (`Table.reach`), or a parenthesised query over any tables by name, each
+    limited to its own reach. `:last` is the date of the night. NULL passes: there was nothing to measure.
     """
 
     name: str
@@ -74,33 +120,53 @@ class Rule:
 
 @dataclass(frozen=True)
 class Table:
-    """One Delta table under the warehouse, in a folder of its name."""
+    """One Delta table, in the warehouse folder of its name."""
 
     name: str
     comment: str
     columns: tuple[Column, ...]
     key: tuple[str, ...]
+    # The command of jobs/ whose runs write the rows; None: every command writes its own.
+    written_by: str | None
     partition_by: tuple[str, ...] = ()
-    checks: tuple[Check, ...] = field(default=())
-    rules: tuple[Rule, ...] = field(default=())
+    checks: tuple[Check, ...] = ()
+    rules: tuple[Rule, ...] = ()
     append_only: bool = False
-    # Raised with every change of the declaration, so that no code meets a table it does not know; upgrade_tables brings tables up to it.
+    # The date column that limits the rules to rows a night may have changed; None: they measure the entire table.
+    reach: str | None = None
+    # Days by which the reach begins before the repair window. An event may arrive the day before its event_date, so events (and
+    # what is counted with them) need one day more than the states folded from them.
+    reach_margin_days: int = 0
+    # Whether its size determines the resources of a night's session: the entire table, or only the night's days if it is
+    # partitioned by log_date.
+    sizes_night: bool = False
+    # Incremented with every released change of the declaration, so that no code meets a table it does not know; upgrade_tables
+    # brings stored tables up to it.
     schema_version: int = 1
 
     @property
     def names(self) -> list[str]:
+        """The column names, in order."""
         return [column.name for column in self.columns]
 
     def spark_schema(self) -> T.StructType:
+        """The Spark schema, with comments and nullability as declared."""
         return T.StructType(
             [T.StructField(c.name, c.type, c.nullable, {"comment": c.comment}) for c in self.columns]
         )
 
-    def arrow_schema(self) -> pa.Schema:
-        return pa.schema([pa.field(c.name, arrow_type(c.type), c.nullable) for c in self.columns])
+    def reach_predicate(self, first: date, window_days: int) -> str:
+        """SQL predicate for the rows that a night (or range of nights) beginning on `first` may have changed.
+
+        >>> Table("t", "T.", (), (), None, reach="log_date", reach_margin_days=1).reach_predicate(date(2025, 3, 20), 7)
+        "log_date >= DATE'2025-03-12'"
+        """
+        if self.reach is None:
+            return "true"
+        return f"{self.reach} >= DATE'{first - timedelta(days=window_days + self.reach_margin_days)}'"
 
     def properties(self) -> dict[str, str]:
-        """Delta table properties: the checks, how long history is kept, and statistics for public scalar columns only."""
+        """Delta table properties: checks, retention, and statistics for scalar columns that are not private."""
         statistics = [
             c.name
             for c in self.columns
@@ -109,18 +175,16 @@ class Table:
         properties = {
             "delta.dataSkippingStatsColumns": ",".join(statistics),
             SCHEMA_VERSION: str(self.schema_version),
+            "delta.logRetentionDuration": f"interval {HISTORY_DAYS} days",
+            "delta.deletedFileRetentionDuration": f"interval {HISTORY_DAYS} days",
         }
-        properties |= dict.fromkeys(
-            ("delta.logRetentionDuration", "delta.deletedFileRetentionDuration"),
-            f"interval {HISTORY_DAYS} days",
-        )
         properties |= {f"delta.constraints.{check.name}": check.sql for check in self.checks}
         if self.append_only:
             properties["delta.appendOnly"] = "true"
         return properties
 
     def ddl(self, location: str) -> str:
-        """The statement that creates this table at `location` (a path or URI) where it does not exist yet."""
+        """The statement that creates the table at `location` (a path or URI) unless it exists."""
         columns = ",\n".join(
             f"  {c.name} {c.type.simpleString()}{'' if c.nullable else ' NOT NULL'} COMMENT {_literal(c.comment)}"
             for c in self.columns
@@ -128,18 +192,20 @@ class Table:
         partitions = f"\nPARTITIONED BY ({', '.join(self.partition_by)})" if self.partition_by else ""
         properties = ",\n".join(f"  {_literal(k)} = {_literal(v)}" for k, v in self.properties().items())
         return (
-            f"CREATE TABLE IF NOT EXISTS delta.`{location.replace('`', '``')}` (\n{columns}\n)\nUSING delta{partitions}\n"
-            f"COMMENT {_literal(self.comment)}\nTBLPROPERTIES (\n{properties}\n)"
+            f"CREATE TABLE IF NOT EXISTS delta.`{location.replace('`', '``')}` (\n{columns}\n)\n"
+            f"USING delta{partitions}\nCOMMENT {_literal(self.comment)}\nTBLPROPERTIES (\n{properties}\n)"
         )
 
     def markdown(self) -> str:
         """The table's section of docs/tables.md."""
-        lines = [f"## {self.name}", "", self.comment, "", f"Key: {', '.join(f'`{k}`' for k in self.key)}."]
+        facts = [f"Key: {_code(*self.key)}."]
         if self.partition_by:
-            lines[-1] += f" Partitioned by {', '.join(f'`{p}`' for p in self.partition_by)}."
+            facts.append(f"Partitioned by {_code(*self.partition_by)}.")
         if self.append_only:
-            lines[-1] += " Append only."
-        lines += ["", "| column | type | null | what it holds |", "|---|---|---|---|"]
+            facts.append("Append only.")
+        facts.append(f"Written by {_code(self.written_by) if self.written_by else 'every job'}.")
+        lines = [f"## {self.name}", "", self.comment, "", " ".join(facts)]
+        lines += ["", "| column | type | null | meaning |", "|---|---|---|---|"]
         lines += [
             f"| {c.name} | {c.type.simpleString()} | {'yes' if c.nullable else ''} | {c.comment} |"
             for c in self.columns
@@ -148,11 +214,18 @@ class Table:
             lines += ["", "Checked on every write:", ""]
             lines += [f"- {check.name}: `{check.sql}`" for check in self.checks]
         if self.rules:
-            lines += ["", "Checked before a night is published:", ""]
+            lines += ["", f"Checked before a night is published{self._bound()}:", ""]
             lines += [
                 f"- {r.name} ({r.level}s unless in {r.low:g}..{r.high:g}): `{r.sql}`" for r in self.rules
             ]
         return "\n".join(lines) + "\n"
+
+    def _bound(self) -> str:
+        """The reach of the rules, in words."""
+        if self.reach is None:
+            return ""
+        margin = f" + {self.reach_margin_days}" if self.reach_margin_days else ""
+        return f", over rows whose `{self.reach}` is at most fold.window_days{margin} before the night"
 
 
 def unique(*key: str) -> Rule:
@@ -161,10 +234,10 @@ def unique(*key: str) -> Rule:
 
 
 def finite_vector(column: str = "vector") -> tuple[Check, ...]:
-    """No NaN, infinite, missing or all-zero number gets into a table's vectors.
+    """Checks that a vector has no NaN, infinite or missing element, and not only zeros.
 
-    Without lambdas, which cost a small night seconds: NaN is the greatest of all, and a search that meets a NULL and finds nothing
-    is NULL, which is no pass.
+    Without lambdas, which cost a small night seconds. Spark orders NaN above every other number, and array_contains gives NULL, which
+    fails a check, if an array with NULLs lacks the element.
     """
     nan = f"array_contains({column}, CAST('NaN' AS FLOAT))"
     return (
@@ -176,25 +249,8 @@ def finite_vector(column: str = "vector") -> tuple[Check, ...]:
     )
 
 
-def arrow_type(type_: T.DataType) -> pa.DataType:
-    """The Arrow type of a Spark type used in the declarations; timestamps are microseconds in UTC."""
-    if isinstance(type_, T.ArrayType):
-        return pa.list_(arrow_type(type_.elementType))
-    if isinstance(type_, T.MapType):
-        return pa.map_(arrow_type(type_.keyType), arrow_type(type_.valueType))
-    if isinstance(type_, T.StructType):
-        return pa.struct([pa.field(f.name, arrow_type(f.dataType), f.nullable) for f in type_.fields])
-    scalars: dict[type[T.DataType], Callable[[], pa.DataType]] = {
-        T.StringType: pa.string,
-        T.IntegerType: pa.int32,
-        T.LongType: pa.int64,
-        T.FloatType: pa.float32,
-        T.DoubleType: pa.float64,
-        T.BooleanType: pa.bool_,
-        T.DateType: pa.date32,
-        T.TimestampType: lambda: pa.timestamp("us", tz="UTC"),
-    }
-    return scalars[type(type_)]()
+def _code(*names: str) -> str:
+    return ", ".join(f"`{name}`" for name in names)
 
 
 def _literal(text: str) -> str:

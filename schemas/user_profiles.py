@@ -7,6 +7,9 @@ TABLE = Table(
     name="user_profiles",
     comment="The latest state of each user and facet: what recommenders and analysts read.",
     key=("user_id", "facet"),
+    written_by="fold_profiles",
+    reach="as_of_date",
+    sizes_night=True,
     # By the day of last activity: sleepers lie in files that a night neither reads nor writes.
     partition_by=("as_of_date",),
     columns=STATE_COLUMNS,

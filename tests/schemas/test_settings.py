@@ -1,11 +1,13 @@
 """The settings: a mistake is answered by one sentence, and only what gives profiles their meaning changes fold_hash."""
 
+import tomllib
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from schemas.settings import (
+    CODE_VERSION,
     EngineSettings,
     FoldSettings,
     IngestSettings,
@@ -19,7 +21,8 @@ from schemas.settings import (
     parse_settings,
 )
 
-DOCUMENTED = Path(__file__).resolve().parents[2] / "docs" / "settings.yaml"
+ROOT = Path(__file__).resolve().parents[2]
+DOCUMENTED = ROOT / "docs" / "settings.yaml"
 MODEL = "a-model-0123456789ab"
 
 # For each field a value that is not its default.
@@ -70,7 +73,6 @@ OTHER: dict[str, dict[str, Any]] = {
         "opinion_floor": 0.5,
         "negative_where": "rating < 0.5",
         "facets": [{"name": "at_home", "where": "place = 'home'"}],
-        "sentiment_key": "polarity-0123456789ab",
         "window_days": 3,
         "first_day": "2025-03-03",
     },
@@ -189,6 +191,18 @@ def test_only_what_gives_profiles_their_meaning_changes_the_fold_hash(section, k
     assert (changed(section, key).fold_hash(MODEL) != Settings().fold_hash(MODEL)) == means_something
 
 
+def test_the_hashes_of_stored_states_and_run_records_stay():
+    """They are compared with stored ones. A new setting of the fold changes all of these, any other one the config_hash."""
+    settings = changed("fold", "facets")
+    assert Settings().config_hash() == "f01218c2f99d0d7e"
+    assert Settings().fold_hash(MODEL) == "a2a209cafd48a672"
+    assert settings.facet_hashes(MODEL) == {
+        "main": "a2a209cafd48a672",
+        "negative": "a2a209cafd48a672",
+        "at_home": "2f6f33caa58d0894",
+    }
+
+
 def test_another_model_has_another_fold_hash():
     assert Settings().fold_hash(MODEL) != Settings().fold_hash("another-model-0123456789ab")
 
@@ -232,3 +246,8 @@ def test_addresses_of_servers_may_have_a_port_and_a_path_and_are_not_told_when_t
             address,
         )
     assert "hidden" not in problem("engine: {endpoints: ['http://me:hidden@gpu1:8000']}")
+
+
+def test_the_project_file_has_the_code_s_version():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert project["version"] == CODE_VERSION

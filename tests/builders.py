@@ -1,0 +1,57 @@
+"""Rows for tests, built from the tables' declarations: a test states only the values it is about."""
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, date, datetime
+from typing import Any, Final
+
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import types as T
+
+from schemas.table import Table
+
+# One neutral value for each type, chosen together so that they pass the tables' CHECKs: an event_ts on its event_date, a vector of
+# length dim. Only words from a closed list (a status, a level) have no neutral value.
+NEUTRAL: Final[dict[type[T.DataType], Any]] = {
+    T.StringType: "x",
+    T.IntegerType: 1,
+    T.LongType: 1,
+    T.FloatType: 1.0,
+    T.DoubleType: 1.0,
+    T.BooleanType: False,
+    T.DateType: date(2025, 3, 3),
+    T.TimestampType: datetime(2025, 3, 3, 12, tzinfo=UTC),
+}
+
+
+def row(table: Table, **values: Any) -> dict[str, Any]:
+    """A row of the table with these values; other columns are None where they may be null, else neutral.
+
+    Raises TypeError for a name the table does not have.
+    """
+    if unknown := values.keys() - set(table.names):
+        raise TypeError(f"{table.name} has no column {', '.join(sorted(unknown))}")
+    return {c.name: None if c.nullable else neutral(c.type) for c in table.columns} | values
+
+
+def frame(spark: SparkSession, table: Table, rows: Sequence[Mapping[str, Any]]) -> DataFrame:
+    """The rows as a DataFrame of the table's columns. All are nullable, so that a missing value gets as far as the table itself."""
+    schema = T.StructType([T.StructField(c.name, c.type) for c in table.columns])
+    return spark.createDataFrame([tuple(values[name] for name in table.names) for values in rows], schema)
+
+
+def neutral(type_: T.DataType) -> Any:
+    """The neutral value of a declared type: a list holds one neutral element, a map nothing."""
+    if isinstance(type_, T.ArrayType):
+        return [neutral(type_.elementType)]
+    if isinstance(type_, T.StructType):
+        return tuple(neutral(field.dataType) for field in type_.fields)
+    return {} if isinstance(type_, T.MapType) else NEUTRAL[type(type_)]
+
+
+def store(spark: SparkSession, warehouse: str, table: Table, rows: Sequence[Mapping[str, Any]]) -> str:
+    """Appends the rows to the table, created as declared if it does not exist yet; gives its path. Delta's own checks apply."""
+    path = f"{warehouse}/{table.name}"
+    spark.sql(table.ddl(path))
+    if rows:
+        frame(spark, table, rows).write.format("delta").mode("append").save(path)
+    return path

@@ -1,0 +1,83 @@
+"""Run records: the statuses and fates they are written in, and the rules that hold the tables to what a run counted."""
+
+from datetime import UTC, date, datetime
+
+import pytest
+
+from schemas import behavior_events, pipeline_runs, quarantined_events
+from schemas.pipeline_runs import DONE, EVENT_FATES, FAILED, PUBLISHED, STARTED, STATUSES, UNDONE
+from tests.builders import frame, row
+
+BEFORE, DAY = date(2025, 3, 2), date(2025, 3, 3)
+
+
+def record(job, ended, counts, status=DONE, first=DAY, last=DAY):
+    ended = datetime(2025, 3, 4, ended, tzinfo=UTC)
+    return row(
+        pipeline_runs.TABLE, job=job, status=status, from_date=first, date=last, ended=ended, counts=counts
+    )
+
+
+def event(log_date=DAY, event_date=DAY):
+    return row(behavior_events.TABLE, log_date=log_date, event_date=event_date)
+
+
+def measured(spark, rule, *, records, events=(), quarantined=()):
+    """What the rule gives over tables with these rows."""
+    for table, rows in (
+        (pipeline_runs.TABLE, records),
+        (behavior_events.TABLE, events),
+        (quarantined_events.TABLE, quarantined),
+    ):
+        frame(spark, table, rows).createOrReplaceTempView(table.name)
+    sql = next(r.sql for r in pipeline_runs.TABLE.rules if r.name == rule)
+    return spark.sql(f"SELECT {sql} FROM pipeline_runs").first()[0]  # noqa: S608
+
+
+def test_the_words_that_are_stored_stay():
+    assert (STARTED, DONE, FAILED, PUBLISHED, UNDONE) == STATUSES
+    assert STATUSES == ("started", "done", "failed", "published", "undone")
+    assert EVENT_FATES == ("folded", "zero_weight", "retract", "retracted", "without_vector")
+    assert [check.sql for check in pipeline_runs.TABLE.checks] == [
+        "status IN ('started', 'done', 'failed', 'published', 'undone')"
+    ]
+
+
+@pytest.mark.parametrize(("stored", "surplus"), [(1, -1), (2, 0), (3, 1)], ids=["lost", "all", "doubled"])
+def test_stored_events_are_compared_with_what_the_ingest_counted(spark, stored, surplus):
+    records = [record("ingest_events", 3, {"stored": 2, "quarantined": 9})]
+    # By log_date: an event of the day that an earlier ingest stored is not this one's.
+    events = [event(event_date=BEFORE)] * stored + [event(log_date=BEFORE)]
+    assert measured(spark, "stored_events_are_there", records=records, events=events) == surplus
+
+
+@pytest.mark.parametrize(("stored", "surplus"), [(1, -1), (2, 0), (3, 1)], ids=["lost", "all", "doubled"])
+def test_quarantined_records_are_compared_with_what_the_ingest_counted(spark, stored, surplus):
+    records = [record("ingest_events", 3, {"stored": 9, "quarantined": 2})]
+    quarantined = [row(quarantined_events.TABLE, log_date=day) for day in [DAY] * stored + [BEFORE]]
+    assert measured(spark, "quarantined_are_there", records=records, quarantined=quarantined) == surplus
+
+
+@pytest.mark.parametrize("missing", [None, *EVENT_FATES])
+def test_every_stored_event_has_one_fate(spark, missing):
+    counts = dict.fromkeys(EVENT_FATES, 1) | ({missing: 0} if missing else {})
+    records = [record("fold_profiles", 3, {"stored": 9} | counts)]
+    # By event_date: a late event counts for the day it happened on.
+    events = [event(log_date=BEFORE)] * len(EVENT_FATES) + [event(event_date=BEFORE)]
+    assert measured(spark, "events_have_one_fate", records=records, events=events) == (1 if missing else 0)
+
+
+def test_only_the_newest_finished_run_is_compared_over_its_own_days(spark):
+    records = [
+        record("ingest_events", 1, {"stored": 7}),  # repeated later, so it no longer counts
+        record("ingest_events", 2, {"stored": 2}, first=BEFORE),  # the newest: two days
+        record("ingest_events", 3, {"stored": 8}, status=FAILED),  # newer, but it did not finish
+        record("fold_profiles", 4, {"stored": 9}),  # another job
+    ]
+    events = [event(), event(log_date=BEFORE), event(log_date=date(2025, 3, 1))]
+    assert measured(spark, "stored_events_are_there", records=records, events=events) == 0
+
+
+def test_nothing_is_measured_before_the_first_run(spark):
+    for rule in pipeline_runs.TABLE.rules:
+        assert measured(spark, rule.name, records=[record("other_job", 1, {})], events=[event()]) is None
