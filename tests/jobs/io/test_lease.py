@@ -1,4 +1,4 @@
-"""One writer at a time: a twin is refused by name, the dead are taken over, and who lost the lease writes no more."""
+"""One writer at a time: a second one is refused by name, a dead one replaced, and one that lost its lease stops."""
 
 import json
 import subprocess
@@ -10,6 +10,7 @@ import pytest
 
 from jobs.io import lease
 from jobs.io.messages import JobError
+from tests.conftest import ROOT
 
 HOLDER = """
 import sys
@@ -28,7 +29,7 @@ def holder(warehouse):
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
-        cwd=Path(__file__).parents[2],
+        cwd=ROOT,
     )
     assert process.stdout is not None and process.stdout.readline() == "held\n"
     yield process
@@ -36,12 +37,12 @@ def holder(warehouse):
     process.communicate()
 
 
-def test_a_twin_is_refused_by_name(holder, warehouse):
+def test_a_second_writer_is_refused_by_name(holder, warehouse):
     with pytest.raises(JobError, match=rf"run_night of 2025-03-03 \(process {holder.pid} on "):
         lease.take_folder(warehouse, "run_night of 2025-03-04")
 
 
-def test_the_dead_are_taken_over(holder, warehouse):
+def test_a_dead_holder_is_replaced(holder, warehouse):
     holder.kill()
     holder.wait()
     lease.take_folder(warehouse, "run_night of 2025-03-04").release()
@@ -54,23 +55,14 @@ def test_a_released_folder_is_free_again(warehouse):
     taken.release()
 
 
-def test_who_lost_the_folder_writes_no_more(warehouse):
+def test_a_holder_that_lost_the_folder_is_stopped(warehouse):
     taken = lease.take_folder(warehouse, "first")
     (Path(warehouse) / lease.FOLDER / "holder.json").unlink()
     with pytest.raises(JobError, match="taken away"):
         taken.confirm()
 
 
-def test_a_job_inside_a_job_shares_its_lease(warehouse):
-    with lease.held(None, warehouse, "outer"):  # a local folder needs no session
-        with lease.held(None, warehouse, "inner"):
-            lease.confirm(warehouse)
-        with pytest.raises(JobError, match="outer"):
-            lease.take_folder(warehouse, "twin")
-    lease.take_folder(warehouse, "later").release()
-
-
-# ---- where the operating system can't help: any storage that Delta writes to
+# ---- any other storage that Delta writes to, where the operating system has no lock
 
 
 @pytest.fixture
@@ -84,7 +76,7 @@ def card(storage, number):
 
 
 def age(storage, number, seconds):
-    """Makes the holder of the number look as if it had been silent for so long."""
+    """Backdates the card of the number, as if its holder had been silent for these seconds."""
     written = json.loads(card(storage, number).read_text())
     written["since"] = (datetime.now(UTC) - timedelta(seconds=seconds)).isoformat()
     card(storage, number).write_text(json.dumps(written))
@@ -93,7 +85,7 @@ def age(storage, number, seconds):
     )  # the local file system's checksum
 
 
-def test_a_numbered_twin_is_refused_until_the_lease_is_free(spark, storage):
+def test_a_second_numbered_writer_is_refused_until_the_lease_is_free(spark, storage):
     first = lease.take_numbered(spark, storage, "first")
     with pytest.raises(JobError, match="is being written by first"):
         lease.take_numbered(spark, storage, "second")
@@ -103,7 +95,7 @@ def test_a_numbered_twin_is_refused_until_the_lease_is_free(spark, storage):
     second.release()
 
 
-def test_a_silent_holder_is_taken_over_and_stops(spark, storage):
+def test_a_silent_holder_is_replaced_and_stops(spark, storage):
     first = lease.take_numbered(spark, storage, "first")
     age(storage, first.number, lease.DEAD_AFTER_SECONDS + 1)
     second = lease.take_numbered(spark, storage, "second")
@@ -114,7 +106,7 @@ def test_a_silent_holder_is_taken_over_and_stops(spark, storage):
     second.release()
 
 
-def test_of_two_that_take_over_one_gets_it(spark, storage, monkeypatch):
+def test_of_two_that_replace_a_holder_one_gets_the_lease(spark, storage, monkeypatch):
     first = lease.take_numbered(spark, storage, "first")
     age(storage, first.number, lease.DEAD_AFTER_SECONDS + 1)
     with monkeypatch.context() as patched:
@@ -127,33 +119,31 @@ def test_of_two_that_take_over_one_gets_it(spark, storage, monkeypatch):
     second.release()
 
 
-def test_of_two_whose_writes_met_the_last_one_holds(spark, storage):
+def test_of_two_colliding_writes_the_last_one_holds(spark, storage):
     first = lease.take_numbered(spark, storage, "first")
     second = lease.NumberedLease(spark, storage, "second", first.number)
-    second._write(released=False)  # as on a storage that can't refuse to write over a file
+    second._write(released=False)  # as on storage without conditional writes
     with pytest.raises(JobError, match="first has lost its lease"):
         first.confirm()
     first.release()
     second.confirm()
 
 
-def test_a_living_holder_keeps_its_lease_fresh(spark, storage, monkeypatch):
+def test_a_living_holder_refreshes_its_lease(spark, storage, monkeypatch):
     monkeypatch.setattr(lease, "BEAT_SECONDS", 0.05)
     with monkeypatch.context() as still:
         still.setattr(lease.NumberedLease, "start_beating", lambda _: None)
         first = lease.take_numbered(spark, storage, "first")
-    # Before the first beat: two writers of a card at once would leave one's words under the other's checksum.
+    # Before the first beat: two concurrent writers of a card would mix one's text with the other's checksum.
     age(storage, first.number, lease.DEAD_AFTER_SECONDS + 1)
     first.start_beating()
+
+    def seconds() -> float:
+        text = card(storage, first.number).read_text()  # empty while it is being written
+        return lease._age(json.loads(text)) if text else float("inf")
+
     for _ in range(200):
-        if (
-            lease._age(
-                json.loads(
-                    card(storage, first.number).read_text() or '{"since": "2000-01-01T00:00:00+00:00"}'
-                )
-            )
-            < 100
-        ):
+        if seconds() < 100:
             break
         first._ended.wait(0.05)
     with pytest.raises(JobError, match="is being written by first"):

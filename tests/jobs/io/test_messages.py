@@ -1,4 +1,4 @@
-"""What goes wrong inside a worker is told in the sentence of the code that stopped it, not in Spark's account of it."""
+"""An error inside a Python worker is reported in its own sentence, not with Spark's stack traces."""
 
 import pytest
 from pyspark.errors import PySparkException
@@ -21,10 +21,10 @@ def caught(spark, error):
     return stop.value
 
 
-def test_the_engines_own_sentence_is_found(spark):
+def test_the_sentence_of_our_own_error_is_found(spark):
     error = caught(spark, EngineError("vLLM could not load some-model: no such weights"))
     assert worker_sentence(error) == one_sentence(error) == "vLLM could not load some-model: no such weights"
 
 
-def test_an_error_of_other_code_stays_what_it_is(spark):
+def test_an_error_of_other_code_is_not_shortened_to_a_sentence(spark):
     assert worker_sentence(caught(spark, ValueError("a bug"))) is None
