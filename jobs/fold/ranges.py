@@ -11,7 +11,6 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from jobs.fold.days import JOB, fold_days
-from jobs.fold.marks import FATES
 from jobs.fold.meaning import FoldMeaning
 from jobs.fold.note import FoldNote
 from jobs.fold.tables import sound_profiles
@@ -22,6 +21,7 @@ from jobs.io.session import release_checkpoints
 from jobs.io.storage import remove_folder
 from jobs.io.warehouse import Warehouse, Writer
 from schemas import behavior_events, profile_states, user_profiles
+from schemas.pipeline_runs import EVENT_FATES
 from schemas.settings import Settings
 
 # Events of a chunk of a range: what a stopped backfill may have to fold again.
@@ -83,7 +83,7 @@ def rebuild_days(run: Run, settings: Settings, days: Days) -> None:
         with run.phase("swap"):
             swap_facets(run.writer, shadow.warehouse, [*wanted, *dropped], meaning)
         # The window's comparison below counts all days once more.
-        for fate in ("stored", *FATES):
+        for fate in ("stored", *EVENT_FATES):
             run.counts.pop(fate, None)
     window_start = days.last - timedelta(days=settings.fold.window_days)
     fold_range(run, settings, days, compared_from=window_start)

@@ -13,11 +13,13 @@ from typing import Any
 from pyspark.sql import DataFrame, SparkSession
 
 from jobs.io.days import Days
-from jobs.io.history import DONE, FAILED, STARTED, Record, record_of, standing
+from jobs.io.history import Record, record_of, standing
 from jobs.io.messages import count_list, one_sentence, say
 from jobs.io.session import fit_to_size, release_checkpoints
 from jobs.io.warehouse import Warehouse, Writer, open_writer
-from schemas import behavior_events, pipeline_runs, text_embeddings, user_profiles
+from schemas import pipeline_runs
+from schemas.all_tables import ALL_TABLES
+from schemas.pipeline_runs import DONE, FAILED, STARTED
 from schemas.settings import CODE_VERSION
 
 # Days before a night whose events it reads too, by default: the repair window and a day.
@@ -260,7 +262,11 @@ def _changed(run: Run) -> dict[str, int]:
 
 
 def _tables_read(warehouse: Warehouse, days: Days) -> list[str]:
-    """Folders of the tables, or of their partitions, whose size makes a night large."""
-    events = warehouse.path(behavior_events.TABLE)
-    near = [f"{events}/log_date={day}" for day in days.widened(before=NEAR_DAYS)]
-    return [*near, *[warehouse.path(table) for table in (text_embeddings.TABLE, user_profiles.TABLE)]]
+    """Folders of the tables whose size makes a night large; of those partitioned by log day, the days near it."""
+    near, folders = days.widened(before=NEAR_DAYS), []
+    for table in ALL_TABLES:
+        if table.sizes_night:
+            path = warehouse.path(table)
+            by_day = table.partition_by == ("log_date",)
+            folders += [f"{path}/log_date={day}" for day in near] if by_day else [path]
+    return folders

@@ -14,20 +14,10 @@ from datetime import UTC, date, datetime, timedelta
 from jobs.fold.days import JOB as FOLD
 from jobs.ingest.days import JOB as INGEST
 from jobs.io.days import Days
-from jobs.io.history import (
-    DONE,
-    ONE_DAY,
-    PUBLISHED,
-    PUBLISHER,
-    STARTED,
-    UNDONE,
-    Record,
-    first_hole,
-    history_of,
-    standing,
-)
+from jobs.io.history import ONE_DAY, PUBLISHER, Record, first_hole, history_of, standing
 from jobs.io.messages import JobError
 from schemas import profile_states
+from schemas.pipeline_runs import DONE, PUBLISHED, STARTED, UNDONE
 from schemas.settings import Settings
 
 INGESTED, FOLDED = "ingested", "folded"
