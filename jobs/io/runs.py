@@ -165,7 +165,7 @@ class Run:
         self.counts |= {name: self.counts.get(name, 0) + count for name, count in counts.items()}
 
     def row(self, status: str, message: str | None = None) -> dict[str, Any]:
-        """The run as a row of pipeline_runs."""
+        """The run as a row of pipeline_runs, copied: it may be written while the job goes on."""
         return {
             "run_id": self.spec.run_id,
             "job": self.spec.job,
@@ -175,10 +175,10 @@ class Run:
             "from_date": self.spec.days.first,
             "started": self.started,
             "ended": None if status == STARTED else datetime.now(UTC),
-            "input_versions": self.input_versions,
-            "output_versions": self.output_versions,
-            "counts": self.counts,
-            "seconds": self.seconds,
+            "input_versions": dict(self.input_versions),
+            "output_versions": dict(self.output_versions),
+            "counts": dict(self.counts),
+            "seconds": dict(self.seconds),
             "code_version": CODE_VERSION,
             "fold_hash": self.fold_hash,
             "config_hash": self.spec.config_hash,
@@ -195,12 +195,13 @@ def recorded(
     reads: Sequence[str] = (),
     writer: Writer | None = None,
 ) -> Iterator[Run]:
-    """Takes the warehouse's lease, writes `started` before the body, and `status` (or `failed` with the
-    reason) after it.
+    """Takes the warehouse's lease, and records a run around the body.
 
-    Commits inside carry the run's name. The `started` of a job that `has_steps` is written with its first
-    step's. reads: folders outside the warehouse that the job reads; the session is fitted to their size and
-    the tables'. writer: where the caller holds the lease already.
+    `started` is written before it (for a job that `has_steps` with its first step's), `status` after it, or
+    `failed` with the reason. Commits inside carry the run's name.
+
+    reads: folders outside the warehouse that the job reads; the session is fitted to their size and the
+    tables'. writer: given where the caller holds the lease already.
     """
     owner = f"{spec.job} of {spec.days}"
     with nullcontext(writer) if writer else open_writer(log.warehouse, owner) as granted:
@@ -241,8 +242,7 @@ def _outcome_recorded(run: Run, status: str, is_step: bool) -> Iterator[None]:
             yield
     except BaseException as error:
         try:
-            # If this fails, nobody knows what the job wrote: then leave the run as `started`, like a killed
-            # one.
+            # If this fails, nobody knows what the job wrote: leave the run as `started`, like a killed one.
             run.output_versions = _changed(run)
             run.log.write(run.writer, run.row(FAILED, one_sentence(error)))
         except Exception as unwritten:  # the body's own error is the one to report
