@@ -33,7 +33,8 @@ class EngineSettings(_Section):
 
     kind: Literal["vllm", "vllm_server", "hash"] = Field(
         "vllm",
-        description="vllm: in the Spark worker; vllm_server: OpenAI-compatible servers; hash: hashed words",
+        description="vllm: in the Spark worker; vllm_server: OpenAI-compatible servers; "
+        "hash: a hashed bag of words",
     )
     model: str | None = Field(
         None,
@@ -125,7 +126,7 @@ class IngestSettings(_Section):
     )
     unknown_types: Literal["keep", "quarantine"] = Field(
         "keep",
-        description="event types missing from fold.type_weights; kept ones get fold.default_type_weight",
+        description="event types not in fold.type_weights; kept ones get fold.default_type_weight",
     )
     max_record_kb: int = Field(
         1024, ge=1, le=65536, description="larger records are quarantined; KiB of all texts and ids together"
@@ -254,7 +255,7 @@ class MaintenanceSettings(_Section):
     thin_after_days: int = Field(
         30,
         ge=0,
-        description="days before the repair window with all states kept; older: the first and month ends",
+        description="days before the repair window with every state kept; older: the first and each month's last",
     )
     vacuum_after_days: int = Field(
         30, ge=7, description="files no longer referenced by a table are kept this long, days"
