@@ -255,7 +255,8 @@ class MaintenanceSettings(_Section):
     thin_after_days: int = Field(
         30,
         ge=0,
-        description="days before the repair window with every state kept; older: the first and each month's last",
+        description="every state is kept this long before the repair window, days; "
+        "of older ones a user's first and each month's last",
     )
     vacuum_after_days: int = Field(
         30, ge=7, description="files no longer referenced by a table are kept this long, days"
