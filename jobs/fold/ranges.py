@@ -1,6 +1,4 @@
-"""Folds long ranges in chunks that commit, and folds facets whose settings changed again in a folder of their
-own.
-"""
+"""Folds long ranges in chunks that commit, and rebuilds facets whose settings changed."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -66,10 +64,9 @@ def day_chunks(days: Days, counts: Mapping[date, int]) -> list[Days]:
 
 
 def rebuild_days(run: Run, settings: Settings, days: Days) -> None:
-    """Folds the facets whose meaning changed in a folder of their own and swaps them in, one commit for each
-    table.
+    """Folds the facets whose meaning changed in a shadow folder and swaps them in, one commit a table.
 
-    Rerun after a stop, it goes on with what that folder holds; once profile_states is swapped, the rest is as
+    Rerun after a stop, it goes on with what the shadow holds; once profile_states is swapped, the rest is as
     after a killed fold. Then the days are counted, and the last day's window is compared as on any night; the
     states of older days may have been thinned out.
     """

@@ -30,6 +30,7 @@ class Parser(argparse.ArgumentParser):
     """An argument parser that answers a mistake with one sentence."""
 
     def error(self, message: str) -> NoReturn:
+        """Exits with the message in one sentence."""
         self.exit(EXIT_BAD_ARGUMENTS, f"{self.prog}: {message} (--help lists the arguments)\n")
 
 
@@ -65,6 +66,7 @@ def job_parser(job: str, description: str | None) -> Parser:
 
 
 def iso_day(text: str) -> date:
+    """An argument's day, YYYY-MM-DD."""
     try:
         return date.fromisoformat(text) if len(text) == 10 else _no_day(text)
     except ValueError:
@@ -95,6 +97,7 @@ def existing_folder(text: str) -> str:
 
 
 def settings_file(text: str) -> Settings:
+    """An argument's settings: a YAML file."""
     try:
         return parse_settings(Path(text).read_text(encoding="utf-8"), text)
     except FileNotFoundError:
@@ -106,6 +109,7 @@ def settings_file(text: str) -> Settings:
 
 
 def run_name(text: str) -> str:
+    """An argument's run id."""
     if not text or len(text) > 200 or not text.isprintable():
         raise argparse.ArgumentTypeError("a run id has 1 to 200 printable characters")
     return text

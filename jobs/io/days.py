@@ -25,6 +25,7 @@ class Days:
 
     @classmethod
     def only(cls, day: date) -> "Days":
+        """One day."""
         return cls(day, day)
 
     def __iter__(self) -> Iterator[date]:
@@ -40,9 +41,11 @@ class Days:
         return str(self.last) if self.first == self.last else f"{self.first}..{self.last}"
 
     def overlaps(self, other: "Days") -> bool:
+        """Whether the two share a day."""
         return self.first <= other.last and other.first <= self.last
 
     def covers(self, other: "Days") -> bool:
+        """Whether every day of the other is in these."""
         return self.first <= other.first and other.last <= self.last
 
     def widened(self, before: int = 0, after: int = 0) -> "Days":

@@ -145,10 +145,12 @@ class Run:
 
     @property
     def warehouse(self) -> Warehouse:
+        """The warehouse that is written."""
         return self.writer.warehouse
 
     @property
     def spark(self) -> SparkSession:
+        """The warehouse's session."""
         return self.writer.warehouse.spark
 
     @contextmanager
@@ -262,7 +264,7 @@ def _changed(run: Run) -> dict[str, int]:
 
 
 def _tables_read(warehouse: Warehouse, days: Days) -> list[str]:
-    """Folders of the tables whose size makes a night large; of those partitioned by log day, the days near it."""
+    """Folders of the tables whose size makes a night large, or their partitions near the days."""
     near, folders = days.widened(before=NEAR_DAYS), []
     for table in ALL_TABLES:
         if table.sizes_night:

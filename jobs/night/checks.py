@@ -1,6 +1,4 @@
-"""Measures the rules declared with each table (schemas/) over what a night can have touched, before it is
-published.
-"""
+"""Measures the rules declared with each table (schemas/) over what a night can have touched."""
 
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date

@@ -77,8 +77,7 @@ def count_missing(warehouse: Warehouse, settings: Settings, logs: Logs, days: Da
 
 
 def missing_in_logs(warehouse: Warehouse, settings: Settings, logs: Logs, days: Days) -> DataFrame:
-    """Distinct (text_key, text) of the days' records and catalogues without a vector or a refusal of the
-    model.
+    """Distinct (text_key, text) of the days' records and catalogues that the model has not seen.
 
     Unchanged ones: what a mapping's `texts` would make of an event and its item is not made.
     """

@@ -44,8 +44,7 @@ def publish(log: RunLog, writer: Writer, publication: Publication) -> None:
 def require_chain(
     ordered: Sequence[Record], chain: Sequence[str], now: Mapping[str, int], days: Days
 ) -> None:
-    """Raises JobError where a job has not done one of the days or failed on the last, or tables changed since
-    the check.
+    """Raises JobError where a job of the chain has not done a day, or tables changed since the check.
 
     now: the current versions of all tables.
     """
