@@ -29,7 +29,7 @@ with DAG(
 
     @task
     def check_range(start: str, end: str) -> None:
-        """Refuses at once: a JSON schema cannot compare two values, and Airflow would retry the job's own refusal."""
+        """Fails at once: a JSON schema cannot compare two values, and the job's own refusal is retried."""
         if start > end:
             raise AirflowFailException(f"start {start} is after end {end}")
 

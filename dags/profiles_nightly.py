@@ -23,7 +23,7 @@ from airflow.sdk import DAG, CronDataIntervalTimetable, chain
 from spark_jobs import LOGS, MACROS, MAPPING, POLICY, PUBLISHED, SparkJob
 
 DAY = "{{ day(dag_run.data_interval_start) }}"
-# The jobs of a night, in order. What the fold reads comes before it, and what reads profiles before the checks.
+# The jobs of a night, in order: the fold's inputs precede it, and jobs that read profiles precede the checks.
 STEPS = ("ingest_events", "embed_texts", "fold_profiles", "check_tables", "publish_run")
 MORE_ARGUMENTS = {"ingest_events": (*LOGS, *MAPPING)}
 

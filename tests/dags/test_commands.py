@@ -191,7 +191,8 @@ def test_settings_that_are_not_given_are_omitted(bag, root, monkeypatch):
         monkeypatch.delenv(f"AIRFLOW_VAR_NIGHTFOLD_{name}")
     ingest = run(bag.dags["profiles_nightly"], root)[0]
     assert ingest[1:] == [
-        *("--master", "local[*]", "--name", "nightfold ingest_events", f"{root}/jobs/ingest_events.py", "--date", "2025-04-01"),
+        *("--master", "local[*]", "--name", "nightfold ingest_events"),
+        *(f"{root}/jobs/ingest_events.py", "--date", "2025-04-01"),
         *("--run-id", "profiles_nightly-2025-04-01", "--logs", f"{root}/logs", "--mapping", "canonical"),
         *("--warehouse", f"{root}/warehouse"),
     ]  # fmt: skip

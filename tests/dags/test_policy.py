@@ -1,4 +1,4 @@
-"""Rules for every DAG: it loads, documents itself, runs once at a time, and bounds the retries and time of its tasks."""
+"""Rules for every DAG: it loads, documents itself, runs once at a time, and limits its tasks in time."""
 
 import ast
 from datetime import timedelta
