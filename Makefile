@@ -16,8 +16,8 @@ export PYTHONPATH := $(CURDIR)
 help: ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r name text; do printf '  make %-12s %s\n' "$$name" "$$text"; done
 
-# GPU=1 installs vLLM's CUDA build, GPU=0 its CPU build. Without GPU= the installed kind stays (first: CPU):
-# every target depends on setup, and none should switch the environment as a side effect.
+# GPU=1 installs vLLM's CUDA build, GPU=0 its CPU build (the default on a fresh checkout). Without GPU= the
+# installed kind stays: every target depends on setup, and none should switch the environment as a side effect.
 GPU ?= $(if $(wildcard .venv/.jobs-gpu),1,0)
 $(if $(filter-out 0 1,$(GPU))$(filter-out 1,$(words $(GPU))),$(error GPU is 0 or 1, as in: make setup GPU=1))
 JOBS := $(if $(filter 1,$(GPU)),jobs-gpu,jobs)
