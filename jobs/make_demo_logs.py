@@ -27,7 +27,7 @@ from typing import Any, Final, TypeVar
 
 import numpy as np
 
-from jobs.demo_catalogue import CLOSINGS, DOMAINS, OPENINGS, Domain
+from jobs.demo.words import Domain, Reviews, domain_names, load_domain, load_reviews
 
 T = TypeVar("T")
 Mixture = dict[str, float]
@@ -147,7 +147,7 @@ def arg_parser() -> argparse.ArgumentParser:
     parser.add_argument("--users", type=int, default=200, help="users (default 200)")
     parser.add_argument("--seed", type=int, default=7, help="another seed, another log (default 7)")
     parser.add_argument(
-        "--domain", choices=sorted(DOMAINS), default="shop", help="what the log is about (default shop)"
+        "--domain", choices=domain_names(), default="shop", help="what the log is about (default shop)"
     )
     parser.add_argument(
         "--start",
@@ -193,11 +193,11 @@ def is_evening_or_weekend(local: datetime) -> bool:
     return local.hour >= EVENING_HOUR or local.weekday() >= 5
 
 
-def make_items(domain: str) -> Catalogue:
+def make_items(domain: Domain) -> Catalogue:
     """The items of each topic with their popularity: few are seen often."""
     items: Catalogue = {}
-    number, joint = 0, DOMAINS[domain].joint
-    for topic, words in DOMAINS[domain].topics.items():
+    number, joint = 0, domain.joint
+    for topic, words in domain.topics.items():
         items[topic] = {}
         for i, name in enumerate(
             f"{thing}{joint}{detail}" for thing in words.things for detail in words.details
@@ -206,7 +206,7 @@ def make_items(domain: str) -> Catalogue:
             band, factor = PRICE_FACTORS[i * 7 % 5]
             price = round(words.price * factor) - 0.01
             item = Item(
-                f"{domain[0].upper()}{number:04d}", name[0].upper() + name[1:], topic, name, price, band
+                f"{domain.name[0].upper()}{number:04d}", name[0].upper() + name[1:], topic, name, price, band
             )
             items[topic][item] = (1 + i * 17 % 40) ** -0.7
     return items
@@ -319,7 +319,7 @@ def user_event(
     if event_type in ("rating", "review"):
         stars = draw_stars(0.0 if displeased else mixture[topic], displeased, rng)
         if event_type == "review":
-            record["text"] = write_review(item, stars, domain, rng)
+            record["text"] = write_review(item, stars, domain, load_reviews(), rng)
         record["rating"] = stars
     if event_type == "purchase":
         record["value"] = item.price
@@ -339,14 +339,16 @@ def draw_stars(liking: float, displeased: bool, rng: np.random.Generator) -> int
     )
 
 
-def write_review(item: Item, stars: int, domain: Domain, rng: np.random.Generator) -> str:
+def write_review(item: Item, stars: int, domain: Domain, reviews: Reviews, rng: np.random.Generator) -> str:
     """Three or four sentences that agree with the stars."""
     tone = "good" if stars > 3 else "mixed" if stars == 3 else "bad"
     words = domain.topics[item.topic]
     praise, complaint = one_of(rng, words.praise), one_of(rng, words.complaints)
-    opening = one_of(rng, OPENINGS[tone]).format(it=domain.reference.format(name=item.name, title=item.title))
+    opening = one_of(rng, reviews.openings[tone]).format(
+        it=domain.reference.format(name=item.name, title=item.title)
+    )
     middle = {"good": praise, "mixed": f"{praise} {complaint}", "bad": complaint}[tone]
-    return f"{opening} {middle} {one_of(rng, CLOSINGS[tone])}"
+    return f"{opening} {middle} {one_of(rng, reviews.closings[tone])}"
 
 
 def retractions(events: Sequence[Event], last_day: date, rng: np.random.Generator) -> list[Event]:
@@ -511,15 +513,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     if reason := refusal(args):
         print(f"make_demo_logs: {reason}", file=sys.stderr)
         return 2
-    domain, items = DOMAINS[args.domain], make_items(args.domain)
+    domain = load_domain(args.domain)
+    items = make_items(domain)
     days = [args.start + timedelta(days=i) for i in range(args.days)]
-    domain_number = list(DOMAINS).index(args.domain)
     users, events = [], []
     for number in range(1, args.users + 1):
-        rng = np.random.default_rng([args.seed, domain_number, number])
+        rng = np.random.default_rng([args.seed, domain.stream, number])
         users.append(make_user(number, domain, days, rng))
         events += user_events(users[-1], domain, items, days, rng)
-    log_days = deliver(events, days, np.random.default_rng([args.seed, domain_number, 0]))
+    log_days = deliver(events, days, np.random.default_rng([args.seed, domain.stream, 0]))
     write_truth(args.logs / "_truth", users, items, log_days)
     write_logs(args.logs, log_days)
     print(summary(args.logs, args.users, events, log_days))

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from jobs.demo_catalogue import CLOSINGS, DOMAINS
+from jobs.demo.words import domain_names, load_domain, load_reviews
 from jobs.make_demo_logs import User, is_evening_or_weekend, main
 
 START, DAYS, USERS = date(2025, 3, 3), 20, 80
@@ -163,7 +163,7 @@ def test_reviews_agree_with_their_stars(events: list[dict[str, Any]]) -> None:
     assert len({event["text"] for event in reviews}) > 0.9 * len(reviews) > 100
     for event in reviews:
         tone = "good" if event["rating"] > 3 else "mixed" if event["rating"] == 3 else "bad"
-        assert event["text"].endswith(CLOSINGS[tone])
+        assert event["text"].endswith(tuple(load_reviews().closings[tone]))
 
 
 def test_retractions_name_an_earlier_event_of_the_same_user(events: list[dict[str, Any]]) -> None:
@@ -178,7 +178,7 @@ def test_retractions_name_an_earlier_event_of_the_same_user(events: list[dict[st
 
 def test_truth_is_consistent(logs: Path) -> None:
     truth, topics = truth_of(logs), set(topics_of(logs).values())
-    assert len(truth) == USERS and topics == set(DOMAINS["shop"].topics)
+    assert len(truth) == USERS and topics == set(load_domain("shop").topics)
     for user in truth.values():
         for mixture in (user["before"], user["after"], user["evening"], user["with_family"]):
             if mixture is not None:
@@ -265,7 +265,7 @@ def test_evenings_are_busier_than_mornings(events: list[dict[str, Any]]) -> None
     assert sum(hours[h] for h in range(18, 23)) > 1.5 * sum(hours[h] for h in range(7, 12))
 
 
-@pytest.mark.parametrize("domain", sorted(DOMAINS))
+@pytest.mark.parametrize("domain", domain_names())
 def test_every_domain_has_eight_topics_of_forty_items(domain: str, tmp_path: Path) -> None:
     logs = make(tmp_path / "logs", "--domain", domain, "--days", "3", "--users", "20")
     assert set(Counter(topics_of(logs).values()).values()) == {40} and len(set(topics_of(logs).values())) == 8
