@@ -4,7 +4,6 @@ The texts of two topics differ enough in meaning that an embedder can tell the t
 """
 
 from dataclasses import dataclass
-from functools import cache
 from importlib import resources
 from typing import Any, Final
 
@@ -61,7 +60,6 @@ def load_domain(name: str) -> Domain:
     return Domain(name=name, topics=topics, **values)
 
 
-@cache
 def load_reviews() -> Reviews:
     return Reviews(**_read("reviews.yaml"))
 
