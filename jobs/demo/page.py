@@ -45,8 +45,8 @@ def embedding_lines(runs: Iterable[Any]) -> list[str]:
 def profile_lines(days: Sequence[Any], turn: date) -> list[str]:
     """The days around `turn`, each with its drift as a bar and its largest cause.
 
-    A day has `as_of_date`, `event_count`, `drift` (None for the first state) and `cause`: the event of that day
-    with the largest share in the profile, or None.
+    A day has `as_of_date`, `event_count`, `drift` (None for the first state) and `cause`: the event of that
+    day with the largest share in the profile, or None.
     """
     at = next(i for i, day in enumerate(days) if day["as_of_date"] == turn)
     first = max(0, min(at - DAYS_SHOWN // 2, len(days) - DAYS_SHOWN))

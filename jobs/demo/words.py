@@ -25,9 +25,10 @@ class Topic:
 
 @dataclass(frozen=True)
 class Domain:
-    """One catalogue file. It needs at least eight topics: a user draws up to seven and may dislike one more.
+    """One catalogue file: eight topics of 40 items each (ten things, four details).
 
-    The order of `type_weights` and `topics` decides what is drawn: changing it changes the log of a seed.
+    A user draws up to seven topics and may dislike one more; popularity has ranks 1 to 40. The order of
+    `type_weights` and `topics` is part of the draws: changing it changes the log of a seed.
     """
 
     name: str  # of the file
