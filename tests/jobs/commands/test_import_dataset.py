@@ -1,4 +1,4 @@
-"""What is imported and then read by the same mapping gives the events of the source's own files."""
+"""Imported logs give, under the same mapping, the same events as the source's own files."""
 
 import gzip
 import io
@@ -23,12 +23,13 @@ FIELDS = {
     "text": "concat('<', words, '>')", "extra": "map('no text', CAST(words IS NULL AS STRING))",
 }  # fmt: skip
 TYPED = {
-    "who": "string", "dt": "timestamp", "n": "bigint", "x": "double", "d": "decimal(30,5)", "words": "string", "tags": "array<string>",
-    "more": "map<string,string>", "deep": "struct<a: string, `b c`: array<int>>",
+    "who": "string", "dt": "timestamp", "n": "bigint", "x": "double", "d": "decimal(30,5)", "words": "string",
+    "tags": "array<string>", "more": "map<string,string>", "deep": "struct<a: string, `b c`: array<int>>",
 }  # fmt: skip
 TYPED_FIELDS = {
-    "user_id": "who", "event_ts": "dt", "event_type": "'view'", "item_id": "CAST(n AS STRING)", "value": "x", "text": "words",
-    "companions": "tags", "extra": "map_concat(coalesce(more, map()), map('d', CAST(d AS STRING), 'deep', to_json(deep)))",
+    "user_id": "who", "event_ts": "dt", "event_type": "'view'", "item_id": "CAST(n AS STRING)", "value": "x",
+    "text": "words", "companions": "tags",
+    "extra": "map_concat(coalesce(more, map()), map('d', CAST(d AS STRING), 'deep', to_json(deep)))",
 }  # fmt: skip
 
 
@@ -42,7 +43,7 @@ def csv_row(sep, *values):
 
 
 def rows_of_csv(sep=",", text="Zoë", quote='"', escape='"', more=()):
-    """Two equal rows, and what a text may be."""
+    """Two equal rows, and rows with unusual texts."""
     times = [f"{DAY} 10:00:00.123456", f"{DAY} 11:00:00"]
     quoted = f"{quote}say {escape}{quote}so{escape}{quote}{sep} twice {quote}"
     texts = [text, text, "", quote * 2, " blanks ", quoted, "NA", "#", *more]
@@ -56,8 +57,9 @@ def as_json(*rows):
 
 
 JSON_ROW = {
-    "who": "u1", "dt": f"{DAY}T10:00:00.123456+02:00", "n": 2**63 - 1, "x": 0.1 + 0.2, "d": "1234567890123456789012345.67891",
-    "words": "caf\u00e9, \u732b \U0001f408\n\ttoo", "tags": ["a", None, ""], "more": {"k": None, "l": "", "m": "x"},
+    "who": "u1", "dt": f"{DAY}T10:00:00.123456+02:00", "n": 2**63 - 1, "x": 0.1 + 0.2,
+    "d": "1234567890123456789012345.67891", "words": "caf\u00e9, \u732b \U0001f408\n\ttoo",
+    "tags": ["a", None, ""], "more": {"k": None, "l": "", "m": "x"},
     "deep": {"a": None, "b c": [1, None]}, "unknown": 1,
 }  # fmt: skip
 JSON_ROWS = [
@@ -70,8 +72,9 @@ JSON_ROWS = [
 def as_parquet(*rows):
     out = io.BytesIO()
     schema = {
-        "who": pa.string(), "dt": pa.timestamp("us", "UTC"), "n": pa.int64(), "x": pa.float32(), "d": pa.decimal128(30, 5),
-        "words": pa.string(), "tags": pa.list_(pa.string()), "more": pa.map_(pa.string(), pa.string()), "a, b": pa.int16(),
+        "who": pa.string(), "dt": pa.timestamp("us", "UTC"), "n": pa.int64(), "x": pa.float32(),
+        "d": pa.decimal128(30, 5), "words": pa.string(), "tags": pa.list_(pa.string()),
+        "more": pa.map_(pa.string(), pa.string()), "a, b": pa.int16(),
     }  # fmt: skip
     pq.write_table(pa.Table.from_pylist(list(rows), pa.schema(list(schema.items()))), out)
     return out.getvalue()
@@ -89,11 +92,11 @@ PARQUET_FIELDS = {"extra": "coalesce(more, map())", "place": "none"}
 HEADER = "who{0}dt{0}Item no.{0}words\n"
 MORE = ['"two\nlines"', '"\r\nthree\n\n"']
 FORMS = {
-    # A copy of a file, whose rows are doubles, beside two equal rows of one file, which are not.
+    # A copied file, whose rows are duplicates, and two equal rows of one file, which are not.
     "csv": (
         {name: (HEADER.format(",") + rows_of_csv()).encode() for name in ("Zoë +%20 a.csv", "b/copy.csv")}
         | {
-            "c.csv.gz": gzip.compress((HEADER.format(",") + rows_of_csv(text="packed")).encode()),
+            "c.csv.gz": gzip.compress((HEADER.format(",") + rows_of_csv(text="compressed")).encode()),
             "d.csv": b"",
         },
         mapping_of("csv", CSV, FIELDS),
@@ -147,7 +150,7 @@ FORMS = {
             "a.parquet": as_parquet(PARQUET_ROW, PARQUET_ROW),
             "b.parquet": as_parquet(PARQUET_ROW | {"words": ""}),
         },
-        # A declared column is in no file.
+        # "none" is declared, but no file has it.
         mapping_of(
             "parquet",
             {n: ddl for n, ddl in TYPED.items() if n != "deep"} | {"none": "string"},
@@ -177,14 +180,14 @@ def decided(spark, logs, mapping):
     )
 
 
-# Of the many ways to write a CSV or JSON file, the odd ones are left to the long run.
+# Unusual ways to write a CSV or JSON file are tested in the long run only.
 USUAL = ("csv", "json", "parquet", "csv with || and NA, without header, in Latin-1")
 
 
 @pytest.mark.parametrize(
     "form", [pytest.param(form, marks=() if form in USUAL else pytest.mark.slow) for form in FORMS]
 )
-def test_a_form_comes_through(spark, tmp_path, form):
+def test_a_form_is_read_back_unchanged(spark, tmp_path, form):
     files, mapping = FORMS[form]
     write_files(tmp_path / "raw" / f"dt={DAY}", files)
     expected = decided(spark, tmp_path / "raw", mapping)
@@ -220,7 +223,8 @@ def test_every_day_has_its_folder_and_rows_without_a_time_are_in_the_first(spark
     )
     first, third = date(2025, 4, 1), date(2025, 4, 3)
     assert set(map(tuple, fates)) == {
-        (first, "stored", None), (first, "quarantined", "bad_time"), (first, "quarantined", "future"), (third, "stored", None),
+        (first, "stored", None), (first, "quarantined", "bad_time"), (first, "quarantined", "future"),
+        (third, "stored", None),
     }  # fmt: skip
 
 
@@ -228,14 +232,17 @@ def test_days_far_from_the_others_stop_the_import():
     days = {date(2025, 4, 1): 70, date(2025, 6, 1): 30}
     assert import_dataset.span(days, "s") == (date(2025, 4, 1), date(2025, 6, 1))
     assert import_dataset.span(days | {date(2016, 1, 1): 1}, "s") == (date(2016, 1, 1), date(2025, 6, 1))
-    told = r"9 rows of s are dated 1970-01-01\.\.2242-12-31, more than ten years from the others \(2025-04-01\.\.2025-06-01\); correct them"
-    with pytest.raises(JobError, match=told):
+    message = (
+        r"9 rows of s are dated 1970-01-01\.\.2242-12-31, more than ten years away from the other rows "
+        r"\(2025-04-01\.\.2025-06-01\); correct these dates"
+    )
+    with pytest.raises(JobError, match=message):
         import_dataset.span(days | {date(1970, 1, 1): 2, date(1970, 1, 3): 3, date(2242, 12, 31): 4}, "s")
 
 
 GOOD = rows_at(f"{DAY} 10:00:00")
 REFUSED = {
-    "cut off": (
+    "truncated": (
         {"a.csv.gz": gzip.compress(GOOD["a.csv"] * 500)[:-40]},
         {},
         r"a\.csv\.gz can't be read to its end",
@@ -247,14 +254,14 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("case", REFUSED)
-def test_what_can_not_be_imported_is_named_and_leaves_nothing(spark, tmp_path, case):
+def test_a_refused_import_names_the_cause_and_leaves_nothing(spark, tmp_path, case):
     files, options, sentence = REFUSED[case]
     with pytest.raises(JobError, match=sentence):
         imported(spark, tmp_path, files, mapping_of("csv", CSV, FIELDS, **options))
     assert {path.name for path in tmp_path.iterdir()} == {"source", "mapping.yaml"}
 
 
-def test_catalogue_files_of_one_name_are_all_delivered(spark, tmp_path):
+def test_catalogue_files_with_the_same_name_are_all_delivered(spark, tmp_path):
     items = {
         "source": {"format": "csv", "files": "items.csv", "columns": {"id": "string"}},
         "fields": {"item_id": "id"},
