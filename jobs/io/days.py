@@ -15,7 +15,7 @@ class Days:
     >>> str(Days.only(date(2025, 3, 1)))
     '2025-03-01'
     >>> days.sql("log_date")
-    "log_date BETWEEN DATE'2025-03-01' AND DATE'2025-03-03'"
+    "log_date >= DATE'2025-03-01' AND log_date <= DATE'2025-03-03'"
     >>> str(days.widened(before=7))
     '2025-02-22..2025-03-03'
     """
@@ -66,7 +66,8 @@ class Days:
 
     def sql(self, column: str) -> str:
         """A literal predicate on a date column; Delta prunes partitions and detects conflicts by it."""
-        return f"{column} BETWEEN DATE'{self.first}' AND DATE'{self.last}'"
+        # Not BETWEEN: Delta can't take Spark's form of it in replaceWhere.
+        return f"{column} >= DATE'{self.first}' AND {column} <= DATE'{self.last}'"
 
 
 def is_in(column: str, days: Collection[date]) -> str:
