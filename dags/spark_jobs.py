@@ -55,6 +55,7 @@ def setting(name: str) -> Any:
 
 
 def json_object(name: str, text: str) -> dict[str, Any]:
+    """The JSON object in a Variable."""
     try:
         value = json.loads(text)
     except ValueError as error:
@@ -117,6 +118,7 @@ class SparkJob(SparkSubmitOperator):
         )
 
     def render_template_fields(self, context: Any, jinja_env: Any = None) -> None:
+        """Renders the templates, and takes the settings that are no templates."""
         super().render_template_fields(context, jinja_env)
         self.conf = spark_conf(self.task_id)
         if config := setting("config"):

@@ -14,6 +14,7 @@ PACKAGES = ("jobs", "schemas", "udfs")
 
 
 def main(target: Path) -> None:
+    """Writes the zip: the same bytes for the same files."""
     files = [path for package in PACKAGES for path in (ROOT / package).rglob("*") if path.is_file()]
     target.parent.mkdir(parents=True, exist_ok=True)
     with ZipFile(target, "w", ZIP_DEFLATED) as archive:

@@ -56,8 +56,7 @@ def arg_parser() -> Parser:
 
 
 def superfluous(states: DataFrame, cutoff: date) -> DataFrame:
-    """The keys of states before the cutoff that are neither the last of a calendar month nor the first of
-    their facet.
+    """Keys of states before the cutoff that are neither a month's last nor their facet's first.
 
     The first stays because it alone says that nothing came before it.
     """

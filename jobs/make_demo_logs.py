@@ -38,7 +38,7 @@ def arg_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def refusal(args: argparse.Namespace) -> str | None:
+def refusal(args: argparse.Namespace) -> str | None:  # noqa: PLR0911 - a return for each problem
     """Why the arguments can't be used, in one sentence; None if they can."""
     if args.days < 2:
         return f"--days must be at least 2, so that interests can change, not {args.days}."

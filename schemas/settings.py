@@ -351,7 +351,8 @@ def default_yaml() -> str:
     ]
     for name, section in Settings.model_fields.items():
         model = section.annotation
-        assert isinstance(model, type) and issubclass(model, BaseModel)
+        assert isinstance(model, type)
+        assert issubclass(model, BaseModel)
         lines += ["", f"# {(model.__doc__ or '').strip()}", f"{name}:"]
         values = model().model_dump(mode="json")
         for key, field in model.model_fields.items():

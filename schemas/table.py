@@ -1,4 +1,4 @@
-"""A table is declared once, as a `Table`; its Spark schema, DDL and documentation are derived from it.
+r"""A table is declared once, as a `Table`; its Spark schema, DDL and documentation are derived from it.
 
 >>> visits = Table(
 ...     name="visits",

@@ -33,6 +33,8 @@ EVENTS_FOR_ALL_KINDS: Final = 400
 
 @dataclass(frozen=True)
 class LogDay:
+    """What arrives on one log day."""
+
     lines: list[str]  # in the order of arrival
     counts: dict[str, int]  # lines, each kind of dirt, and retractions
 
@@ -106,9 +108,11 @@ def later_arrival(day: date, last_day: date, rng: np.random.Generator) -> dateti
 
 
 def to_line(record: Record) -> str:
+    """A record as a line of the log."""
     return json.dumps(record, ensure_ascii=False)
 
 
 def total_counts(log_days: dict[date, LogDay]) -> dict[str, int]:
+    """The counts of all days together."""
     kinds = ("lines", *DIRT_SHARES, "retractions")
     return {kind: sum(log_day.counts[kind] for log_day in log_days.values()) for kind in kinds}

@@ -42,6 +42,8 @@ RETRACT_SHARE: Final = 0.003
 
 @dataclass(frozen=True)
 class Event:
+    """Something a user did."""
+
     when: datetime  # local time
     record: Record
 

@@ -30,6 +30,7 @@ def write_log(folder: Path, log: DemoLog) -> None:
 
 
 def write_truth(folder: Path, log: DemoLog) -> None:
+    """Writes what only the generator knows, for tests and the demo page."""
     folder.mkdir(parents=True, exist_ok=True)
     write_lines(folder / "users.jsonl", (to_line(user.truth()) for user in log.users))
     items = [item for of_topic in log.catalogue.items.values() for item in of_topic]
@@ -41,4 +42,5 @@ def write_truth(folder: Path, log: DemoLog) -> None:
 
 
 def write_lines(path: Path, lines: Iterable[str]) -> None:
+    """Writes a text file with a line feed after each line."""
     path.write_text("".join(line + "\n" for line in lines), encoding="utf-8", newline="\n")

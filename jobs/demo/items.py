@@ -17,6 +17,8 @@ PRICE_FACTORS: Final = (
 
 @dataclass(frozen=True)
 class Item:
+    """An item of the catalogue."""
+
     item_id: str
     title: str
     topic: str

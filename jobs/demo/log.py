@@ -15,6 +15,8 @@ from jobs.demo.words import Domain, load_reviews
 
 @dataclass(frozen=True)
 class DemoLog:
+    """A generated log with the truth behind it."""
+
     catalogue: Catalogue
     users: list[User]
     events: list[Event]

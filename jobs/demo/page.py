@@ -22,6 +22,7 @@ QUERIES: Final = {
 
 
 def section(title: str, lines: Iterable[str]) -> str:
+    """A heading with its lines, and an empty line after them."""
     return "\n".join([title, *lines, ""])
 
 

@@ -56,6 +56,7 @@ class User:
 
 
 def is_evening_or_weekend(local: datetime) -> bool:
+    """Whether a local time is one at which people shop for other things."""
     return local.hour >= EVENING_HOUR or local.weekday() >= 5
 
 

@@ -62,6 +62,7 @@ def load_domain(name: str) -> Domain:
 
 
 def load_reviews() -> Reviews:
+    """The openings and closings that reviews of every domain share."""
     return Reviews(**_read("reviews.yaml"))
 
 

@@ -119,7 +119,7 @@ def run_main(
     parser: Parser,
     argv: Sequence[str] | None,
     body: Callable[[SparkSession, argparse.Namespace], None],
-    check: Callable[[argparse.Namespace], str | None] = lambda args: None,
+    check: Callable[[argparse.Namespace], str | None] = lambda _: None,
 ) -> int:
     """Parses and checks the arguments, opens the session, runs the body; returns the exit code.
 
@@ -154,7 +154,7 @@ def interruptible(spark: SparkSession) -> Iterator[None]:
     PySpark's own handler calls Java in the middle of another call, which fails with pages of stack traces.
     """
 
-    def interrupt(number: int, frame: FrameType | None) -> None:
+    def interrupt(_number: int, _frame: FrameType | None) -> None:
         logging.disable()  # Py4J would log the stack of the interrupted call
         # From another thread, which has its own connection to Java.
         cancelling = Thread(target=spark.sparkContext.cancelAllJobs, daemon=True)

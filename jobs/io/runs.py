@@ -247,7 +247,7 @@ def _outcome_recorded(run: Run, status: str, is_step: bool) -> Iterator[None]:
             # If this fails, nobody knows what the job wrote: leave the run as `started`, like a killed one.
             run.output_versions = _changed(run)
             run.log.write(run.writer, run.row(FAILED, one_sentence(error)))
-        except Exception as unwritten:  # the body's own error is the one to report
+        except Exception as unwritten:  # noqa: BLE001 - the body's own error is the one to report
             say(f"{spec.job}: its failure could not be recorded: {one_sentence(unwritten)}")
         raise
     if not run.output_versions:
