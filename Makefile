@@ -1,28 +1,36 @@
-# The commands of a person and of CI. `make help` lists them.
+# The commands for people and CI. `make help` lists them.
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
 
 PYTHON := .venv/bin/python
 LOCKS := docker/requirements
-# Spark binds to loopback; workers use the environment's own interpreter; a run outside the repository root still finds the rooms.
+# Spark binds to loopback, and workers use the environment's interpreter; packages are found from any folder.
 export SPARK_LOCAL_IP ?= 127.0.0.1
 export PYSPARK_PYTHON := $(CURDIR)/.venv/bin/python
 export PYTHONPATH := $(CURDIR)
 
-.PHONY: help setup demo test test-slow test-gpu bench bench-gpu check nightly night-by-dag backfill airflow query docs locks clean
+.PHONY: help setup demo test test-slow test-gpu bench bench-gpu check nightly night-by-dag backfill airflow query docs \
+	zip locks clean
 
 help: ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r name text; do printf '  make %-12s %s\n' "$$name" "$$text"; done
 
-setup: .venv/.jobs .venv/.jars .venv/.archive .venv-airflow/.airflow ## install both environments from their locks (nothing to do: under a second)
+# GPU=1 installs vLLM's CUDA build, GPU=0 its CPU build (the default on a fresh checkout). Without GPU= the
+# installed kind stays: every target depends on setup, and none should switch the environment as a side effect.
+GPU ?= $(if $(wildcard .venv/.jobs-gpu),1,0)
+$(if $(filter-out 0 1,$(GPU))$(filter-out 1,$(words $(GPU))),$(error GPU is 0 or 1, as in: make setup GPU=1))
+JOBS := $(if $(filter 1,$(GPU)),jobs-gpu,jobs)
 
-.venv/.jobs: $(LOCKS)/jobs.lock $(LOCKS)/bootstrap.lock
+setup: .venv/.$(JOBS) .venv/.jars .venv/.archive .venv-airflow/.airflow ## install both environments from their locks (a repeat takes under a second): [GPU=1]
+
+# One stamp for each kind; installing one kind removes the stamp of the other.
+.venv/.jobs .venv/.jobs-gpu: .venv/.%: $(LOCKS)/%.lock $(LOCKS)/bootstrap.lock
 	@docker/setup.sh java
-	@docker/setup.sh jobs
+	@docker/setup.sh $*
 	@touch $@
 
-.venv/.jars: .venv/.jobs $(LOCKS)/jars.sha256
+.venv/.jars: .venv/.$(JOBS) $(LOCKS)/jars.sha256
 	@docker/setup.sh jars
 	@touch $@
 
@@ -72,10 +80,10 @@ test-slow: setup ## the tests left out of `make test`
 bench: setup ## speed, as ratios measured in one run, as JSON; fails below a recorded bound: [BENCH=name ...]
 	@$(PYTHON) -m tests.perf $$BENCH
 
-test-gpu: setup ## the tests that need a GPU (docs/operating.md says how to set one up)
+test-gpu: setup ## the tests that need a GPU (docs/gpu.md)
 	@$(PYTHON) -m pytest -m gpu tests/gpu
 
-bench-gpu: setup ## tokens per second and share of arithmetic on a GPU, and Spark against the bare engine: [MODEL=folder] [POOLING=LAST]
+bench-gpu: setup ## GPU throughput, the share of its peak, and Spark against the bare engine: [MODEL=folder] [POOLING=LAST]
 	@$(PYTHON) -m tests.gpu.throughput $${MODEL:+"$$MODEL"} $${POOLING:+"$$POOLING"}
 
 check: setup ## ruff, mypy and the import rule
@@ -109,10 +117,11 @@ docs: setup ## write the generated pages of docs/ anew
 	@$(PYTHON) -c 'from schemas.all_tables import tables_markdown as page; print(page(), end="")' >docs/tables.md
 	@$(PYTHON) -c 'from schemas.settings import default_yaml as page; print(page(), end="")' >docs/settings.yaml
 
-locks: setup ## resolve both environments' locks anew
-	@for name in jobs airflow bootstrap; do .uv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
-		--no-emit-index-url --no-annotate --no-header $$([ $$name != jobs ] || echo "--override $(LOCKS)/overrides.txt") \
-		-o $(LOCKS)/$$name.lock $(LOCKS)/$$name.in; done
+zip: setup ## the zip for spark-submit --py-files: build/nightfold.zip
+	@$(PYTHON) docker/zip_jobs.py build/nightfold.zip
+
+locks: setup ## resolve the locks of all environments
+	@docker/setup.sh locks
 
 clean: ## remove the demo and all caches; the environments stay
 	@rm -rf $(DEMO) .pytest_cache .mypy_cache .ruff_cache .hypothesis spark-warehouse metastore_db

@@ -1,11 +1,11 @@
-"""By hand: a range of log days at once, such as the history before the first night, or days that were missed.
+"""By hand: backfills a range of log days, such as the history before the first night, or missed days.
 
-Give the first and the last log day. Every day of the range must be there and complete; an empty day is an empty folder with
-`_SUCCESS`. One job takes the range in chunks, oldest first, and publishes once at the end: until then readers see nothing of it.
-A range may lie before days that are there already.
+Give the first and the last log day. Every day of the range must exist and be complete; an empty day is an
+empty folder with `_SUCCESS`. One job processes the range in chunks, oldest first, and publishes once at the
+end: until then readers see nothing of it. A range may precede days that are already stored.
 
-**Killed or failed?** Clear the task. The job names its run after range and settings, so that it goes on after the last chunk
-it finished. (For the same reason it is given no run id.)
+**Killed or failed?** Clear the task. The job names its run after the range and the settings, so it resumes
+after the last finished chunk. (This is also why it is given no run id.)
 """
 
 from airflow.sdk import DAG, Param, task
@@ -29,7 +29,7 @@ with DAG(
 
     @task
     def check_range(start: str, end: str) -> None:
-        """A JSON schema can't compare two values, and the job's refusal would be tried again."""
+        """Fails at once: a JSON schema cannot compare two values, and the job's own refusal is retried."""
         if start > end:
             raise AirflowFailException(f"start {start} is after end {end}")
 

@@ -1,17 +1,19 @@
-"""Every night: the log day that has just ended becomes events, vectors and profiles, and is published.
+"""Every night: turns the log day that has just ended into events, vectors and profiles, and publishes them.
 
-The run waits for `LOGS/dt=D/_SUCCESS`, then runs the jobs one after another, each as one spark-submit. **D is the date on which
-the run's data interval starts**, and nothing else decides it: not the clock, not the run's name, not its configuration.
+The run waits for `LOGS/dt=D/_SUCCESS`, then runs the jobs one after another, each as one spark-submit. **D is
+the date on which the run's data interval starts.** Neither the clock nor the run's name nor its configuration
+changes it.
 
-**Start a night by hand:** trigger it with a logical date, and it takes the last day that had ended by then. Noon of
-`2025-04-02` gives D = `2025-04-01`. (Midnight of a day is the logical date of a scheduled night; take another hour.)
+**Start a night by hand:** trigger it with a logical date, and it takes the last day that had ended by then.
+Noon of `2025-04-02` gives D = `2025-04-01`. (Midnight is the logical date of a scheduled night; choose any
+other hour.)
 
-**A missed night is not caught up** (`catchup=False`), and needs no watching: a day folds onto a history without holes, and the
-next night stops with the name of the missing day. Run that day by hand, or a range with `profiles_backfill`, and clear the
-stopped task.
+**A missed night is not caught up** (`catchup=False`), and cannot go unnoticed: a day folds onto a history
+without gaps, so the next night stops and names the missing day. Run that day by hand, or a range with
+`profiles_backfill`, and clear the stopped task.
 
-**A failed task** can be cleared as often as you like: the same day run again gives the same rows, and readers see nothing of a
-night before `publish_run`. The last line of its log says what is wrong.
+**A failed task** can be cleared any number of times: rerunning a day gives the same rows, and readers see
+nothing of a night before `publish_run`. The last line of the task's log says what is wrong.
 """
 
 from datetime import timedelta
@@ -21,15 +23,15 @@ from airflow.sdk import DAG, CronDataIntervalTimetable, chain
 from spark_jobs import LOGS, MACROS, MAPPING, POLICY, PUBLISHED, SparkJob
 
 DAY = "{{ day(dag_run.data_interval_start) }}"
-# The jobs of a night, in order: what the fold reads goes before it, what describes profiles between it and the checks.
+# The jobs of a night, in order: the fold's inputs precede it, and jobs that read profiles precede the checks.
 STEPS = ("ingest_events", "embed_texts", "fold_profiles", "check_tables", "publish_run")
 MORE_ARGUMENTS = {"ingest_events": (*LOGS, *MAPPING)}
 
 with DAG(
     dag_id="profiles_nightly",
-    # Whole UTC days: the interval is D itself. When the night begins within the next day, the mark of the log decides.
+    # Whole UTC days, so that the interval is D itself; the sensor delays the night until the log is complete.
     schedule=CronDataIntervalTimetable("0 0 * * *", timezone="UTC"),
-    catchup=False,  # the jobs refuse a gap by name
+    catchup=False,  # the jobs refuse to skip a missing day
     max_active_runs=1,
     default_args=POLICY,
     user_defined_macros=MACROS,

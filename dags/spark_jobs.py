@@ -1,9 +1,10 @@
-"""What the DAGs share: how a job of this repository becomes one spark-submit, and the settings it takes from Airflow Variables.
+"""Shared by the DAGs: how a job of this repository becomes one spark-submit, configured by Airflow Variables.
 
-Every setting is read when a task starts, never when the file is parsed, and becomes one element of an argument list: no value
-passes through a shell.
+Every setting is read when a task starts, never when the file is parsed, and becomes one element of an
+argument list: no value passes through a shell.
 """
 
+import json
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from airflow.sdk import Asset, Variable
 from airflow.sdk.exceptions import AirflowFailException
 
 HERE = str(Path(__file__).resolve().parent.parent)
-# Variable nightfold_NAME -> what holds where it is not set.
+# The default of each Variable nightfold_NAME.
 DEFAULTS: dict[str, Any] = {
     "root": HERE,  # the repository, with its .venv
     "logs": "logs",
@@ -22,10 +23,11 @@ DEFAULTS: dict[str, Any] = {
     "config": "",  # settings file; empty: the defaults
     "py_files": "",  # on a cluster: the zip with the jobs
     "spark_conf": {},  # JSON object of Spark properties
+    "step_conf": {},  # JSON object: a task's id -> Spark properties that override spark_conf for this task
 }
-PATHS = {"logs", "warehouse", "config", "py_files"}  # relative ones begin at the root
+PATHS = {"logs", "warehouse", "config", "py_files"}  # relative paths start at the root
 
-# What others may schedule on: updated once a night or a range is published.
+# Assets for other DAGs to schedule on, updated when a night or a range is published.
 PUBLISHED = [
     Asset(f"nightfold_{table}")
     for table in ("behavior_events", "items", "text_embeddings", "profile_states", "user_profiles")
@@ -42,18 +44,50 @@ POLICY = {
 
 
 def setting(name: str) -> Any:
-    """The Variable nightfold_NAME, or its default."""
+    """The value of Variable nightfold_NAME, or its default; an empty text is an empty JSON object."""
     default = DEFAULTS[name]
-    value = Variable.get(f"nightfold_{name}", default=default, deserialize_json=isinstance(default, dict))
+    value = Variable.get(f"nightfold_{name}", default=default)
+    if isinstance(default, dict):
+        return json_object(name, value) if value else default
     if name in PATHS and value and "://" not in value:
         return str(Path(setting("root"), value))
     return value
 
 
+def json_object(name: str, text: str) -> dict[str, Any]:
+    """The JSON object in a Variable."""
+    try:
+        value = json.loads(text)
+    except ValueError as error:
+        raise AirflowFailException(f"Variable nightfold_{name} is not valid JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise AirflowFailException(f"Variable nightfold_{name} must be a JSON object")
+    return value
+
+
+def spark_conf(task_id: str) -> dict[str, Any]:
+    """The Spark properties of one task: `spark_conf`, overridden by the task's own entry of `step_conf`."""
+    steps = setting("step_conf")
+    for step, conf in steps.items():
+        # A misspelt name would leave a task without its properties, unnoticed.
+        if not Path(setting("root"), "jobs", f"{step}.py").is_file():
+            raise AirflowFailException(
+                f"Variable nightfold_step_conf names '{step}', which is not a job; "
+                "name tasks by their ids, e.g. embed_texts"
+            )
+        if not isinstance(conf, dict):
+            raise AirflowFailException(
+                f"Variable nightfold_step_conf must give '{step}' a JSON object of Spark properties"
+            )
+    return setting("spark_conf") | steps.get(task_id, {})
+
+
 def day(moment: datetime | None, back: int = 0) -> str:
-    """The date of one end of the run's data interval, or so many days before."""
+    """The date of one end of the run's data interval, `back` days earlier."""
     if not moment:
-        raise AirflowFailException("a run without a logical date belongs to no day; start it with one")
+        raise AirflowFailException(
+            "a run without a logical date does not belong to a day; start it with a logical date"
+        )
     return (moment - timedelta(days=back)).strftime("%Y-%m-%d")
 
 
@@ -64,7 +98,7 @@ MAPPING = ("--mapping", "{{ setting('mapping') }}")
 
 
 class SparkJob(SparkSubmitOperator):
-    """One run of jobs/NAME.py, where NAME is the task's id; `arguments` are templates, in the order of the command line."""
+    """Runs jobs/TASK_ID.py; `arguments` are templates, in the order of the command line."""
 
     template_fields = (*SparkSubmitOperator.template_fields, "_spark_binary")
 
@@ -74,7 +108,7 @@ class SparkJob(SparkSubmitOperator):
             application=f"{{{{ setting('root') }}}}/jobs/{kwargs['task_id']}.py",
             application_args=[*arguments, "--warehouse", "{{ setting('warehouse') }}"],
             py_files="{{ setting('py_files') }}",
-            # spark-submit puts jobs/ alone on the path, and workers would take whatever python3 they find.
+            # spark-submit puts only jobs/ on the path, and workers would use any python3 they find.
             env_vars={
                 "PYTHONPATH": "{{ setting('root') }}",
                 "PYSPARK_PYTHON": "{{ setting('root') }}/.venv/bin/python",
@@ -84,7 +118,8 @@ class SparkJob(SparkSubmitOperator):
         )
 
     def render_template_fields(self, context: Any, jinja_env: Any = None) -> None:
+        """Renders the templates, and takes the settings that are no templates."""
         super().render_template_fields(context, jinja_env)
-        self.conf = setting("spark_conf")
+        self.conf = spark_conf(self.task_id)
         if config := setting("config"):
             self.application_args = [*self.application_args, "--config", config]

@@ -1,8 +1,8 @@
-"""Every week: the upkeep of the Delta tables, at an hour when no night writes.
+"""Every week: maintenance of the Delta tables, at an hour when no night writes.
 
-Old states are thinned out, small files put together, and files that no reader needs any more removed. **D is the day before the
-run's data interval ends**: the last one that a night can have published by then. A missed week is made up by the next one, so
-nothing is caught up. A failed run can be cleared as often as you like.
+It thins out old states, compacts small files, and vacuums files that readers no longer need. **D is the day
+before the run's data interval ends**: the last day that a night can have published by then. The next run
+makes up for a missed week, so nothing is caught up. A failed run can be cleared any number of times.
 """
 
 from airflow.sdk import DAG, CronDataIntervalTimetable

@@ -1,6 +1,7 @@
-# Airflow beside the job environment: with LocalExecutor a task runs where the scheduler runs, and each is one spark-submit, so
-# that container must hold both. Built on the jobs image rather than on Airflow's own: the packages come from the committed
-# lock, driver and executors have the same files, and there is one base to keep up to date. Build after the jobs image:
+# Airflow on top of the job environment. With LocalExecutor a task runs in the scheduler's container, and each
+# task is one spark-submit, so that container needs both environments. The base is the jobs image, not
+# Airflow's own: the packages come from the committed lock, driver and executors have the same files, and
+# there is one base to update. Build it after the jobs image:
 #   docker build -f docker/airflow.Dockerfile -t nightfold-airflow:0.1.0 .
 ARG JOBS=nightfold-jobs:0.1.0
 
@@ -16,7 +17,7 @@ WORKDIR /opt/nightfold
 RUN install -d -o nightfold -g nightfold /opt/airflow /var/log/airflow
 COPY --from=build /opt/nightfold/.venv-airflow .venv-airflow
 COPY dags dags
-# Without the root on PYTHONPATH a DAG can't import a job; the tasks name it to spark-submit themselves.
+# With the root off PYTHONPATH no DAG can import a job; tasks pass the root to spark-submit themselves.
 ENV PATH=/opt/nightfold/.venv-airflow/bin:$PATH \
     PYTHONPATH= \
     AIRFLOW_HOME=/opt/airflow \

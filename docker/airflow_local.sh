@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Airflow on this machine alone, to try the DAGs out: no scheduled runs, loopback only, and Ctrl-C ends all of it.
-# (`airflow standalone` would serve its task logs to the whole network.)
+# A local Airflow to try out the DAGs: no scheduled runs, loopback only, stopped by Ctrl-C.
+# (`airflow standalone` would serve its task logs to the entire network.)
 # usage: [LOGS=...] [WAREHOUSE=...] [MAPPING=...] [CONFIG=...] docker/airflow_local.sh
 set -euo pipefail
 source "$(dirname "$0")/airflow_env.sh"
@@ -9,10 +9,12 @@ die() { say "airflow: $*" >&2; exit 1; }
 
 mkdir -p "$AIRFLOW_HOME"
 say "Airflow is starting (logs: $AIRFLOW_HOME) ..."
-airflow db migrate >"$AIRFLOW_HOME/migrate.log" 2>&1 || die "its database could not be made; see $AIRFLOW_HOME/migrate.log"
-airflow dags reserialize >"$AIRFLOW_HOME/reserialize.log" 2>&1 || die "the DAGs could not be read; see $AIRFLOW_HOME/reserialize.log"
+airflow db migrate >"$AIRFLOW_HOME/migrate.log" 2>&1 ||
+  die "its database could not be created; see $AIRFLOW_HOME/migrate.log"
+airflow dags reserialize >"$AIRFLOW_HOME/reserialize.log" 2>&1 ||
+  die "the DAGs could not be read; see $AIRFLOW_HOME/reserialize.log"
 
-set -m # each part leads a process group, so that what it started ends with it
+set -m # each part leads a process group, so that its children end with it
 parts=()
 start() { airflow "$@" >"$AIRFLOW_HOME/$1.log" 2>&1 </dev/null & parts+=($!); }
 stop() {
@@ -34,11 +36,13 @@ healthy() {
   "$root/.venv-airflow/bin/python" - "$AIRFLOW__API__BASE_URL/api/v2/monitor/health" 2>/dev/null <<'PYTHON'
 import json, sys, urllib.request
 parts = json.load(urllib.request.build_opener(urllib.request.ProxyHandler({})).open(sys.argv[1], timeout=5))
-sys.exit(any(parts[name]["status"] != "healthy" for name in ("metadatabase", "scheduler", "triggerer", "dag_processor")))
+names = ("metadatabase", "scheduler", "triggerer", "dag_processor")
+sys.exit(any(parts[name]["status"] != "healthy" for name in names))
 PYTHON
 }
 for _ in {1..120}; do
-  alive || die "a part of it ended at once; see the logs in $AIRFLOW_HOME (is port $AIRFLOW_PORT taken? AIRFLOW_PORT=8081 chooses another)"
+  alive || die "it stopped while starting; see the logs in $AIRFLOW_HOME" \
+    "(if port $AIRFLOW_PORT is in use, set AIRFLOW_PORT=8081)"
   ! healthy || break
   sleep 1
 done
@@ -48,11 +52,11 @@ password=$(sed -nE 's/.*"admin": *"([^"]*)".*/\1/p' "$AIRFLOW_HOME/simple_auth_m
 say ""
 say "  Address    $AIRFLOW__API__BASE_URL"
 say "  Login      admin, password $password"
-say "  Nights     $AIRFLOW__API__BASE_URL/dags/profiles_nightly  (Trigger; noon of a day runs the night of the day before)"
+say "  Nights     $AIRFLOW__API__BASE_URL/dags/profiles_nightly  (Trigger; noon of a day runs the day before)"
 say "  Logs       $AIRFLOW_VAR_NIGHTFOLD_LOGS"
 say "  Warehouse  $AIRFLOW_VAR_NIGHTFOLD_WAREHOUSE"
-[ -d "$AIRFLOW_VAR_NIGHTFOLD_LOGS" ] || say "  There are no logs there yet: make demo writes them, or give LOGS= and WAREHOUSE=."
+[ -d "$AIRFLOW_VAR_NIGHTFOLD_LOGS" ] || say "  No logs there yet: run make demo, or give LOGS= and WAREHOUSE=."
 say ""
 say "Ctrl-C ends it."
 while alive; do sleep 1; done
-die "a part of it has ended; see the logs in $AIRFLOW_HOME"
+die "one of its processes ended; see the logs in $AIRFLOW_HOME"

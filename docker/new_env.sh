@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Writes the settings and secrets that compose.yaml asks for, each secret made anew; an existing file is left alone.
+# Writes the settings of compose.yaml and newly generated secrets; refuses to overwrite an existing file.
 # usage: docker/new_env.sh [FILE]     (default: docker/.env)
 set -euo pipefail
 file=${1:-$(dirname "$0")/.env}
@@ -13,20 +13,20 @@ cat >"$file" <<END
 NIGHTFOLD_LOGS=../logs
 NIGHTFOLD_MAPPING=canonical
 
-# What the Spark worker offers; the engine takes memory of its own beside it.
+# What each Spark worker offers. The engine needs memory on top of it.
 SPARK_CORES=2
 SPARK_MEMORY=4g
 
-# Where this machine opens what; always on loopback.
+# Ports on this machine, all bound to loopback.
 AIRFLOW_PORT=8080
 SPARK_UI_PORT=8081
 VLLM_PORT=8000
 S3_PORT=8333
 
-# Log in to Airflow as admin with this password.
+# The password of Airflow's user admin.
 AIRFLOW_PASSWORD=$(hex 12)
 
-# Secrets. Changing POSTGRES_PASSWORD or AIRFLOW_FERNET_KEY later loses what was stored with them.
+# Secrets. Data stored under POSTGRES_PASSWORD or AIRFLOW_FERNET_KEY becomes unreadable when they change.
 POSTGRES_PASSWORD=$(hex 24)
 AIRFLOW_FERNET_KEY=$(head -c 32 /dev/urandom | base64 | tr '+/' '-_')
 AIRFLOW_JWT_SECRET=$(hex 32)

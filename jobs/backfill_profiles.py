@@ -25,7 +25,7 @@ from jobs.fold.tables import refuse_other_settings
 from jobs.ingest.days import JOB as INGEST
 from jobs.io.cli import Parser, iso_day, job_parser, range_problem, run_main
 from jobs.io.days import Days
-from jobs.io.history import DONE, FAILED, PUBLISHED, UNDONE, Record, history_of, refuse_holes
+from jobs.io.history import Record, history_of, refuse_holes
 from jobs.io.logs import Logs, add_logs, require_closed
 from jobs.io.messages import JobError
 from jobs.io.runs import RunLog, RunSpec, recorded
@@ -34,6 +34,7 @@ from jobs.night.checks import JOB as CHECK
 from jobs.night.estimate import tell_range, tell_rebuild
 from jobs.night.guards import refuse_thinned, refuse_unfinished
 from jobs.night.steps import Night, run_steps
+from schemas.pipeline_runs import DONE, FAILED, PUBLISHED, UNDONE
 from schemas.settings import Settings
 
 JOB = "backfill_profiles"

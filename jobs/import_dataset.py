@@ -1,8 +1,9 @@
-"""Splits the raw rows of a flat data set into day folders, by the mapping's time and by nothing else.
+"""Splits the raw rows of a flat data set into day folders, by the time that a mapping gives them.
 
-The rows stay as they are, in their own format: what is filtered, mapped or quarantined is the ingest's to decide, and it decides as
-it would of the source's own files. Every day of the span gets its folder and _SUCCESS, so that days without rows leave no hole; rows
-without a readable time go to the first day, where the ingest sets them aside. The logs appear at once, when all is written.
+The rows keep their content and format. Filtering, mapping and quarantine are left to the ingest, which
+treats the rows like those of the source's own files. Every day of the span gets a folder with _SUCCESS, so
+that no days are missing. Rows without a readable time go to the first day, where the ingest quarantines them.
+The logs folder appears only when it is complete.
 
     python -m jobs.import_dataset --mapping FILE --source DIR --logs DIR
 """
@@ -29,46 +30,31 @@ from jobs.io.storage import copy_files, folder_content, matching_files, move, re
 from schemas.mapping import LogMapping, Source
 
 JOB = "import_dataset"
-# Beside the source's own columns, among which there may be a `dt`; the folders get their names when they are in place.
+# Not `dt`, which the source may have as a column; the folders are renamed when they are moved into place.
 DAY, FILE = "day_of_import", "file_of_import"
-# Ten years without a row are no pause of a data set, but a wrong year or unit of time: each of their days would be a folder.
-LONGEST_PAUSE: Final = 3660
+# A longer gap means a wrong year or unit of time, not a pause; each of its days would become a folder.
+LONGEST_GAP_DAYS: Final = 3660
 
 
 def arg_parser() -> Parser:
     parser = Parser(prog=JOB, description=(__doc__ or "").split("\n\n")[0])
-    parser.add_argument(
-        "--mapping",
-        required=True,
-        type=logs.mapping_file,
-        metavar="FILE",
-        help="log mapping: a file, or the name of a shipped one",
-    )
-    parser.add_argument(
-        "--source",
-        required=True,
-        type=existing_folder,
-        metavar="DIR",
-        help="folder with the data set's files",
-    )
-    parser.add_argument(
-        "--logs",
-        required=True,
-        type=folder_uri,
-        metavar="DIR",
-        help="folder to write, not there yet or empty",
-    )
+    add = parser.add_argument
+    mapping_help = "log mapping: a file, or the name of a shipped one"
+    add("--mapping", required=True, type=logs.mapping_file, metavar="FILE", help=mapping_help)
+    source_help = "folder with the files of the data set"
+    add("--source", required=True, type=existing_folder, metavar="DIR", help=source_help)
+    add("--logs", required=True, type=folder_uri, metavar="DIR", help="folder to write; must be new or empty")
     return parser
 
 
 def place_rows(rows: DataFrame, mapping: LogMapping) -> DataFrame:
-    """The rows with DAY, the UTC date of the mapping's time; null where there is none, or none of a calendar's years.
+    """The rows with DAY, the UTC date of the mapping's time; null without a time or outside years 1 to 9999.
 
-    A declared column that is not there is null, as for the ingest.
+    A declared column that the rows lack is null, as in the ingest.
     """
-    there = set(rows.columns)
+    present = set(rows.columns)
     typed = {
-        name: F.col(logs.quoted(name)) if name in there else F.lit(None) for name in mapping.source.columns
+        name: F.col(logs.quoted(name)) if name in present else F.lit(None) for name in mapping.source.columns
     }
     casts = [column.cast(mapping.source.columns[name]).alias(name) for name, column in typed.items()]
     typed_rows = rows.select(F.struct("*").alias("raw row"), *casts)
@@ -77,34 +63,38 @@ def place_rows(rows: DataFrame, mapping: LogMapping) -> DataFrame:
 
 
 def span(rows_by_day: Mapping[date, int], source: str) -> tuple[date, date]:
-    """The first and the last day; stops where rows lie so far from most that some time must be wrong."""
+    """The first and the last day. Raises JobError if some rows are too far from most others."""
     days = sorted(rows_by_day)
     groups = [days[:1]]
-    for before, day in pairwise(days):
-        if (day - before).days > LONGEST_PAUSE:
+    for previous, day in pairwise(days):
+        if (day - previous).days > LONGEST_GAP_DAYS:
             groups.append([])
         groups[-1].append(day)
     most = max(groups, key=lambda group: sum(rows_by_day[day] for day in group))
     if strays := [day for day in days if not most[0] <= day <= most[-1]]:
+        rows = sum(rows_by_day[day] for day in strays)
         raise JobError(
-            f"{sum(rows_by_day[day] for day in strays):,} rows of {source} are dated {strays[0]}..{strays[-1]}, more than ten years from "
-            f"the others ({most[0]}..{most[-1]}); correct them, or let the mapping's event_ts be NULL there, so that they are set aside"
+            f"{rows:,} rows of {source} are dated {strays[0]}..{strays[-1]}, more than ten years away from "
+            f"the other rows ({most[0]}..{most[-1]}); correct these dates, or let the mapping's event_ts be "
+            "NULL for them, so that the rows are quarantined"
         )
     return days[0], days[-1]
 
 
 def write_options(source: Source) -> dict[str, str]:
-    """What makes Spark's writer write what its reader reads back the same, under the mapping's own options."""
+    """Writer options: Spark's reader, given the mapping's options, gets the same rows back."""
     given = source.options
     if source.format == "csv":
-        # In quotes a value keeps its blanks, whatever the reader trims. But a null would come back as the mapping's emptyValue.
+        # A quoted value keeps its blanks even if the reader trims. But under emptyValue a quoted null would
+        # be read as that value.
         quotes_all = given.get("quote") != "" and "emptyValue" not in given
         blanks = dict.fromkeys(["ignoreLeadingWhiteSpace", "ignoreTrailingWhiteSpace"], "false")
-        # Where the mapping names no comment sign, `#` at the start of a row would be one to the writer alone.
+        # Without a comment sign in the mapping, only the writer would take a leading `#` for one.
         own = {"header": "true", "escape": '"', "comment": "\0"}
         return own | given | blanks | {"quoteAll": str(quotes_all).lower()}
     if source.format == "json":
-        # Left alone, the writer cuts times to milliseconds; and an escaped character may be none of the encoding's.
+        # By default the writer truncates times to milliseconds, and writes characters unescaped that the
+        # encoding may lack.
         exact = {
             "timestampFormat": "yyyy-MM-dd'T'HH:mm:ss.SSSSSSXXX",
             "timestampNTZFormat": "yyyy-MM-dd'T'HH:mm:ss.SSSSSS",
@@ -114,17 +104,20 @@ def write_options(source: Source) -> dict[str, str]:
 
 
 def write_rows(placed: DataFrame, source: Source, folder: str) -> None:
-    """One file for each day and file of the source: equal records are told apart by their number in a file, and files by their order."""
+    """Writes one file per day and source file.
+
+    Equal records are distinguished by their position in a file, and files by their order; both must be kept.
+    """
     options = write_options(source)
     by_file = placed.repartition(DAY, FILE)
     if source.format == "json" and ("multiline", "true") in {
         (name.lower(), value.lower()) for name, value in source.options.items()
     }:
-        # Of a file that is one JSON value, the reader takes the records of an array.
+        # The reader parses each file as one JSON value; the records of an array become rows.
         records = F.collect_list(
             F.struct(*[logs.quoted(name) for name in placed.columns if name not in (DAY, FILE)])
         )
-        # The text writer writes a string's bytes as they are.
+        # The text writer writes a string's bytes unchanged, whatever the encoding.
         array = (
             F.encode(F.to_json(records, options), options.get("encoding", "UTF-8"))
             .cast("string")
@@ -137,24 +130,24 @@ def write_rows(placed: DataFrame, source: Source, folder: str) -> None:
 
 
 def split_rows(spark: SparkSession, mapping: LogMapping, source: str, target: str) -> None:
-    """Writes the day folders under target, closed."""
+    """Writes complete day folders below target."""
     files = source_files(spark, mapping.source, source)
     fit_to_size(spark, files)
-    # An option's value that Spark does not know is no AnalysisException.
+    # Not only AnalysisException: Spark reports an unknown value of an option with other classes.
     try:
         placed = place_rows(with_file(logs.read_files(spark, mapping.source, files), files, source), mapping)
     except PySparkException as error:
         raise JobError(f"the mapping does not fit {files[0]}: {one_sentence(error)}") from error
-    # Held, since whether a record can be parsed is known only where all of it is.
+    # Cached with all columns: Spark would parse only those that a query needs, and miss corrupt records.
     placed.persist()
     try:
-        first, last = look(placed, mapping.source, source)
+        first, last = check_rows(placed, mapping.source, source)
         dated = placed.drop(logs.UNREADABLE).withColumn(DAY, F.coalesce(DAY, F.lit(first)))
         write_rows(dated, mapping.source, f"{target}/_split")
     finally:
         placed.unpersist()
     if mapping.items is not None:
-        # A folder each, since two of them may have one name.
+        # One folder each, because two files may have the same name.
         for n, file in enumerate(source_files(spark, mapping.items.source, source)):
             copy_files(spark, [file], f"{logs.items_folder(target, first)}/{n:06d}")
     filled = folder_content(spark, f"{target}/_split")
@@ -166,24 +159,25 @@ def split_rows(spark: SparkSession, mapping: LogMapping, source: str, target: st
 
 
 def with_file(rows: DataFrame, files: Sequence[str], source: str) -> DataFrame:
-    """The rows with FILE, the number of their file: numbers sort as the files do, and are names that any file system takes."""
+    """The rows with FILE, the number of their file: it sorts like the files and is a valid folder name."""
     numbers = [(logs.below(file, source), f"{n:06d}") for n, file in enumerate(files)]
-    told = rows.sparkSession.createDataFrame(numbers, f"`path of file` string, `{FILE}` string")
+    by_path = rows.sparkSession.createDataFrame(numbers, f"`path of file` string, `{FILE}` string")
     named = rows.withColumn("path of file", logs.below_root(F.input_file_name(), source))
-    return named.join(F.broadcast(told), "path of file").drop("path of file")
+    return named.join(F.broadcast(by_path), "path of file").drop("path of file")
 
 
-def look(placed: DataFrame, source: Source, folder: str) -> tuple[date, date]:
-    """The first and the last day; stops where a record can't be parsed, or the days make no sense."""
+def check_rows(placed: DataFrame, source: Source, folder: str) -> tuple[date, date]:
+    """The first and the last day. Raises JobError if a record can't be parsed or the days are implausible."""
     broken = F.count(logs.quoted(logs.UNREADABLE)) if logs.UNREADABLE in placed.columns else F.lit(0)
     found = placed.groupBy(DAY).agg(F.count("*").alias("rows"), broken.alias("broken")).collect()
     if unparsed := sum(row["broken"] for row in found):
         raise JobError(
-            f"{unparsed} records in {folder} can't be parsed as {source.format}; correct the file or the mapping's options"
+            f"{unparsed} records in {folder} can't be parsed as {source.format}; "
+            "correct the file or the mapping's options"
         )
     rows_by_day = {row[DAY]: row["rows"] for row in found if row[DAY] is not None}
     if not rows_by_day:
-        raise JobError(f"no row of {folder} has a time that the mapping can read")
+        raise JobError(f"no row of {folder} has a time that the mapping can read; correct its event_ts")
     first, last = span(rows_by_day, folder)
     say(f"{JOB}: {sum(row['rows'] for row in found):,} rows of {first}..{last}")
     return first, last
@@ -192,14 +186,14 @@ def look(placed: DataFrame, source: Source, folder: str) -> tuple[date, date]:
 def source_files(spark: SparkSession, source: Source, folder: str) -> list[str]:
     files = matching_files(spark, folder, source.files)
     if not files:
-        raise JobError(f"there is no {source.files} in {folder}")
+        raise JobError(f"no file in {folder} matches {source.files}; correct --source or the mapping's files")
     return files
 
 
 def run(spark: SparkSession, args: argparse.Namespace) -> None:
     if folder_content(spark, args.logs):
         raise JobError(f"{args.logs} is not empty; give a new folder, so that no day is imported twice")
-    # Beside the logs, so that moving it into place is one rename; what a killed import left is begun again.
+    # Next to the logs, so that moving it into place is one rename. What a killed import left is removed.
     staging = f"{args.logs}.importing"
     remove_folder(spark, staging)
     try:

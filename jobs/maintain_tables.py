@@ -22,7 +22,7 @@ from pyspark.sql import functions as F
 
 from jobs.io.cli import Parser, iso_day, job_parser, run_main
 from jobs.io.days import Days, is_in
-from jobs.io.history import PUBLISHED, PUBLISHER, first_hole
+from jobs.io.history import PUBLISHER, first_hole
 from jobs.io.messages import JobError, say
 from jobs.io.runs import RunLog, RunSpec, recorded
 from jobs.io.session import configured
@@ -32,6 +32,7 @@ from jobs.night.guards import MAINTENANCE as JOB
 from jobs.night.guards import refuse_maintenance, thin_before
 from schemas import profile_states
 from schemas.all_tables import ALL_TABLES
+from schemas.pipeline_runs import PUBLISHED
 from schemas.settings import MaintenanceSettings, Settings
 from schemas.table import HISTORY_DAYS, Table
 
@@ -55,8 +56,7 @@ def arg_parser() -> Parser:
 
 
 def superfluous(states: DataFrame, cutoff: date) -> DataFrame:
-    """The keys of states before the cutoff that are neither the last of a calendar month nor the first of
-    their facet.
+    """Keys of states before the cutoff that are neither a month's last nor their facet's first.
 
     The first stays because it alone says that nothing came before it.
     """

@@ -17,12 +17,13 @@ from pyspark.sql import functions as F
 
 from jobs.io.cli import Parser, job_parser, run_main
 from jobs.io.days import Days
-from jobs.io.history import FAILED, ONE_DAY, PUBLISHED, STARTED, Record, history_of, standing
+from jobs.io.history import ONE_DAY, Record, history_of, standing
 from jobs.io.messages import JobError, count_list, say
 from jobs.io.runs import RunLog
 from jobs.io.warehouse import Warehouse
 from jobs.night.guards import day_states
 from schemas import pipeline_runs
+from schemas.pipeline_runs import FAILED, PUBLISHED, STARTED
 
 JOB = "show_runs"
 

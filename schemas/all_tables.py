@@ -1,4 +1,4 @@
-"""Every table of the warehouse, in the order of the flow."""
+"""Every table of the warehouse, in the order of the data flow."""
 
 from typing import Final
 
@@ -30,6 +30,9 @@ ALL_TABLES: Final[tuple[Table, ...]] = (
 
 def tables_markdown() -> str:
     """The text of docs/tables.md."""
-    about = "Delta tables under the warehouse, each in a folder of its name. Dates and times are UTC; vectors are lists of floats."
+    about = (
+        "Delta tables under the warehouse, each in a folder of its name. "
+        "Dates and times are UTC; vectors are lists of floats."
+    )
     head = f"# Tables\n\n{about}\n"
     return "\n".join([head, *(table.markdown() for table in ALL_TABLES)])

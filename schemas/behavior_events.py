@@ -1,4 +1,4 @@
-"""The facts: one row for each accepted event of the logs."""
+"""The facts: one row per accepted event of the logs."""
 
 from schemas.table import (
     DATE,
@@ -17,7 +17,7 @@ from schemas.table import (
 
 TABLE = Table(
     name="behavior_events",
-    comment="Every accepted event, as it came: facts only. Weights, caps and bot marks are computed by the fold.",
+    comment="Every accepted event. Facts only: the fold computes weights, caps and bot marks.",
     key=("event_id",),
     written_by="ingest_events",
     reach="log_date",
@@ -28,25 +28,25 @@ TABLE = Table(
         Column(
             "event_id",
             STRING,
-            "the log's own id, or a hash of content and ordinal among equal records",
+            "the log's own id, or a hash of the content and the ordinal",
             private=True,
         ),
-        Column("user_id", STRING, "whose behaviour it is", private=True),
+        Column("user_id", STRING, "user who acted", private=True),
         Column(
             "user_bucket",
             INT,
-            "pmod(xxhash64(user_id), buckets): lets keyed reads prune without ids in statistics",
+            "pmod(xxhash64(user_id), store.user_buckets): prunes reads by user without ids in statistics",
         ),
-        Column("event_ts", TIMESTAMP, "when it happened, UTC"),
+        Column("event_ts", TIMESTAMP, "when the event happened, UTC"),
         Column("event_date", DATE, "UTC date of event_ts"),
-        Column("log_date", DATE, "day of the log folder it arrived in"),
-        Column("utc_offset_min", INT, "local time less UTC at the event, minutes", nullable=True),
+        Column("log_date", DATE, "date of the log folder in which the event arrived"),
+        Column("utc_offset_min", INT, "local time minus UTC, minutes", nullable=True),
         Column("event_type", STRING, "view, click, cart, purchase, rating, review, return, retract, ..."),
-        Column("item_id", STRING, "the item it is about", nullable=True, private=True),
+        Column("item_id", STRING, "item of the event", nullable=True, private=True),
         Column(
             "text",
             STRING,
-            "normalised text: the event's own, else its item's on log_date",
+            "normalised text of the event, else of its item as of log_date",
             nullable=True,
             private=True,
         ),
@@ -57,25 +57,23 @@ TABLE = Table(
             "rating rescaled to 0..1 by the mapping's rating_min and rating_max",
             nullable=True,
         ),
-        Column(
-            "value", DOUBLE, "amount of the event in the log's own unit (price, seconds, ...)", nullable=True
-        ),
+        Column("value", DOUBLE, "amount in the log's own unit (price, seconds, ...)", nullable=True),
         Column(
             "retracts_event_id",
             STRING,
-            "the event of the same user that this one takes out",
+            "event of the same user that this event retracts",
             nullable=True,
             private=True,
         ),
-        Column("place", STRING, "where, in the log's words", nullable=True, private=True),
-        Column("device", STRING, "on what, in the log's words", nullable=True),
-        Column("session_id", STRING, "the log's session", nullable=True, private=True),
+        Column("place", STRING, "where it happened, as logged", nullable=True, private=True),
+        Column("device", STRING, "device used, as logged", nullable=True),
+        Column("session_id", STRING, "session, as logged", nullable=True, private=True),
         Column("lat", DOUBLE, "latitude, degrees", nullable=True, private=True),
         Column("lon", DOUBLE, "longitude, degrees", nullable=True, private=True),
-        Column("companions", STRINGS, "who else was there, in the log's words", nullable=True, private=True),
-        Column("extra", TEXT_MAP, "further fields the mapping keeps", nullable=True, private=True),
-        Column("source_file", STRING, "file it was read from, relative to the logs folder", private=True),
-        Column("ordinal", INT, "its place among equal records of its file, from 0"),
+        Column("companions", STRINGS, "who else was there, as logged", nullable=True, private=True),
+        Column("extra", TEXT_MAP, "further fields kept by the mapping", nullable=True, private=True),
+        Column("source_file", STRING, "log file, relative to the logs folder", private=True),
+        Column("ordinal", INT, "position among identical records of the file, from 0"),
     ),
     checks=(
         Check("user_id_given", "length(user_id) > 0"),

@@ -1,4 +1,4 @@
-"""The run records: what every job did; their published rows decide which table versions readers see."""
+"""Run records: what every job did. Published rows determine which table versions readers see."""
 
 from typing import Final
 
@@ -7,21 +7,22 @@ from pyspark.sql.types import MapType
 from schemas import behavior_events, profile_states, quarantined_events
 from schemas.table import COUNTS, DATE, DOUBLE, INT, STRING, TIMESTAMP, Check, Column, Rule, Table
 
-# A run's row says started when it begins, then done, failed or published; undone rolls a published one back.
+# A job writes a row when it starts and one when it ends; an undone row rolls a published one back.
 STATUSES: Final = ("started", "done", "failed", "published", "undone")
 STARTED, DONE, FAILED, PUBLISHED, UNDONE = STATUSES
 
-# What the fold made of a stored event, each under its name in the counts; every event has exactly one fate.
+# Fates of a stored event in the fold, exactly one per event; each is also a key of `counts`.
 EVENT_FATES: Final = ("folded", "zero_weight", "retract", "retracted", "without_vector")
 
 
 def _surplus(table: Table, day: str, job: str | None, counts: tuple[str, ...]) -> str:
-    """SQL for the table's rows on the days (column `day`) of the job's newest finished run, less what that run counted.
+    """SQL for the rows stored on the days of the job's newest finished run, minus what that run counted.
 
-    Only declared names go into it.
+    `day` is the table's date column. The SQL is built from declared names only.
     """
     done = f"job = '{job}' AND status = '{DONE}'"
-    days = f"SELECT max_by(from_date, ended) AS first, max_by(date, ended) AS last FROM pipeline_runs WHERE {done}"  # noqa: S608
+    span = "max_by(from_date, ended) AS first, max_by(date, ended) AS last"
+    days = f"SELECT {span} FROM pipeline_runs WHERE {done}"  # noqa: S608
     stored = f"SELECT count(*) FROM {table.name} JOIN ({days}) r ON {day} BETWEEN r.first AND r.last"  # noqa: S608
     counted = " + ".join(f"counts['{name}']" for name in counts)
     return f"({stored}) - (max_by({counted}, ended) FILTER (WHERE {done}))"
@@ -36,16 +37,14 @@ TABLE = Table(
     reach_margin_days=1,
     append_only=True,
     columns=(
-        Column("run_id", STRING, "names one run of one or more jobs"),
-        Column("job", STRING, "the job"),
+        Column("run_id", STRING, "run of one or more jobs; the steps of a night share it"),
+        Column("job", STRING, "name of the job"),
         Column("attempt", INT, "number of this job's start under this run_id, from 1"),
         Column("status", STRING, ", ".join(STATUSES)),
         Column("date", DATE, "log day, or the last one of a range"),
         Column("from_date", DATE, "first day of a range; equal to date for one day"),
         Column("started", TIMESTAMP, "when the job began, UTC"),
-        Column(
-            "ended", TIMESTAMP, "when it ended, UTC; null while it runs or after it was killed", nullable=True
-        ),
+        Column("ended", TIMESTAMP, "when the job ended, UTC; null in a started row", nullable=True),
         Column("input_versions", COUNTS, "Delta version of each table read"),
         Column(
             "output_versions",
@@ -60,7 +59,8 @@ TABLE = Table(
         Column("message", STRING, "reason of a failure, one sentence", nullable=True),
     ),
     checks=(Check("status_known", f"status IN ({', '.join(repr(status) for status in STATUSES)})"),),
-    # Nothing is lost or doubled: the tables hold what the newest ingest and fold counted, and every stored event has one fate.
+    # Nothing is lost or duplicated: the tables hold the rows the newest ingest counted, and every event has
+    # one fate in the newest fold.
     rules=(
         Rule(
             "stored_events_are_there",

@@ -1,4 +1,4 @@
-"""The restart points: one row per user, facet and day with a folded event."""
+"""The fold's restart points: one row per user, facet and day with a folded event."""
 
 from pyspark.sql import types as T
 
@@ -19,35 +19,35 @@ from schemas.table import (
     unique,
 )
 
-# What a state is, apart from its key's date: user_profiles repeats these columns for the latest state of each user.
+# Shared with user_profiles, which repeats the latest state of each user and facet.
 STATE_COLUMNS = (
-    Column("user_id", STRING, "whose profile it is", private=True),
-    Column("facet", STRING, "main, negative or a named context"),
-    Column("as_of_date", DATE, "the event_date whose events were folded last"),
-    Column("user_bucket", INT, "pmod(xxhash64(user_id), buckets)"),
-    Column("model_key", STRING, "the model whose vectors were folded"),
+    Column("user_id", STRING, "user of the profile", private=True),
+    Column("facet", STRING, "main, negative or a facet named in fold.facets"),
+    Column("as_of_date", DATE, "event_date of the events folded last"),
+    Column("user_bucket", INT, "pmod(xxhash64(user_id), store.user_buckets)"),
+    Column("model_key", STRING, "embedding model of the folded vectors"),
     Column(
         "fold_hash",
         STRING,
-        "hash of everything that gives this facet's fold its meaning; states of two never mix",
+        "hash of everything that determines this facet's states; states of different hashes never mix",
     ),
     Column("event_count", LONG, "events folded so far"),
-    Column("weight_sum", DOUBLE, "W: sum of their weights"),
-    Column("gain_sum", DOUBLE, "S1: sum of gains"),
-    Column("gain_sq_sum", DOUBLE, "S2: sum of squared gains"),
+    Column("weight_sum", DOUBLE, "W: sum of the event weights"),
+    Column("gain_sum", DOUBLE, "S1: sum of the gains"),
+    Column("gain_sq_sum", DOUBLE, "S2: sum of the squared gains"),
     Column("last_event_ts", TIMESTAMP, "time of the last folded event, UTC"),
     Column("last_event_id", STRING, "id of the last folded event", private=True),
-    Column("previous_as_of_date", DATE, "the state before this one", nullable=True),
-    Column("events_digest", STRING, "digest of the day's folded events: what the dirty rule compares"),
+    Column("previous_as_of_date", DATE, "as_of_date of the preceding state", nullable=True),
+    Column("events_digest", STRING, "digest of the day's folded events, compared by the dirty rule"),
     Column("drift", FLOAT, "1 - cosine with the state of previous_as_of_date", nullable=True),
     Column(
         "contributions",
         T.ArrayType(T.StructType([T.StructField("event_id", STRING), T.StructField("weight", FLOAT)])),
-        "the 8 events with the largest share in the vector, largest first",
+        "the 8 events with the largest shares of the vector, largest first",
         private=True,
     ),
     Column(
-        "vector", VECTOR, "the profile; its length tells how concentrated the interests are", private=True
+        "vector", VECTOR, "the profile; the more concentrated the interests, the longer it is", private=True
     ),
 )
 
@@ -55,7 +55,7 @@ STATE_CHECKS = (Check("event_count_positive", "event_count > 0"), *finite_vector
 
 TABLE = Table(
     name="profile_states",
-    comment="The profile of each user and facet after each day with a folded event: the restart points of the fold.",
+    comment="Profile of each user and facet after each day with a folded event; the fold's restart points.",
     key=("user_id", "facet", "as_of_date"),
     written_by="fold_profiles",
     reach="as_of_date",

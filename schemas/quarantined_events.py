@@ -1,23 +1,23 @@
-"""The rejects: one row for each record that could not become an event, with its reason."""
+"""Rejected records: one row, with a reason, per record that could not become an event."""
 
 from schemas.table import DATE, INT, STRING, Column, Table, unique
 
 TABLE = Table(
     name="quarantined_events",
-    comment="Records that could not be used, with a reason each; nothing that was read is lost.",
+    comment="Records that could not become events, with the reason; no record read is lost.",
     key=("source_file", "record_hash", "ordinal"),
     written_by="ingest_events",
     reach="log_date",
     reach_margin_days=1,
     partition_by=("log_date",),
     columns=(
-        Column("log_date", DATE, "day of the log folder it arrived in"),
-        Column("source_file", STRING, "file it was read from, relative to the logs folder", private=True),
-        Column("record_hash", STRING, "SHA-256 of the whole raw record", private=True),
-        Column("ordinal", INT, "its place among equal records of its file, from 0"),
-        Column("raw", STRING, "the record as read, cut to 2000 characters", private=True),
-        Column("reason", STRING, "why, as a code: unreadable, missing_user, bad_time, too_late, ..."),
-        Column("message", STRING, "why, as a sentence", private=True),
+        Column("log_date", DATE, "date of the log folder in which the record arrived"),
+        Column("source_file", STRING, "log file, relative to the logs folder", private=True),
+        Column("record_hash", STRING, "SHA-256 of the entire raw record", private=True),
+        Column("ordinal", INT, "position among identical records of the file, from 0"),
+        Column("raw", STRING, "record as read, truncated to 2000 characters", private=True),
+        Column("reason", STRING, "reason code: unreadable, missing_user, bad_time, too_late, ..."),
+        Column("message", STRING, "reason as a sentence", private=True),
     ),
     rules=(unique("source_file", "record_hash", "ordinal"),),
 )

@@ -1,4 +1,4 @@
-"""A table is declared once, as a `Table`; its Spark schema, DDL and documentation are derived from that declaration.
+r"""A table is declared once, as a `Table`; its Spark schema, DDL and documentation are derived from it.
 
 >>> visits = Table(
 ...     name="visits",
@@ -42,7 +42,7 @@ Key: `day`, `user_id`. Partitioned by `day`. Written by `count_visits`.
 | pages | int | yes | pages seen |
 Checked on every write:
 - pages_positive: `pages > 0`
-Checked before a night is published, over rows whose `day` is at most fold.window_days before the night:
+Checked before a night is published, over rows whose `day` is at most fold.window_days days before the night:
 - key_unique (fails unless in 0..0): `count(*) - count(DISTINCT day, user_id)`
 <BLANKLINE>
 """
@@ -66,10 +66,10 @@ TEXT_MAP: Final = T.MapType(STRING, STRING)
 COUNTS: Final = T.MapType(STRING, LONG)
 VECTOR: Final = T.ArrayType(FLOAT)
 
-# Table property with the version of the declaration the table was created from; a table without it counts as version 0.
+# Table property: version of the declaration a table was created from; 0 without the property.
 SCHEMA_VERSION: Final = "nightfold.schema_version"
-# Retention of old versions and their files. Readers pin published versions, and Delta's default of a week would already fail a
-# reader of a version two weeks old.
+# Retention of old versions and their files. Readers pin published versions, and under Delta's default of a
+# week a reader of a version two weeks old would already fail.
 HISTORY_DAYS: Final = 180
 
 # Types with min and max statistics; Delta rejects any other type in the list of statistics columns.
@@ -105,10 +105,11 @@ class Check:
 
 @dataclass(frozen=True)
 class Rule:
-    """A condition on a table, measured before a night is published: `sql` gives one number, which must lie in low..high.
+    """A condition on a table, measured before a night is published: `sql` gives a number in low..high.
 
-    `sql` is an aggregate over the table's rows within reach (`Table.reach`), or a parenthesised query over any tables by name, each
-    limited to its own reach. `:last` is the date of the night. NULL passes: there was nothing to measure.
+    `sql` is an aggregate over the table's rows within reach (`Table.reach`), or a parenthesised query over
+    tables by name, each limited to its own reach. `:last` is the date of the night. NULL passes: there was
+    nothing to measure.
     """
 
     name: str
@@ -132,16 +133,16 @@ class Table:
     checks: tuple[Check, ...] = ()
     rules: tuple[Rule, ...] = ()
     append_only: bool = False
-    # The date column that limits the rules to rows a night may have changed; None: they measure the entire table.
+    # Date column that limits the rules to rows a night may have changed; None: all rows are measured.
     reach: str | None = None
-    # Days by which the reach begins before the repair window. An event may arrive the day before its event_date, so events (and
-    # what is counted with them) need one day more than the states folded from them.
+    # Days by which the reach starts before the repair window. An event may arrive the day before its
+    # event_date, so events (and what is counted with them) need a day more than the states folded from them.
     reach_margin_days: int = 0
-    # Whether its size determines the resources of a night's session: the entire table, or only the night's days if it is
-    # partitioned by log_date.
+    # Whether its size determines the resources of a night's session: the full table, or only the night's days
+    # if it is partitioned by log_date.
     sizes_night: bool = False
-    # Incremented with every released change of the declaration, so that no code meets a table it does not know; upgrade_tables
-    # brings stored tables up to it.
+    # Incremented with every released change of the declaration, so that code never meets an unknown layout;
+    # upgrade_tables brings stored tables to this version.
     schema_version: int = 1
 
     @property
@@ -158,7 +159,8 @@ class Table:
     def reach_predicate(self, first: date, window_days: int) -> str:
         """SQL predicate for the rows that a night (or range of nights) beginning on `first` may have changed.
 
-        >>> Table("t", "T.", (), (), None, reach="log_date", reach_margin_days=1).reach_predicate(date(2025, 3, 20), 7)
+        >>> table = Table("t", "T.", (), (), None, reach="log_date", reach_margin_days=1)
+        >>> table.reach_predicate(date(2025, 3, 20), window_days=7)
         "log_date >= DATE'2025-03-12'"
         """
         if self.reach is None:
@@ -166,7 +168,7 @@ class Table:
         return f"{self.reach} >= DATE'{first - timedelta(days=window_days + self.reach_margin_days)}'"
 
     def properties(self) -> dict[str, str]:
-        """Delta table properties: checks, retention, and statistics for scalar columns that are not private."""
+        """Delta table properties: checks, retention, and statistics of the scalar columns that are public."""
         statistics = [
             c.name
             for c in self.columns
@@ -186,7 +188,8 @@ class Table:
     def ddl(self, location: str) -> str:
         """The statement that creates the table at `location` (a path or URI) unless it exists."""
         columns = ",\n".join(
-            f"  {c.name} {c.type.simpleString()}{'' if c.nullable else ' NOT NULL'} COMMENT {_literal(c.comment)}"
+            f"  {c.name} {c.type.simpleString()}{'' if c.nullable else ' NOT NULL'}"
+            f" COMMENT {_literal(c.comment)}"
             for c in self.columns
         )
         partitions = f"\nPARTITIONED BY ({', '.join(self.partition_by)})" if self.partition_by else ""
@@ -225,7 +228,7 @@ class Table:
         if self.reach is None:
             return ""
         margin = f" + {self.reach_margin_days}" if self.reach_margin_days else ""
-        return f", over rows whose `{self.reach}` is at most fold.window_days{margin} before the night"
+        return f", over rows whose `{self.reach}` is at most fold.window_days{margin} days before the night"
 
 
 def unique(*key: str) -> Rule:
@@ -236,8 +239,8 @@ def unique(*key: str) -> Rule:
 def finite_vector(column: str = "vector") -> tuple[Check, ...]:
     """Checks that a vector has no NaN, infinite or missing element, and not only zeros.
 
-    Without lambdas, which cost a small night seconds. Spark orders NaN above every other number, and array_contains gives NULL, which
-    fails a check, if an array with NULLs lacks the element.
+    Lambdas are avoided: they cost a small night seconds. Spark orders NaN above every other number;
+    array_contains gives NULL, which fails a check, if an array with a NULL lacks the element.
     """
     nan = f"array_contains({column}, CAST('NaN' AS FLOAT))"
     return (

@@ -1,16 +1,16 @@
-"""The living profile: the latest state of each user and facet."""
+"""The living profile: each user's latest state in each facet."""
 
 from schemas.profile_states import STATE_CHECKS, STATE_COLUMNS
 from schemas.table import Rule, Table, unique
 
 TABLE = Table(
     name="user_profiles",
-    comment="The latest state of each user and facet: what recommenders and analysts read.",
+    comment="Latest state of each user and facet: the table for recommenders and analysts.",
     key=("user_id", "facet"),
     written_by="fold_profiles",
     reach="as_of_date",
     sizes_night=True,
-    # By the day of last activity: sleepers lie in files that a night neither reads nor writes.
+    # By day of last activity: a night neither reads nor writes the files of inactive users.
     partition_by=("as_of_date",),
     columns=STATE_COLUMNS,
     checks=STATE_CHECKS,

@@ -9,8 +9,8 @@ from pyspark.sql import types as T
 
 from schemas.table import Table
 
-# One neutral value for each type, chosen together so that they pass the tables' CHECKs: an event_ts on its event_date, a vector of
-# length dim. Only words from a closed list (a status, a level) have no neutral value.
+# Neutral values by type, chosen to pass the tables' CHECKs together: event_ts lies on event_date, a vector
+# has dim elements. Only words from a closed list (status, level) have no neutral value.
 NEUTRAL: Final[dict[type[T.DataType], Any]] = {
     T.StringType: "x",
     T.IntegerType: 1,
@@ -34,7 +34,7 @@ def row(table: Table, **values: Any) -> dict[str, Any]:
 
 
 def frame(spark: SparkSession, table: Table, rows: Sequence[Mapping[str, Any]]) -> DataFrame:
-    """The rows as a DataFrame of the table's columns. All are nullable, so that a missing value gets as far as the table itself."""
+    """The rows as a DataFrame of the table's columns, all nullable: only the table refuses missing values."""
     schema = T.StructType([T.StructField(c.name, c.type) for c in table.columns])
     return spark.createDataFrame([tuple(values[name] for name in table.names) for values in rows], schema)
 
@@ -49,7 +49,7 @@ def neutral(type_: T.DataType) -> Any:
 
 
 def store(spark: SparkSession, warehouse: str, table: Table, rows: Sequence[Mapping[str, Any]]) -> str:
-    """Appends the rows to the table, created as declared if it does not exist yet; gives its path. Delta's own checks apply."""
+    """Appends the rows to the table, which is created as declared if it does not exist; returns its path."""
     path = f"{warehouse}/{table.name}"
     spark.sql(table.ddl(path))
     if rows:

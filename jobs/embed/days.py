@@ -118,6 +118,7 @@ def embed_tiles(run: Run, settings: EngineSettings, missing: Missing, parallel: 
 
 
 def tile_progress(done: int, total: int, seconds: float) -> str:
+    """Texts done, throughput and time left."""
     speed = done / max(seconds, 1e-3)
     return f"{done:,} of {total:,} texts, {speed:,.0f} texts/s, {time_left(done, total, seconds)}"
 

@@ -19,9 +19,7 @@ from udfs.engines.contract import character_limit
 
 
 def embed_tile(texts: DataFrame, settings: EngineSettings, expected: Expected) -> DataFrame:
-    """Vectors or refusals (udfs/embed.py OUTPUT_SCHEMA) of (text_key, text), by one engine for each
-    partition.
-    """
+    """Vectors or refusals (udfs/embed.py OUTPUT_SCHEMA) of (text_key, text); one engine a partition."""
     config = engine_config(settings)
 
     def embed(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
@@ -41,9 +39,7 @@ def arranged(texts: DataFrame, settings: EngineSettings) -> DataFrame:
 
 
 def truncated(texts: DataFrame, settings: EngineSettings) -> DataFrame:
-    """(text_key, text) cut to what the engine looks at, and one character more, by which it sees that there
-    was more.
-    """
+    """(text_key, text) cut to what the engine reads, plus one character that marks a longer text."""
     limit = character_limit(engine_config(settings))
     return texts.select("text_key", F.substring("text", 1, limit + 1).alias("text"))
 

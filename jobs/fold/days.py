@@ -1,6 +1,4 @@
-"""Folds the stored events of a range of days into profiles, and repairs the states that late events made
-dirty.
-"""
+"""Folds the stored events of days into profiles, and repairs the states that late events made dirty."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -64,9 +62,7 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Folded:
-    """New states (udfs/fold/contract.py OUTPUT_SCHEMA) with the priors they rest on, and the days that
-    change.
-    """
+    """New states (udfs/fold/contract.py OUTPUT_SCHEMA), their priors, and the days that change."""
 
     output: DataFrame
     dirty: DataFrame
@@ -230,8 +226,8 @@ def require_priors(back: DataFrame, priors: DataFrame) -> None:
     missing = pointing.join(priors, KEY, "left_anti").agg(F.count("*"), F.min("as_of_date")).collect()[0]
     if missing[0]:
         raise JobError(
-            f"{missing[0]} profiles would have to be folded again from before {missing[1]}, a day whose states "
-            "maintain_tables has thinned out; fold a later day, or backfill into a new warehouse"
+            f"{missing[0]} profiles would have to be folded again from before {missing[1]}, a day whose "
+            "states maintain_tables has thinned out; fold a later day, or backfill into a new warehouse"
         )
 
 

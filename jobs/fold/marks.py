@@ -11,6 +11,7 @@ from pyspark.sql.window import WindowSpec
 from jobs.io.days import Days
 from jobs.io.messages import JobError, one_sentence
 from jobs.io.plans import is_deterministic
+from schemas.pipeline_runs import EVENT_FATES
 from schemas.settings import FoldSettings
 
 # Two events of one user that agree in these columns are repeats (burst detection).
@@ -33,13 +34,7 @@ NEEDED_TO_MARK = ["repeat_hash", "log_date", "retracts_event_id"]
 # User-days whose hashes, or users whose retractions, are broadcast: a few megabytes.
 FEW_DAYS = 100_000
 REPEAT_SLOTS = 16
-FOLDED, ZERO_WEIGHT, RETRACT, RETRACTED, WITHOUT_VECTOR = FATES = (
-    "folded",
-    "zero_weight",
-    "retract",
-    "retracted",
-    "without_vector",
-)
+FOLDED, ZERO_WEIGHT, RETRACT, RETRACTED, WITHOUT_VECTOR = EVENT_FATES
 
 
 @dataclass(frozen=True)
@@ -250,7 +245,7 @@ def count_fates(marked: DataFrame, days: Days) -> EventCounts:
     texts = F.approx_count_distinct("text_key").alias("texts")
     rows = marked.groupBy("fate").agg(of_days, F.count("*").alias("all"), texts).collect()
     found = {row["fate"]: row for row in rows}
-    counts = {fate: found[fate]["own"] if fate in found else 0 for fate in FATES}
+    counts = {fate: found[fate]["own"] if fate in found else 0 for fate in EVENT_FATES}
     by_fate = {"stored": sum(counts.values()), **counts}
     if FOLDED not in found:
         return EventCounts(by_fate, 0, 0)

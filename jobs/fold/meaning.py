@@ -16,5 +16,6 @@ class FoldMeaning:
 
     @classmethod
     def of(cls, settings: Settings) -> "FoldMeaning":
+        """Raises JobError where the configured model can't be found."""
         model_key = model_key_of(settings.engine)
         return cls(model_key, settings.facet_hashes(model_key), settings.fold_hash(model_key))

@@ -32,6 +32,7 @@ class FoldNote:
 
     @classmethod
     def from_json(cls, note: Mapping[str, Any]) -> "FoldNote":
+        """The note in a commit's userMetadata."""
         newest = note.get("newest")
         return cls(
             note.get("facet_hashes"),

@@ -1,6 +1,4 @@
-"""Folds long ranges in chunks that commit, and folds facets whose settings changed again in a folder of their
-own.
-"""
+"""Folds long ranges in chunks that commit, and rebuilds facets whose settings changed."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -11,7 +9,6 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from jobs.fold.days import JOB, fold_days
-from jobs.fold.marks import FATES
 from jobs.fold.meaning import FoldMeaning
 from jobs.fold.note import FoldNote
 from jobs.fold.tables import sound_profiles
@@ -22,6 +19,7 @@ from jobs.io.session import release_checkpoints
 from jobs.io.storage import remove_folder
 from jobs.io.warehouse import Warehouse, Writer
 from schemas import behavior_events, profile_states, user_profiles
+from schemas.pipeline_runs import EVENT_FATES
 from schemas.settings import Settings
 
 # Events of a chunk of a range: what a stopped backfill may have to fold again.
@@ -66,10 +64,9 @@ def day_chunks(days: Days, counts: Mapping[date, int]) -> list[Days]:
 
 
 def rebuild_days(run: Run, settings: Settings, days: Days) -> None:
-    """Folds the facets whose meaning changed in a folder of their own and swaps them in, one commit for each
-    table.
+    """Folds the facets whose meaning changed in a shadow folder and swaps them in, one commit a table.
 
-    Rerun after a stop, it goes on with what that folder holds; once profile_states is swapped, the rest is as
+    Rerun after a stop, it goes on with what the shadow holds; once profile_states is swapped, the rest is as
     after a killed fold. Then the days are counted, and the last day's window is compared as on any night; the
     states of older days may have been thinned out.
     """
@@ -83,7 +80,7 @@ def rebuild_days(run: Run, settings: Settings, days: Days) -> None:
         with run.phase("swap"):
             swap_facets(run.writer, shadow.warehouse, [*wanted, *dropped], meaning)
         # The window's comparison below counts all days once more.
-        for fate in ("stored", *FATES):
+        for fate in ("stored", *EVENT_FATES):
             run.counts.pop(fate, None)
     window_start = days.last - timedelta(days=settings.fold.window_days)
     fold_range(run, settings, days, compared_from=window_start)

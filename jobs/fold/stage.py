@@ -101,9 +101,7 @@ def task_count(to_fold: DataFrame, most: int, is_exact: bool, share: int) -> int
 
 
 def events_per_task(embeddings: DataFrame, texts: int) -> int:
-    """The most events a task may have, so that the vectors of at most about `texts` distinct texts fit into
-    it.
-    """
+    """The most events a task may have, so that it has room for the vectors of about `texts` texts."""
     if texts * LARGEST_DIM <= TASK_NUMBERS or (row := embeddings.select("dim").first()) is None:
         return TASK_EVENTS
     return TASK_EVENTS if texts * row["dim"] <= TASK_NUMBERS else max(1, TASK_NUMBERS // row["dim"])

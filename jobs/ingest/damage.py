@@ -136,9 +136,7 @@ def require_promised(records: DataFrame, promised: Mapping[str, int], logs_root:
 
 @contextmanager
 def readable() -> Iterator[None]:
-    """Turns Spark's error about an unreadable file, or about the reader's options, into a JobError of one
-    sentence.
-    """
+    """Turns Spark's error about an unreadable file, or the reader's options, into a JobError."""
     try:
         yield
     except IllegalArgumentException as error:

@@ -78,6 +78,7 @@ class Judged:
 
     @property
     def stored(self) -> DataFrame:
+        """The records that become events."""
         return self.records.where(F.col("fate") == STORED)
 
 
@@ -100,7 +101,8 @@ def ingest_days(run: Run, logs: Logs, settings: Settings, days: Days) -> None:
     if gone := run.counts.get("withdrawn"):
         say(
             f"{JOB}: {gone} events that {days.first}..{days.last} held before are gone or changed; "
-            f"the days up to {scope.newest_later} may repeat them, or refer to their items: ingest those days again"
+            f"the days up to {scope.newest_later} may repeat them, or refer to their items: "
+            "ingest those days again"
         )
 
 
@@ -329,9 +331,7 @@ def write_events(scope: Scope, judged: Judged, versions: DataFrame) -> None:
 
 
 def count_withdrawn(scope: Scope, events: DataFrame) -> int:
-    """Stored events of the days that are missing among those that replace them, or have other content or
-    text.
-    """
+    """Stored events of the days that will be gone after the write, or have other content or text."""
     stored = scope.run.warehouse.read(behavior_events.TABLE).where(scope.days.sql("log_date"))
     hashes = [column.alias(name) for name, column in compared_hashes().items()]
     old, new = (rows.select("event_id", *hashes) for rows in (stored, events))

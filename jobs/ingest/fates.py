@@ -157,8 +157,7 @@ def fates_compared(
 
 
 def _placed(records: DataFrame) -> DataFrame:
-    """The records with their ordinal in the file, whether they repeat one before, and the first one's
-    compared fields.
+    """Adds the ordinal in the file, whether the record repeats one before, and the first one's fields.
 
     One shuffle and one sort serve every comparison: by identity, and within it by file, whose path begins
     with its log day. The hash comes first in the sort: identities begin alike and would be compared letter by

@@ -17,7 +17,7 @@ REASONS = {
     "wrong_type": "a field is not of its declared type",
     "over_long": "it is larger than ingest.max_record_kb, or an id is longer than ingest.max_id_chars",
     "missing_user": "it has no user",
-    "control_characters": "it has control characters, or an id has bytes of another encoding than the source's",
+    "control_characters": "it has control characters, or an id has bytes of another encoding",
     "reserved_id": "its event id starts with the prefix of derived ids",
     "bad_time": "its time is missing or can't be read",
     "future": "it happened more than a day after its log day",
@@ -35,9 +35,7 @@ REASONS = {
 def find_reasons(
     mapped: DataFrame, window_days: int, ingest: IngestSettings, known_types: Sequence[str]
 ) -> DataFrame:
-    """Adds event_date and, for a record that can't be an event, the first reason (REASONS), its raw form and
-    its hash.
-    """
+    """Adds event_date and, where a record can't be an event, the first reason (REASONS), raw and hash."""
     reason = F.when(~F.col("passed"), None)
     for code, condition in _conditions(window_days, ingest, known_types).items():
         reason = reason.when(condition, code)

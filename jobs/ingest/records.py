@@ -22,9 +22,7 @@ DERIVED = "~"
 
 
 def map_records(records: DataFrame, mapping: LogMapping) -> DataFrame:
-    """Every event field by the mapping's expressions, whether the filter passes the record, and the source's
-    own fields.
-    """
+    """Event fields by the mapping's expressions, whether the filter passes, and the source's own fields."""
     fields = {name: field(mapping.fields.get(name), type_) for name, type_ in EVENT_FIELDS.items()}
     fields |= times_of(records, mapping)
     fields |= {name: _unless_blank(fields[name]) for name in IDS}
@@ -50,9 +48,7 @@ def map_records(records: DataFrame, mapping: LogMapping) -> DataFrame:
 
 
 def misfit(records: DataFrame, mapping: LogMapping) -> str:
-    """The name of the first expression of the mapping that the records can't answer, as the start of a
-    sentence.
-    """
+    """The first field of the mapping whose expression the records can't answer, to start a sentence."""
     for name, expression in {**mapping.fields, "filter": mapping.filter or "true"}.items():
         try:
             records.select(F.expr(expression))
@@ -62,6 +58,7 @@ def misfit(records: DataFrame, mapping: LogMapping) -> str:
 
 
 def field(expression: str | None, type_: T.DataType) -> Column:
+    """A field's expression as its type; NULL where the mapping has none."""
     return (F.lit(None) if expression is None else F.expr(expression)).cast(type_)
 
 

@@ -14,9 +14,7 @@ from schemas.mapping import OTHER_TYPES
 
 
 def with_item(stored: DataFrame, versions: DataFrame) -> DataFrame:
-    """The events with item_title, item_text, item_text_key, item_attributes of their item's version on their
-    log day.
-    """
+    """The events with item_ + SHOWN of their item's version that was valid on their log day."""
     in_time = Window.partitionBy("item_id").orderBy("valid_from")
     shown = [F.col(name).alias(f"item_{name}") for name in SHOWN]
     until = F.lead("valid_from").over(in_time).alias("valid_to")

@@ -30,6 +30,7 @@ class Parser(argparse.ArgumentParser):
     """An argument parser that answers a mistake with one sentence."""
 
     def error(self, message: str) -> NoReturn:
+        """Exits with the message in one sentence."""
         self.exit(EXIT_BAD_ARGUMENTS, f"{self.prog}: {message} (--help lists the arguments)\n")
 
 
@@ -65,6 +66,7 @@ def job_parser(job: str, description: str | None) -> Parser:
 
 
 def iso_day(text: str) -> date:
+    """An argument's day, YYYY-MM-DD."""
     try:
         return date.fromisoformat(text) if len(text) == 10 else _no_day(text)
     except ValueError:
@@ -95,6 +97,7 @@ def existing_folder(text: str) -> str:
 
 
 def settings_file(text: str) -> Settings:
+    """An argument's settings: a YAML file."""
     try:
         return parse_settings(Path(text).read_text(encoding="utf-8"), text)
     except FileNotFoundError:
@@ -106,6 +109,7 @@ def settings_file(text: str) -> Settings:
 
 
 def run_name(text: str) -> str:
+    """An argument's run id."""
     if not text or len(text) > 200 or not text.isprintable():
         raise argparse.ArgumentTypeError("a run id has 1 to 200 printable characters")
     return text
@@ -115,7 +119,7 @@ def run_main(
     parser: Parser,
     argv: Sequence[str] | None,
     body: Callable[[SparkSession, argparse.Namespace], None],
-    check: Callable[[argparse.Namespace], str | None] = lambda args: None,
+    check: Callable[[argparse.Namespace], str | None] = lambda _: None,
 ) -> int:
     """Parses and checks the arguments, opens the session, runs the body; returns the exit code.
 
@@ -150,7 +154,7 @@ def interruptible(spark: SparkSession) -> Iterator[None]:
     PySpark's own handler calls Java in the middle of another call, which fails with pages of stack traces.
     """
 
-    def interrupt(number: int, frame: FrameType | None) -> None:
+    def interrupt(_number: int, _frame: FrameType | None) -> None:
         logging.disable()  # Py4J would log the stack of the interrupted call
         # From another thread, which has its own connection to Java.
         cancelling = Thread(target=spark.sparkContext.cancelAllJobs, daemon=True)

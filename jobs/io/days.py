@@ -15,7 +15,7 @@ class Days:
     >>> str(Days.only(date(2025, 3, 1)))
     '2025-03-01'
     >>> days.sql("log_date")
-    "log_date BETWEEN DATE'2025-03-01' AND DATE'2025-03-03'"
+    "log_date >= DATE'2025-03-01' AND log_date <= DATE'2025-03-03'"
     >>> str(days.widened(before=7))
     '2025-02-22..2025-03-03'
     """
@@ -25,6 +25,7 @@ class Days:
 
     @classmethod
     def only(cls, day: date) -> "Days":
+        """One day."""
         return cls(day, day)
 
     def __iter__(self) -> Iterator[date]:
@@ -40,9 +41,11 @@ class Days:
         return str(self.last) if self.first == self.last else f"{self.first}..{self.last}"
 
     def overlaps(self, other: "Days") -> bool:
+        """Whether the two share a day."""
         return self.first <= other.last and other.first <= self.last
 
     def covers(self, other: "Days") -> bool:
+        """Whether every day of the other is in these."""
         return self.first <= other.first and other.last <= self.last
 
     def widened(self, before: int = 0, after: int = 0) -> "Days":
@@ -63,7 +66,8 @@ class Days:
 
     def sql(self, column: str) -> str:
         """A literal predicate on a date column; Delta prunes partitions and detects conflicts by it."""
-        return f"{column} BETWEEN DATE'{self.first}' AND DATE'{self.last}'"
+        # Not BETWEEN: Delta can't take Spark's form of it in replaceWhere.
+        return f"{column} >= DATE'{self.first}' AND {column} <= DATE'{self.last}'"
 
 
 def is_in(column: str, days: Collection[date]) -> str:

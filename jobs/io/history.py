@@ -10,9 +10,9 @@ from typing import Any
 
 from jobs.io.days import Days
 from jobs.io.messages import JobError
+from schemas.pipeline_runs import PUBLISHED, UNDONE
 
 PUBLISHER = "publish_run"
-STARTED, DONE, FAILED, PUBLISHED, UNDONE = "started", "done", "failed", "published", "undone"
 ONE_DAY = timedelta(days=1)
 
 

@@ -45,7 +45,9 @@ class Lease(Protocol):
         """Raises JobError where another process has taken the lease."""
         ...
 
-    def release(self) -> None: ...
+    def release(self) -> None:
+        """Lets others take the lease."""
+        ...
 
 
 def take(spark: SparkSession, warehouse: str, owner: str) -> Lease:
@@ -84,6 +86,7 @@ class FolderLease:
     file: IO[str]
 
     def confirm(self) -> None:
+        """Raises JobError where the lock file was removed or replaced."""
         try:
             there = Path(self.file.name).stat().st_ino
         except FileNotFoundError:
@@ -94,11 +97,13 @@ class FolderLease:
             )
 
     def release(self) -> None:
+        """Unlocks the file."""
         self.file.truncate(0)
         self.file.close()
 
 
 def take_folder(warehouse: str, owner: str) -> FolderLease:
+    """The lock on a local folder. Raises JobError where another process holds it."""
     folder = Path(warehouse) / FOLDER
     folder.mkdir(parents=True, exist_ok=True)
     file = (folder / "holder.json").open("a+", encoding="utf-8")
@@ -132,11 +137,13 @@ class NumberedLease:
     _heartbeat: threading.Thread | None = None
 
     def confirm(self) -> None:
+        """Raises JobError where a higher number, or another token, holds the warehouse."""
         if not self._is_own():
             card = _card_of(self.spark, self.warehouse, _highest(self.spark, self.warehouse))
             raise JobError(f"{self.owner} has lost its lease, and {_refusal(self.warehouse, card)}")
 
     def release(self) -> None:
+        """Stops the heartbeat and marks the number as released."""
         self._ended.set()
         if self._heartbeat is not None:
             self._heartbeat.join()
@@ -144,6 +151,7 @@ class NumberedLease:
             self._write(released=True)
 
     def start_beating(self) -> None:
+        """Starts the heartbeat in a thread of its own."""
         self._heartbeat = threading.Thread(target=self._beat, name="lease", daemon=True)
         self._heartbeat.start()
 
@@ -168,6 +176,7 @@ class NumberedLease:
 
 
 def take_numbered(spark: SparkSession, warehouse: str, owner: str) -> NumberedLease:
+    """The next number in the lease's log. Raises JobError where a living holder has the last one."""
     folder, fs = located(spark, f"{warehouse}/{FOLDER}")
     fs.mkdirs(folder)
     number = _highest(spark, warehouse)

@@ -50,6 +50,7 @@ class Logs:
     mapping: LogMapping
 
     def folders(self, days: Days) -> list[str]:
+        """The day folders of the days."""
         return [day_folder(self.root, day) for day in days]
 
 
@@ -82,10 +83,12 @@ def mapping_file(text: str) -> LogMapping:
 
 
 def day_folder(logs: str, day: date) -> str:
+    """Where a day's events lie."""
     return f"{logs}/dt={day}"
 
 
 def items_folder(logs: str, day: date) -> str:
+    """Where a day's catalogue lies."""
     return f"{logs}/items/dt={day}"
 
 
@@ -102,6 +105,7 @@ def require_closed(spark: SparkSession, logs: str, days: Days) -> None:
 
 
 def is_empty_closed_day(spark: SparkSession, logs: str, day: date) -> bool:
+    """Whether a day is marked complete and has no data file."""
     folder = day_folder(logs, day)
     return path_exists(spark, f"{folder}/{CLOSED_MARK}") and not data_files(spark, folder)
 

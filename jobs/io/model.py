@@ -8,6 +8,7 @@ from udfs.errors import EngineError
 
 
 def engine_config(settings: EngineSettings) -> EngineConfig:
+    """What an engine is made of, by the settings."""
     return EngineConfig(**settings.model_dump(exclude={"tile_texts", "partitions"}))
 
 

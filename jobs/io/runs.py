@@ -13,11 +13,13 @@ from typing import Any
 from pyspark.sql import DataFrame, SparkSession
 
 from jobs.io.days import Days
-from jobs.io.history import DONE, FAILED, STARTED, Record, record_of, standing
+from jobs.io.history import Record, record_of, standing
 from jobs.io.messages import count_list, one_sentence, say
 from jobs.io.session import fit_to_size, release_checkpoints
 from jobs.io.warehouse import Warehouse, Writer, open_writer
-from schemas import behavior_events, pipeline_runs, text_embeddings, user_profiles
+from schemas import pipeline_runs
+from schemas.all_tables import ALL_TABLES
+from schemas.pipeline_runs import DONE, FAILED, STARTED
 from schemas.settings import CODE_VERSION
 
 # Days before a night whose events it reads too, by default: the repair window and a day.
@@ -143,10 +145,12 @@ class Run:
 
     @property
     def warehouse(self) -> Warehouse:
+        """The warehouse that is written."""
         return self.writer.warehouse
 
     @property
     def spark(self) -> SparkSession:
+        """The warehouse's session."""
         return self.writer.warehouse.spark
 
     @contextmanager
@@ -163,7 +167,7 @@ class Run:
         self.counts |= {name: self.counts.get(name, 0) + count for name, count in counts.items()}
 
     def row(self, status: str, message: str | None = None) -> dict[str, Any]:
-        """The run as a row of pipeline_runs."""
+        """The run as a row of pipeline_runs, copied: it may be written while the job goes on."""
         return {
             "run_id": self.spec.run_id,
             "job": self.spec.job,
@@ -173,10 +177,10 @@ class Run:
             "from_date": self.spec.days.first,
             "started": self.started,
             "ended": None if status == STARTED else datetime.now(UTC),
-            "input_versions": self.input_versions,
-            "output_versions": self.output_versions,
-            "counts": self.counts,
-            "seconds": self.seconds,
+            "input_versions": dict(self.input_versions),
+            "output_versions": dict(self.output_versions),
+            "counts": dict(self.counts),
+            "seconds": dict(self.seconds),
             "code_version": CODE_VERSION,
             "fold_hash": self.fold_hash,
             "config_hash": self.spec.config_hash,
@@ -193,12 +197,13 @@ def recorded(
     reads: Sequence[str] = (),
     writer: Writer | None = None,
 ) -> Iterator[Run]:
-    """Takes the warehouse's lease, writes `started` before the body, and `status` (or `failed` with the
-    reason) after it.
+    """Takes the warehouse's lease, and records a run around the body.
 
-    Commits inside carry the run's name. The `started` of a job that `has_steps` is written with its first
-    step's. reads: folders outside the warehouse that the job reads; the session is fitted to their size and
-    the tables'. writer: where the caller holds the lease already.
+    `started` is written before it (for a job that `has_steps` with its first step's), `status` after it, or
+    `failed` with the reason. Commits inside carry the run's name.
+
+    reads: folders outside the warehouse that the job reads; the session is fitted to their size and the
+    tables'. writer: given where the caller holds the lease already.
     """
     owner = f"{spec.job} of {spec.days}"
     with nullcontext(writer) if writer else open_writer(log.warehouse, owner) as granted:
@@ -240,11 +245,10 @@ def _outcome_recorded(run: Run, status: str, is_step: bool) -> Iterator[None]:
     except BaseException as error:
         try:
             run.log.flush()  # no row may be under way once the lease is released
-            # If this fails, nobody knows what the job wrote: then leave the run as `started`, like a killed
-            # one.
+            # If this fails, nobody knows what the job wrote: leave the run as `started`, like a killed one.
             run.output_versions = _changed(run)
             run.log.write(run.writer, run.row(FAILED, one_sentence(error)))
-        except Exception as unwritten:  # the body's own error is the one to report
+        except Exception as unwritten:  # noqa: BLE001 - the body's own error is the one to report
             say(f"{spec.job}: its failure could not be recorded: {one_sentence(unwritten)}")
         raise
     if not run.output_versions:
@@ -261,7 +265,11 @@ def _changed(run: Run) -> dict[str, int]:
 
 
 def _tables_read(warehouse: Warehouse, days: Days) -> list[str]:
-    """Folders of the tables, or of their partitions, whose size makes a night large."""
-    events = warehouse.path(behavior_events.TABLE)
-    near = [f"{events}/log_date={day}" for day in days.widened(before=NEAR_DAYS)]
-    return [*near, *[warehouse.path(table) for table in (text_embeddings.TABLE, user_profiles.TABLE)]]
+    """Folders of the tables whose size makes a night large, or their partitions near the days."""
+    near, folders = days.widened(before=NEAR_DAYS), []
+    for table in ALL_TABLES:
+        if table.sizes_night:
+            path = warehouse.path(table)
+            by_day = table.partition_by == ("log_date",)
+            folders += [f"{path}/log_date={day}" for day in near] if by_day else [path]
+    return folders

@@ -19,10 +19,12 @@ def jvm(spark: SparkSession) -> Any:
 
 
 def hadoop_conf(spark: SparkSession) -> Any:
+    """The session's Hadoop configuration."""
     return spark.sparkContext._jsc.hadoopConfiguration()
 
 
 def hadoop_path(spark: SparkSession, path: str) -> Any:
+    """A path as Hadoop has it."""
     return jvm(spark).org.apache.hadoop.fs.Path(path)
 
 
@@ -69,6 +71,7 @@ def folder_content(spark: SparkSession, folder: str) -> list[str]:
 
 
 def path_exists(spark: SparkSession, path: str) -> bool:
+    """Whether there is a file or folder."""
     found, fs = located(spark, path)
     return bool(fs.exists(found))
 
@@ -154,6 +157,7 @@ def touch(spark: SparkSession, path: str) -> None:
 
 
 def copy_files(spark: SparkSession, files: Sequence[str], folder: str) -> None:
+    """Copies files into a folder, which is created."""
     target, target_fs = located(spark, folder)
     target_fs.mkdirs(target)
     copy = jvm(spark).org.apache.hadoop.fs.FileUtil.copy
@@ -163,11 +167,13 @@ def copy_files(spark: SparkSession, files: Sequence[str], folder: str) -> None:
 
 
 def move(spark: SparkSession, source: str, target: str) -> None:
+    """Renames a file or folder. Raises JobError where the file system refuses."""
     source_path, fs = located(spark, source)
     if not fs.rename(source_path, hadoop_path(spark, target)):
         raise JobError(f"{source} could not be moved to {target}")
 
 
 def remove_folder(spark: SparkSession, path: str) -> None:
+    """Deletes a folder and everything below it, where there is one."""
     found, fs = located(spark, path)
     fs.delete(found, True)

@@ -34,6 +34,7 @@ class Warehouse:
     uri: str
 
     def path(self, table: Table) -> str:
+        """Where a table lies."""
         return f"{self.uri}/{table.name}"
 
     def folder(self, name: str) -> "Warehouse":
@@ -41,6 +42,7 @@ class Warehouse:
         return Warehouse(self.spark, f"{self.uri}/{name}")
 
     def exists(self, table: Table) -> bool:
+        """Whether there is a table."""
         return bool(DeltaTable.isDeltaTable(self.spark, self.path(table)))
 
     def version(self, table: Table) -> int | None:
@@ -62,6 +64,7 @@ class Warehouse:
         return self.no_rows(table) if version is None else self.read_version(table, version)
 
     def read_version(self, table: Table, version: int) -> DataFrame:
+        """The rows of a table that exists, as of the version."""
         return self.spark.read.format("delta").option("versionAsOf", version).load(self.path(table))
 
     def no_rows(self, table: Table) -> DataFrame:
@@ -134,6 +137,7 @@ class Warehouse:
 
 
 def newer_schema(table: Table, found: int) -> str:
+    """The refusal of a table that newer code declared."""
     return (
         f"{table.name} has schema version {found}, but this code knows only {table.schema_version}; "
         "use the newer code"
@@ -181,6 +185,7 @@ class Writer:
         conformed(rows, table).write.format("delta").mode("overwrite").save(self.warehouse.path(table))
 
     def append(self, table: Table, rows: DataFrame) -> None:
+        """Adds rows; not idempotent, and so only for records."""
         self.create(table)
         self.confirm()
         conformed(rows, table).write.format("delta").mode("append").save(self.warehouse.path(table))

@@ -1,12 +1,7 @@
-"""Measures the rules declared with each table (schemas/) over what a night can have touched, before it is
-published.
-"""
+"""Measures the rules declared with each table (schemas/) over what a night can have touched."""
 
 from concurrent.futures import ThreadPoolExecutor
-from datetime import date, timedelta
-
-from pyspark.sql import DataFrame
-from pyspark.sql import functions as F
+from datetime import date
 
 from jobs.io.days import Days
 from jobs.io.messages import JobError, say
@@ -58,27 +53,10 @@ def check_days(run: Run, settings: Settings, days: Days) -> None:
 
 
 def register_tables(run: Run, settings: Settings, days: Days) -> None:
-    """Registers what is in reach of each table under the table's name, for the rules' SQL."""
+    """Registers the rows within each table's reach under the table's name, for the rules' SQL."""
     for table in ALL_TABLES:
-        rows = in_reach(run.warehouse.read(table), table, days.first, settings.fold.window_days)
+        rows = run.warehouse.read(table).where(table.reach_predicate(days.first, settings.fold.window_days))
         rows.createOrReplaceTempView(table.name)
-
-
-def in_reach(rows: DataFrame, table: Table, first: date, window_days: int) -> DataFrame:
-    """The rows that a night from `first` on can have touched, so that a check does not grow with history.
-
-    Events as far back as they are deduplicated; states and profiles of the repair window and later.
-    """
-    near, window = first - timedelta(days=window_days + 1), first - timedelta(days=window_days)
-    bounds = {
-        "behavior_events": F.col("log_date") >= F.lit(near),
-        "quarantined_events": F.col("log_date") >= F.lit(near),
-        "items": F.col("valid_from") >= F.lit(window),
-        "profile_states": F.col("as_of_date") >= F.lit(window),
-        "user_profiles": F.col("as_of_date") >= F.lit(window),
-        "pipeline_runs": F.col("from_date") >= F.lit(near),
-    }
-    return rows.where(bounds[table.name]) if table.name in bounds else rows
 
 
 def measuring_query(table: Table, last: date) -> str:

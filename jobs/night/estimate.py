@@ -16,13 +16,13 @@ from jobs.ingest.days import catalogue_of
 from jobs.ingest.privacy import stored_form, text_key
 from jobs.ingest.records import map_records
 from jobs.io.days import Days
-from jobs.io.history import DONE
 from jobs.io.logs import Logs, day_folders, read_days
 from jobs.io.messages import say
 from jobs.io.runs import RunLog
 from jobs.io.storage import data_files, file_size
 from jobs.io.warehouse import Warehouse
 from schemas import behavior_events, profile_states, rejected_texts, text_embeddings, user_profiles
+from schemas.pipeline_runs import DONE
 from schemas.settings import Settings
 
 # Records, texts and events a second on two cores, where the warehouse has no run of its own to go by.
@@ -77,8 +77,7 @@ def count_missing(warehouse: Warehouse, settings: Settings, logs: Logs, days: Da
 
 
 def missing_in_logs(warehouse: Warehouse, settings: Settings, logs: Logs, days: Days) -> DataFrame:
-    """Distinct (text_key, text) of the days' records and catalogues without a vector or a refusal of the
-    model.
+    """Distinct (text_key, text) of the days' records and catalogues that the model has not seen.
 
     Unchanged ones: what a mapping's `texts` would make of an event and its item is not made.
     """

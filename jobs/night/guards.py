@@ -1,5 +1,4 @@
-"""May these days be run, and may they be published? Rules over the states of days, as the run records tell
-them.
+"""May these days be run, and may they be published? Rules over the days' states.
 
 A day is `ingested` from its ingest on, `folded` from its fold on, `published` once a publication covers it,
 and `undone` once that was rolled back. A publication shows readers the tables as they are, and so every day
@@ -14,20 +13,10 @@ from datetime import UTC, date, datetime, timedelta
 from jobs.fold.days import JOB as FOLD
 from jobs.ingest.days import JOB as INGEST
 from jobs.io.days import Days
-from jobs.io.history import (
-    DONE,
-    ONE_DAY,
-    PUBLISHED,
-    PUBLISHER,
-    STARTED,
-    UNDONE,
-    Record,
-    first_hole,
-    history_of,
-    standing,
-)
+from jobs.io.history import ONE_DAY, PUBLISHER, Record, first_hole, history_of, standing
 from jobs.io.messages import JobError
 from schemas import profile_states
+from schemas.pipeline_runs import DONE, PUBLISHED, STARTED, UNDONE
 from schemas.settings import Settings
 
 INGESTED, FOLDED = "ingested", "folded"
@@ -87,9 +76,7 @@ def ingested_days(ordered: Sequence[Record]) -> Iterator[UnfinishedDays]:
 
 
 def unfinished_ingests(ordered: Sequence[Record]) -> list[Record]:
-    """Ingests that may have changed events or items and that no publication of their days followed, by their
-    day.
-    """
+    """Ingests that may have changed events or items and that no publication followed, by their day."""
     # Of each attempt its last record; one that was killed, or is running, has only started.
     last = {r.key: r for r in ordered if r.job == INGEST}
     changed = [r for r in last.values() if r.status == STARTED or r.output_versions.keys() & READ_BY_FOLD]
@@ -130,6 +117,7 @@ def _publication_of(days: Days) -> Record:
 
 
 def shown_days(ordered: Sequence[Record], own: Days, compared_from: date) -> Iterator[UnfinishedDays]:
+    """The unfinished days that a publication of the days `own` would show."""
     return (found for found in unfinished_days(ordered) if is_shown(found, own, compared_from))
 
 
@@ -153,9 +141,7 @@ def refuse_ingest(ordered: Sequence[Record], day: date) -> None:
 
 
 def refuse_maintenance(ordered: Sequence[Record], day: date, settings: Settings) -> None:
-    """Raises JobError where thinning states as of the day would leave an ingested day that could not be
-    finished.
-    """
+    """Raises JobError where thinning as of the day would leave an ingested day that can't be finished."""
     until = runnable_from(day, settings)
     _refuse_first(ordered, (found for found in ingested_days(ordered) if found.of_record.first < until))
 

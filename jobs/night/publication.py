@@ -8,11 +8,12 @@ from datetime import date
 from typing import NamedTuple
 
 from jobs.io.days import Days
-from jobs.io.history import DONE, FAILED, PUBLISHED, PUBLISHER, UNDONE, Record, first_hole
+from jobs.io.history import PUBLISHER, Record, first_hole
 from jobs.io.messages import JobError, say
 from jobs.io.runs import Run, RunLog, RunSpec, recorded
 from jobs.io.warehouse import Writer, open_writer
 from jobs.night.guards import refuse_unfinished
+from schemas.pipeline_runs import DONE, FAILED, PUBLISHED, UNDONE
 
 JOB = PUBLISHER
 # Tables that the check itself writes, or that are written during it.
@@ -43,8 +44,7 @@ def publish(log: RunLog, writer: Writer, publication: Publication) -> None:
 def require_chain(
     ordered: Sequence[Record], chain: Sequence[str], now: Mapping[str, int], days: Days
 ) -> None:
-    """Raises JobError where a job has not done one of the days or failed on the last, or tables changed since
-    the check.
+    """Raises JobError where a job of the chain has not done a day, or tables changed since the check.
 
     now: the current versions of all tables.
     """

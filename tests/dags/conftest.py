@@ -1,6 +1,6 @@
-"""The DAGs' tests run where Airflow is installed (`make test` calls both environments); elsewhere they are not collected.
+"""Collects the DAG tests only where Airflow is installed; `make test` runs pytest in both environments.
 
-Airflow reads its settings when it is imported: they are set here, in a home of the run's own.
+Airflow reads its settings when it is imported, so they are set here, with a temporary AIRFLOW_HOME.
 """
 
 import importlib.util
@@ -16,11 +16,11 @@ collect_ignore_glob = [] if importlib.util.find_spec("airflow") else ["test_*.py
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--record", action="store_true", help="write the golden commands anew")
+    parser.addoption("--record", action="store_true", help="rewrite the golden commands")
 
 
 if not collect_ignore_glob:
-    # Kept for the life of this module: pytest ends, the folder goes.
+    # Referenced for the lifetime of this module, so that the folder is removed when pytest ends.
     home = tempfile.TemporaryDirectory(prefix="airflow-tests-")
     settings = subprocess.run(
         ["bash", "-c", 'source "$0" && env -0', str(ROOT / "docker" / "airflow_env.sh")],
@@ -34,5 +34,5 @@ if not collect_ignore_glob:
 
 @pytest.fixture(scope="session")
 def database() -> None:
-    """Airflow's tables, for the tests that run a DAG."""
+    """Airflow's database, for the tests that run a DAG."""
     subprocess.run(["airflow", "db", "migrate"], check=True, capture_output=True)

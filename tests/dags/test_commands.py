@@ -1,6 +1,7 @@
-"""What each task really starts: whole DAG runs with a spark-submit that writes its arguments down, held to tests/golden/commands/.
+"""The command of every task: DAG runs with a fake spark-submit that records its arguments.
 
-`pytest tests/dags --record` writes those files anew. tests/jobs/test_golden_commands.py holds them to the jobs' own parsers.
+The commands must equal tests/golden/commands/; `pytest tests/dags --record` rewrites those files, and
+tests/jobs/test_golden_commands.py checks them against the jobs' own parsers.
 """
 
 import json
@@ -20,6 +21,14 @@ from tests.dags.conftest import ROOT
 GOLDEN = ROOT / "tests" / "golden" / "commands"
 NOON = datetime(2025, 4, 2, 12, tzinfo=UTC)
 RANGE = {"start": "2025-03-03", "end": "2025-04-01"}
+# The embed task alone requests GPUs, and overrides one property of every task.
+STEP_CONF = {
+    "embed_texts": {
+        "spark.driver.memory": "4g",
+        "spark.executor.resource.gpu.amount": "1",
+        "spark.executor.resource.gpu.discoveryScript": "/opt/nightfold/docker/get_gpus.sh",
+    }
+}
 HOSTILE = "a b; touch pwned $(touch pwned) `touch pwned` '\" {{ 1/0 }} * --name x"
 SPARK_SUBMIT = f"""#!{sys.executable}
 import json, os, sys
@@ -35,7 +44,7 @@ def bag(database) -> BundleDagBag:
 
 @pytest.fixture
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A repository whose spark-submit only writes down how it was called, and the log of one day."""
+    """A repository whose spark-submit only records how it was called, and the log of one day."""
     binary = tmp_path / ".venv" / "bin" / "spark-submit"
     binary.parent.mkdir(parents=True)
     binary.write_text(SPARK_SUBMIT.format(calls=str(tmp_path / "calls")), encoding="utf-8")
@@ -50,6 +59,8 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name, value in variables.items():
         monkeypatch.setenv(f"AIRFLOW_VAR_NIGHTFOLD_{name.upper()}", str(value))
     monkeypatch.setenv("AIRFLOW_VAR_NIGHTFOLD_SPARK_CONF", json.dumps({"spark.driver.memory": "2g"}))
+    monkeypatch.delenv("AIRFLOW_VAR_NIGHTFOLD_STEP_CONF", raising=False)
+    (tmp_path / "jobs").symlink_to(ROOT / "jobs")
     close_log(tmp_path / "logs")
     return tmp_path
 
@@ -73,14 +84,62 @@ def job_of(argv: list[str]) -> str:
     return next(Path(word).stem for word in argv if word.endswith(".py"))
 
 
-@pytest.mark.parametrize("dag_id", ["profiles_nightly", "profiles_backfill", "tables_maintenance"])
-def test_commands_are_the_recorded_ones(dag_id, bag, root, request):
-    for argv in run(bag.dags[dag_id], root, RANGE if dag_id == "profiles_backfill" else None):
-        text = "".join(f"{word}\n" for word in argv).replace(str(root), "{root}")
-        golden = GOLDEN / f"{dag_id}.{job_of(argv)}.txt"
+def as_text(argv: list[str], root: Path) -> str:
+    return "".join(f"{word}\n" for word in argv).replace(str(root), "{root}")
+
+
+@pytest.fixture
+def golden(request):
+    """The recorded text of a golden file; with --record, records the given text first."""
+
+    def read(name: str, text: str) -> str:
         if request.config.getoption("--record"):
-            golden.write_text(text, encoding="utf-8")
-        assert text == golden.read_text(encoding="utf-8")
+            (GOLDEN / name).write_text(text, encoding="utf-8")
+        return (GOLDEN / name).read_text(encoding="utf-8")
+
+    return read
+
+
+@pytest.mark.parametrize("dag_id", ["profiles_nightly", "profiles_backfill", "tables_maintenance"])
+def test_commands_equal_the_recorded_ones(dag_id, bag, root, golden):
+    for argv in run(bag.dags[dag_id], root, RANGE if dag_id == "profiles_backfill" else None):
+        text = as_text(argv, root)
+        assert text == golden(f"{dag_id}.{job_of(argv)}.txt", text)
+
+
+def test_only_the_configured_step_requests_gpus(bag, root, golden, monkeypatch):
+    monkeypatch.setenv("AIRFLOW_VAR_NIGHTFOLD_STEP_CONF", json.dumps(STEP_CONF))
+    for argv in run(bag.dags["profiles_nightly"], root):
+        text, job = as_text(argv, root), job_of(argv)
+        if job == "embed_texts":
+            assert text == golden("profiles_nightly.embed_texts.gpu.txt", text)
+        else:
+            assert text == (GOLDEN / f"profiles_nightly.{job}.txt").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("value", ["", '{"fold_profiles": {}, "backfill_profiles": {"a": "b"}}'])
+def test_step_conf_for_no_step_of_the_night_changes_nothing(value, bag, root, monkeypatch):
+    monkeypatch.setenv("AIRFLOW_VAR_NIGHTFOLD_STEP_CONF", value)
+    for argv in run(bag.dags["profiles_nightly"], root):
+        recorded = GOLDEN / f"profiles_nightly.{job_of(argv)}.txt"
+        assert as_text(argv, root) == recorded.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("value", "sentence"),
+    [
+        ('{"embed_text": {}}', "nightfold_step_conf names 'embed_text', which is not a job"),
+        ('{"wait_for_log": {}}', "nightfold_step_conf names 'wait_for_log', which is not a job"),
+        ('{"embed_texts": "spark.executor.cores=1"}', "must give 'embed_texts' a JSON object"),
+        ('["embed_texts"]', "nightfold_step_conf must be a JSON object"),
+        ("embed_texts", "nightfold_step_conf is not valid JSON"),
+    ],
+)
+def test_bad_step_conf_fails_the_night_at_once(value, sentence, bag, root, monkeypatch, caplog, capsys):
+    monkeypatch.setenv("AIRFLOW_VAR_NIGHTFOLD_STEP_CONF", value)
+    assert bag.dags["profiles_nightly"].test(logical_date=NOON).state == "failed"
+    assert not (root / "calls").exists()
+    assert sentence in caplog.text + "".join(capsys.readouterr())
 
 
 def test_every_job_of_a_dag_has_a_recorded_command(bag):
@@ -90,7 +149,7 @@ def test_every_job_of_a_dag_has_a_recorded_command(bag):
         for task in dag.tasks
         if hasattr(task, "application")
     }
-    assert {path.name for path in GOLDEN.iterdir()} == tasks
+    assert {path.name for path in GOLDEN.iterdir()} == tasks | {"profiles_nightly.embed_texts.gpu.txt"}
 
 
 @pytest.mark.parametrize("moment", [NOON.replace(hour=0), NOON, NOON.replace(hour=23, minute=59)])
@@ -112,7 +171,7 @@ def as_the_scheduler_knows_it(dag: DAG) -> SerializedDAG:
     return DagSerialization.deserialize_dag(DagSerialization.serialize_dag(dag))
 
 
-def test_scheduled_nights_and_those_of_a_backfill_take_one_whole_day_each(bag):
+def test_a_scheduled_or_backfilled_night_takes_one_full_day(bag):
     nights = as_the_scheduler_knows_it(bag.dags["profiles_nightly"]).iter_dagrun_infos_between(
         NOON - timedelta(days=3), NOON
     )
@@ -127,12 +186,13 @@ def test_scheduled_nights_and_those_of_a_backfill_take_one_whole_day_each(bag):
     ]
 
 
-def test_settings_not_given_are_left_out(bag, root, monkeypatch):
+def test_settings_that_are_not_given_are_omitted(bag, root, monkeypatch):
     for name in ("CONFIG", "MAPPING", "LOGS", "WAREHOUSE", "SPARK_CONF"):
         monkeypatch.delenv(f"AIRFLOW_VAR_NIGHTFOLD_{name}")
     ingest = run(bag.dags["profiles_nightly"], root)[0]
     assert ingest[1:] == [
-        *("--master", "local[*]", "--name", "nightfold ingest_events", f"{root}/jobs/ingest_events.py", "--date", "2025-04-01"),
+        *("--master", "local[*]", "--name", "nightfold ingest_events"),
+        *(f"{root}/jobs/ingest_events.py", "--date", "2025-04-01"),
         *("--run-id", "profiles_nightly-2025-04-01", "--logs", f"{root}/logs", "--mapping", "canonical"),
         *("--warehouse", f"{root}/warehouse"),
     ]  # fmt: skip
@@ -173,13 +233,13 @@ def test_a_hostile_setting_stays_one_argument(bag, root, monkeypatch):
     ],
     ids=str,
 )
-def test_a_range_that_is_none_is_refused_by_the_schema(bag, conf):
+def test_an_invalid_range_is_refused_by_the_schema(bag, conf):
     params = as_the_scheduler_knows_it(bag.dags["profiles_backfill"]).params
     with pytest.raises(ParamValidationError):
         params.deep_merge(conf).validate()
 
 
-def test_a_range_is_let_through_by_the_schema(bag):
+def test_a_valid_range_passes_the_schema(bag):
     as_the_scheduler_knows_it(bag.dags["profiles_backfill"]).params.deep_merge(RANGE).validate()
 
 
@@ -190,6 +250,6 @@ def test_a_range_that_ends_before_it_starts_is_refused_at_once(bag, root):
     assert refused.state == "failed" and not (root / "calls").exists()
 
 
-def test_a_run_without_a_logical_date_belongs_to_no_day(bag, root):
+def test_a_run_without_a_logical_date_is_refused(bag, root):
     refused = bag.dags["profiles_nightly"].test(logical_date=None)
     assert refused.state == "failed" and not (root / "calls").exists()

@@ -1,4 +1,4 @@
-"""What holds for every DAG: it loads, says what it is for, has an owner, tries again, ends some day, and runs once at a time."""
+"""Rules for every DAG: it loads, documents itself, runs once at a time, and limits its tasks in time."""
 
 import ast
 from datetime import timedelta
@@ -13,14 +13,14 @@ DAGS = {"profiles_nightly", "profiles_backfill", "tables_maintenance"}
 TASKS = [task for dag in BAG.dags.values() for task in dag.tasks]
 
 
-def test_every_file_loads_and_is_one_dag_of_its_name():
+def test_each_file_loads_and_defines_one_dag_of_the_same_name():
     assert BAG.import_errors == {} and BAG.captured_warnings == {}
     assert set(BAG.dags) == DAGS == {path.stem for path in (ROOT / "dags").glob("*.py")} - {"spark_jobs"}
     assert {stat.file.lstrip("/") for stat in BAG.dagbag_stats} == {f"{name}.py" for name in DAGS}
 
 
 @pytest.mark.parametrize("dag", BAG.dags.values(), ids=lambda dag: dag.dag_id)
-def test_a_dag_runs_once_at_a_time_and_catches_nothing_up(dag):
+def test_a_dag_runs_once_at_a_time_and_never_catches_up(dag):
     assert dag.max_active_runs == 1 and dag.catchup is False
     assert "nightfold" in dag.tags and len(dag.tags) > 1
     assert dag.doc_md == ast.get_docstring(
@@ -29,7 +29,7 @@ def test_a_dag_runs_once_at_a_time_and_catches_nothing_up(dag):
 
 
 @pytest.mark.parametrize("task", TASKS, ids=lambda task: f"{task.dag_id}.{task.task_id}")
-def test_a_task_has_an_owner_tries_again_later_and_ends_some_day(task):
+def test_a_task_has_an_owner_retries_with_backoff_and_a_time_limit(task):
     assert task.owner == "nightfold"
     assert (
         task.retries >= 2
@@ -39,7 +39,7 @@ def test_a_task_has_an_owner_tries_again_later_and_ends_some_day(task):
     assert timedelta() < task.execution_timeout <= timedelta(hours=12)
 
 
-def test_the_steps_of_a_night_stand_in_their_order():
+def test_the_steps_of_a_night_are_in_order():
     nightly = BAG.dags["profiles_nightly"]
     steps = ["wait_for_log", "ingest_events", "embed_texts", "fold_profiles", "check_tables", "publish_run"]
     assert [task.task_id for task in nightly.topological_sort()] == steps
@@ -48,14 +48,14 @@ def test_the_steps_of_a_night_stand_in_their_order():
     ] + [[]]
 
 
-def test_the_night_waits_without_a_worker_and_not_for_ever():
+def test_the_night_waits_without_a_worker_and_with_a_timeout():
     wait = BAG.dags["profiles_nightly"].get_task("wait_for_log")
     assert wait.deferrable and 0 < wait.timeout <= wait.execution_timeout.total_seconds()
 
 
-def test_whoever_publishes_says_so():
-    said = {task.task_id: sorted(asset.name for asset in task.outlets) for task in TASKS if task.outlets}
+def test_the_tasks_that_publish_update_the_assets():
+    updated = {task.task_id: sorted(asset.name for asset in task.outlets) for task in TASKS if task.outlets}
     tables = ["behavior_events", "items", "profile_states", "text_embeddings", "user_profiles"]
-    assert said == {
+    assert updated == {
         job: [f"nightfold_{table}" for table in tables] for job in ("publish_run", "backfill_profiles")
     }

@@ -1,4 +1,4 @@
-"""The Dockerfiles without an engine: hadolint, and the rules it does not know."""
+"""The Dockerfiles, checked without Docker: by hadolint, and by rules that hadolint does not have."""
 
 import re
 import shutil
@@ -18,7 +18,7 @@ every_file = pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
 
 
 class Step(NamedTuple):
-    """One instruction, its lines joined."""
+    """One instruction, with its lines joined."""
 
     word: str
     rest: str
@@ -33,20 +33,20 @@ def steps(path: Path) -> Iterator[Step]:
         yield Step(word, " ".join(rest.split()))
 
 
-def test_there_are_two():
+def test_there_are_two_dockerfiles():
     assert [path.name for path in FILES] == ["airflow.Dockerfile", "jobs.Dockerfile"]
 
 
 @every_file
 def test_hadolint_finds_nothing(path):
     hadolint = shutil.which("hadolint", path=Path(sys.executable).parent) or shutil.which("hadolint")
-    assert hadolint, "hadolint is in jobs.lock: make setup"
+    assert hadolint, "hadolint is part of jobs.lock; run make setup"
     run = subprocess.run([hadolint, "--no-color", path], capture_output=True, text=True)
     assert (run.returncode, run.stdout) == (0, "")
 
 
 @every_file
-def test_every_base_is_one_exact_version(path):
+def test_every_base_is_pinned(path):
     arguments, stages = {}, set()
     for step in steps(path):
         if step.word == "ARG" and "=" in step.rest:
@@ -59,7 +59,7 @@ def test_every_base_is_one_exact_version(path):
             stages.add(stage)
 
 
-def test_both_stand_on_the_same_python():
+def test_both_have_the_same_python():
     found = {
         image
         for path in FILES
@@ -75,7 +75,7 @@ def test_the_last_user_is_not_root(path):
 
 
 @every_file
-def test_nothing_is_fetched_but_by_the_locks(path):
+def test_packages_come_only_from_the_locks_and_apt(path):
     for step in steps(path):
         assert step.word != "ADD"
         assert not re.search(r"\b(curl|wget|git clone|pip install|npm)\b", step.rest), step.rest
@@ -92,7 +92,7 @@ def test_no_secret_is_built_in(path):
 
 
 def copied(path: Path) -> list[str]:
-    """What the file copies out of the repository."""
+    """The files and folders that a Dockerfile copies from the repository."""
     return [
         source
         for step in steps(path)
@@ -102,10 +102,10 @@ def copied(path: Path) -> list[str]:
 
 
 @every_file
-def test_what_is_copied_exists_and_enters_the_build(path):
+def test_copied_files_exist_and_enter_the_build(path):
     ignore = path.with_name(f"{path.name}.dockerignore").read_text(encoding="utf-8").splitlines()
     kept = {line.removeprefix("!") for line in ignore if line.startswith("!")}
-    assert "*" in ignore, "everything stays out but what is named"
+    assert "*" in ignore, "only named files may enter the build"
     assert all((ROOT / name).exists() for name in kept)
     for source in copied(path):
         assert (ROOT / source).exists()
@@ -113,14 +113,14 @@ def test_what_is_copied_exists_and_enters_the_build(path):
 
 
 @every_file
-def test_a_stage_that_is_copied_from_is_there(path):
+def test_a_stage_that_is_copied_from_exists(path):
     stages = {step.rest.partition(" AS ")[2] for step in steps(path) if step.word == "FROM"}
     for step in steps(path):
         if step.word == "COPY" and step.rest.startswith("--from="):
             assert step.rest.split()[0].removeprefix("--from=") in stages
 
 
-def test_the_jobs_image_has_the_rooms_and_no_other_code():
+def test_the_jobs_image_has_our_three_packages_and_no_other_folder():
     assert {name for name in copied(ROOT / "docker/jobs.Dockerfile") if (ROOT / name).is_dir()} == {
         "schemas",
         "udfs",
@@ -128,18 +128,33 @@ def test_the_jobs_image_has_the_rooms_and_no_other_code():
     }
 
 
-def test_set_up_knows_what_the_images_ask_of_it():
+def test_set_up_has_the_commands_that_the_images_use():
     known = set(re.findall(r"^  ([\w-]+)\)", (ROOT / "docker/setup.sh").read_text(encoding="utf-8"), re.M))
     run = [step.rest for path in FILES for step in steps(path) if step.word == "RUN"]
-    asked = {word for command in run for word in re.findall(r"docker/setup\.sh ([\w-]+)", command)}
-    assert asked == {"jobs", "jars", "s3-jars", "airflow"} and asked <= known
+    used = {word for command in run for word in re.findall(r"docker/setup\.sh ([\w-]+)", command)}
+    assert used == {"jobs", "jobs-gpu", "jars", "s3-jars", "airflow"} and used <= known
 
 
-def test_what_the_image_leaves_out_is_in_the_lock():
+def test_the_gpu_switch_selects_the_lock_and_a_compiler():
+    found = list(steps(ROOT / "docker/jobs.Dockerfile"))
+    switched = [step.rest for step in found if step.word == "RUN" and '"$GPU"' in step.rest]
+    assert len(switched) == 2
+    assert (
+        'if [ "$GPU" = 1 ]; then apt-get install -y --no-install-recommends gcc libc6-dev; fi' in switched[0]
+    )
+    assert switched[1] == 'if [ "$GPU" = 1 ]; then docker/setup.sh jobs-gpu; else docker/setup.sh jobs; fi'
+    # An ARG ends with its stage: each stage that uses one declares it, and the CPU is the default.
+    stages = "\n".join(f"{step.word} {step.rest}" for step in found).split("FROM ")[1:]
+    assert ["ARG GPU=0" in stage for stage in stages] == ['"$GPU"' in stage for stage in stages]
+    assert [found.count(Step("COPY", step.rest)) for step in found if "jobs-gpu.lock" in step.rest] == [1]
+
+
+@pytest.mark.parametrize("lock", ["jobs.lock", "jobs-gpu.lock"])
+def test_packages_that_the_image_removes_are_in_the_lock(lock):
     (removed,) = re.findall(
         r"uv pip uninstall .*?python (?!\.)(.*)",
         (ROOT / "docker/jobs.Dockerfile").read_text(encoding="utf-8"),
     )
-    lock = (ROOT / "docker/requirements/jobs.lock").read_text(encoding="utf-8")
+    text = (ROOT / "docker/requirements" / lock).read_text(encoding="utf-8")
     names = removed.removeprefix(".venv/bin/python ").split()
-    assert names and [name for name in names if f"\n{name}==" not in f"\n{lock}"] == []
+    assert names and [name for name in names if f"\n{name}==" not in f"\n{text}"] == []

@@ -1,4 +1,4 @@
-"""The engine on a GPU: the same vectors as the models' reference implementation gives on the CPU. `make test-gpu` where there is one."""
+"""On a GPU the engine gives the vectors of the reference implementation on the CPU: `make test-gpu`."""
 
 from pathlib import Path
 
@@ -19,8 +19,8 @@ from udfs.engines.vllm_local import has_gpu
 pytestmark = pytest.mark.gpu
 
 
-def beside_the_reference(folder: Path, model: str) -> tuple[float, str]:
-    """The least cosine with the reference, and what the engine computed in."""
+def compared_with_reference(folder: Path, model: str) -> tuple[float, str]:
+    """The smallest cosine with the reference, and the engine's dtype."""
     if not has_gpu():
         raise RuntimeError("torch sees no GPU here")
     {"packaged": lambda folder: None, "bge": save_bge, "qwen3": save_qwen3}[model](folder)
@@ -40,5 +40,5 @@ def beside_the_reference(folder: Path, model: str) -> tuple[float, str]:
     ("model", "dtype"), [("packaged", "bfloat16"), ("bge", "float32"), ("qwen3", "float32")]
 )
 def test_a_gpu_gives_the_reference_vectors(tmp_path, model, dtype):
-    least, computed_in = in_own_process(beside_the_reference, tmp_path, model)
-    assert least >= 0.999 and computed_in == dtype
+    smallest, engine_dtype = in_own_process(compared_with_reference, tmp_path, model)
+    assert smallest >= 0.999 and engine_dtype == dtype

@@ -17,7 +17,7 @@ from schemas.settings import SparkSettings
 from tests.perf.fold_tables import DIM, FIRST, SETTINGS, fold, write_events, write_vectors
 from tests.perf.report import Ratio, report
 from udfs.fold.contract import EVENT_ROW, LEDGER_SIZE, FoldConstants
-from udfs.fold.kernel import CARRY, STATES, fold_rows, squared_norms
+from udfs.fold.kernel import Gate, Open, Out, Priors, Rows, Texts, fold_rows, squared_norms
 
 EVENTS, USERS, TEXTS = 1_000_000, 50_000, 10_000
 # How many events of how many texts (0: each its own); the first warms the session, and the notebook is measured on it. It is large
@@ -87,19 +87,23 @@ def kernel_speed(events: int = 500_000, users: int = 25_000, texts: int = TEXTS)
     rng = np.random.default_rng(1)
     starts = np.diff(np.sort(rng.integers(0, users, events)), prepend=-1) != 0
     drawn = rng.standard_normal((texts, DIM)).astype(np.float32)
-    zeros, states = np.zeros(events, np.int64), int(starts.sum()) + 1
+    zeros, gate = np.zeros(events, np.int64), Gate.of(FoldConstants())
     best = np.inf
     for _ in range(4):  # the first one compiles
-        given = (
-            np.zeros(1, CARRY), np.zeros((2, DIM), np.float32), np.zeros(DIM, np.float32),
-            np.zeros(LEDGER_SIZE, np.int64), np.zeros(LEDGER_SIZE, np.float32),
-            starts, np.full(events, EVENT_ROW, np.int32), np.zeros(events, np.int32), np.full(events, 0.3), zeros, zeros,
-            rng.integers(0, texts, events), LEDGER_SIZE, drawn, squared_norms(drawn),
-            zeros, np.zeros(0, np.int64), np.zeros((0, 3)), np.empty((0, DIM), np.float32), np.zeros(1, np.int64),
-            np.zeros(0, np.float32), LEDGER_SIZE, *FoldConstants().numbers(),
-            np.zeros(states, STATES), np.zeros((states, DIM), np.float32),
-            np.zeros((states, LEDGER_SIZE), np.int64), np.zeros((states, LEDGER_SIZE), np.float32),
-        )  # fmt: skip
+        profile = Open.empty(DIM)
+        out = Out.empty(int(starts.sum()) + 1, DIM)
+        rows = Rows(
+            starts=starts,
+            kinds=np.full(events, EVENT_ROW, np.int32),
+            days=np.zeros(events, np.int32),
+            weights=np.full(events, 0.3),
+            highs=zeros,
+            lows=zeros,
+            texts=rng.integers(0, texts, events),
+            priors=zeros,
+            first_id=LEDGER_SIZE,
+        )
+        given = profile, rows, Texts(drawn, squared_norms(drawn)), Priors.none(DIM), gate, out
         best = min(best, timed(lambda given=given: fold_rows(*given)))
     return events / best
 

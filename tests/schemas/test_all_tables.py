@@ -1,4 +1,4 @@
-"""One set of tests for all declared tables: the contract with readers, the tables Delta creates, and the page that documents them."""
+"""Tests of every declared table: the contract with readers, the table Delta creates, its documentation."""
 
 import importlib
 import json
@@ -17,13 +17,13 @@ from schemas.table import DATE, VECTOR
 from tests.builders import frame, row, store
 
 ROOT = Path(__file__).resolve().parents[2]
-STATE = """user_id facet as_of_date user_bucket model_key fold_hash event_count weight_sum gain_sum gain_sq_sum
-    last_event_ts last_event_id previous_as_of_date? events_digest drift? contributions vector"""
-# The contract with readers, stated a second time so that no column changes unnoticed; `?` marks a nullable column.
+STATE = """user_id facet as_of_date user_bucket model_key fold_hash event_count weight_sum gain_sum
+    gain_sq_sum last_event_ts last_event_id previous_as_of_date? events_digest drift? contributions vector"""
+# The contract with readers, stated again so that no column changes unnoticed; `?` marks a nullable column.
 CONTRACT = {
-    "behavior_events": """event_id user_id user_bucket event_ts event_date log_date utc_offset_min? event_type item_id?
-        text? text_key? rating? value? retracts_event_id? place? device? session_id? lat? lon? companions? extra?
-        source_file ordinal""",
+    "behavior_events": """event_id user_id user_bucket event_ts event_date log_date utc_offset_min? event_type
+        item_id? text? text_key? rating? value? retracts_event_id? place? device? session_id? lat? lon?
+        companions? extra? source_file ordinal""",
     "quarantined_events": "log_date source_file record_hash ordinal raw reason message",
     "items": "item_id title? text? text_key? attributes? first_seen_date valid_from",
     "text_embeddings": "text_key model_key dim token_count truncated engine dtype created_run vector",
@@ -31,8 +31,8 @@ CONTRACT = {
     "profile_states": STATE,
     "user_profiles": STATE,
     "check_results": "run_id rule level value? passed",
-    "pipeline_runs": """run_id job attempt status date from_date started ended? input_versions output_versions counts
-        seconds code_version fold_hash? config_hash message?""",
+    "pipeline_runs": """run_id job attempt status date from_date started ended? input_versions output_versions
+        counts seconds code_version fold_hash? config_hash message?""",
 }
 KEYS = {
     "behavior_events": "event_id",
@@ -65,7 +65,7 @@ WRITTEN_BY = {
     "check_results": "check_tables",
     "pipeline_runs": None,
 }
-# The rows the rules measure on the night of 2025-03-20, with a repair window of 7 days; other tables are measured in full.
+# The rows that rules measure on the night of 2025-03-20 with a window of 7 days; of other tables, all rows.
 REACH = {
     "behavior_events": "log_date >= DATE'2025-03-12'",
     "quarantined_events": "log_date >= DATE'2025-03-12'",

@@ -1,4 +1,4 @@
-"""Run records: the statuses and fates they are written in, and the rules that hold the tables to what a run counted."""
+"""Run records: the stored words, and the rules that compare the tables with what a run counted."""
 
 from datetime import UTC, date, datetime
 
@@ -23,7 +23,7 @@ def event(log_date=DAY, event_date=DAY):
 
 
 def measured(spark, rule, *, records, events=(), quarantined=()):
-    """What the rule gives over tables with these rows."""
+    """The rule's value over tables with these rows."""
     for table, rows in (
         (pipeline_runs.TABLE, records),
         (behavior_events.TABLE, events),
@@ -34,7 +34,7 @@ def measured(spark, rule, *, records, events=(), quarantined=()):
     return spark.sql(f"SELECT {sql} FROM pipeline_runs").first()[0]  # noqa: S608
 
 
-def test_the_words_that_are_stored_stay():
+def test_stored_words_do_not_change():
     assert (STARTED, DONE, FAILED, PUBLISHED, UNDONE) == STATUSES
     assert STATUSES == ("started", "done", "failed", "published", "undone")
     assert EVENT_FATES == ("folded", "zero_weight", "retract", "retracted", "without_vector")
@@ -43,15 +43,19 @@ def test_the_words_that_are_stored_stay():
     ]
 
 
-@pytest.mark.parametrize(("stored", "surplus"), [(1, -1), (2, 0), (3, 1)], ids=["lost", "all", "doubled"])
+@pytest.mark.parametrize(
+    ("stored", "surplus"), [(1, -1), (2, 0), (3, 1)], ids=["lost", "equal", "duplicated"]
+)
 def test_stored_events_are_compared_with_what_the_ingest_counted(spark, stored, surplus):
     records = [record("ingest_events", 3, {"stored": 2, "quarantined": 9})]
-    # By log_date: an event of the day that an earlier ingest stored is not this one's.
+    # Rows are counted by log_date: the last event, which an earlier ingest stored, is not this run's.
     events = [event(event_date=BEFORE)] * stored + [event(log_date=BEFORE)]
     assert measured(spark, "stored_events_are_there", records=records, events=events) == surplus
 
 
-@pytest.mark.parametrize(("stored", "surplus"), [(1, -1), (2, 0), (3, 1)], ids=["lost", "all", "doubled"])
+@pytest.mark.parametrize(
+    ("stored", "surplus"), [(1, -1), (2, 0), (3, 1)], ids=["lost", "equal", "duplicated"]
+)
 def test_quarantined_records_are_compared_with_what_the_ingest_counted(spark, stored, surplus):
     records = [record("ingest_events", 3, {"stored": 9, "quarantined": 2})]
     quarantined = [row(quarantined_events.TABLE, log_date=day) for day in [DAY] * stored + [BEFORE]]
@@ -62,16 +66,16 @@ def test_quarantined_records_are_compared_with_what_the_ingest_counted(spark, st
 def test_every_stored_event_has_one_fate(spark, missing):
     counts = dict.fromkeys(EVENT_FATES, 1) | ({missing: 0} if missing else {})
     records = [record("fold_profiles", 3, {"stored": 9} | counts)]
-    # By event_date: a late event counts for the day it happened on.
+    # Events are counted by event_date, also late ones.
     events = [event(log_date=BEFORE)] * len(EVENT_FATES) + [event(event_date=BEFORE)]
     assert measured(spark, "events_have_one_fate", records=records, events=events) == (1 if missing else 0)
 
 
 def test_only_the_newest_finished_run_is_compared_over_its_own_days(spark):
     records = [
-        record("ingest_events", 1, {"stored": 7}),  # repeated later, so it no longer counts
-        record("ingest_events", 2, {"stored": 2}, first=BEFORE),  # the newest: two days
-        record("ingest_events", 3, {"stored": 8}, status=FAILED),  # newer, but it did not finish
+        record("ingest_events", 1, {"stored": 7}),  # rerun later, so it no longer counts
+        record("ingest_events", 2, {"stored": 2}, first=BEFORE),  # the newest, over two days
+        record("ingest_events", 3, {"stored": 8}, status=FAILED),  # newer, but failed
         record("fold_profiles", 4, {"stored": 9}),  # another job
     ]
     events = [event(), event(log_date=BEFORE), event(log_date=date(2025, 3, 1))]

@@ -1,4 +1,4 @@
-"""The settings: a mistake is answered by one sentence, and only what gives profiles their meaning changes fold_hash."""
+"""Settings: a mistake gives one sentence, and only what determines profiles changes fold_hash."""
 
 import tomllib
 from pathlib import Path
@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTED = ROOT / "docs" / "settings.yaml"
 MODEL = "a-model-0123456789ab"
 
-# For each field a value that is not its default.
+# For each field, a value other than its default.
 OTHER: dict[str, dict[str, Any]] = {
     "ingest": {
         "max_bad_share": 0.1,
@@ -87,7 +87,7 @@ OTHER: dict[str, dict[str, Any]] = {
     "spark": {"shuffle_partitions": 4, "driver_memory": "4g"},
 }
 CHANGES = [(section, key) for section, values in OTHER.items() for key in values]
-WITHOUT_MEANING = {("fold", "window_days"), ("fold", "first_day")}
+OUTSIDE_FOLD_HASH = {("fold", "window_days"), ("fold", "first_day")}
 
 
 def changed(section: str, key: str) -> Settings:
@@ -95,7 +95,7 @@ def changed(section: str, key: str) -> Settings:
 
 
 def problem(text: str) -> str:
-    """The sentence that answers a faulty file."""
+    """The message about a faulty file."""
     with pytest.raises(SettingsError) as caught:
         parse_settings(text, "my.yaml")
     return str(caught.value)
@@ -107,18 +107,18 @@ def problem(text: str) -> str:
         ("fould: {}", "unknown key 'fould'"),
         ("fold: {alfa: 0.1}", "unknown key 'fold.alfa'"),
         ("fold: {facets: [{name: evening, where: 'true', when: x}]}", "unknown key 'fold.facets.0.when'"),
-        ("fold: [", "is not readable YAML"),
-        ("fold:\n\talpha: 0.1", "is not readable YAML"),
-        ("!!python/object:os.system {}", "is not readable YAML"),
+        ("fold: [", "is not valid YAML"),
+        ("fold:\n\talpha: 0.1", "is not valid YAML"),
+        ("!!python/object:os.system {}", "is not valid YAML"),
         ("- fold", "not a list"),
         ("fold", "not a str"),
         ("engine: {timeout_s: 1000000000000}", "engine.timeout_s: "),
-        ("engine: {endpoints: ['http://me:hidden@gpu1:8000']}", "endpoint 1 is no address like"),
-        ("engine: {endpoints: ['http://gpu1:8000?key=hidden']}", "endpoint 1 is no address like"),
-        ("engine: {endpoints: ['http://gpu1:port']}", "endpoint 1 is no address like"),
-        ("engine: {endpoints: ['http:///v']}", "endpoint 1 is no address like"),
-        ("engine: {endpoints: ['http://gpu 1']}", "endpoint 1 is no address like"),
-        ("fold: {k_min: 0.9, k_max: 0.6}", "k_min is above k_max"),
+        ("engine: {endpoints: ['http://me:hidden@gpu1:8000']}", "endpoint 1 is not an address like"),
+        ("engine: {endpoints: ['http://gpu1:8000?key=hidden']}", "endpoint 1 is not an address like"),
+        ("engine: {endpoints: ['http://gpu1:port']}", "endpoint 1 is not an address like"),
+        ("engine: {endpoints: ['http:///v']}", "endpoint 1 is not an address like"),
+        ("engine: {endpoints: ['http://gpu 1']}", "endpoint 1 is not an address like"),
+        ("fold: {k_min: 0.9, k_max: 0.6}", "k_min must not be above k_max"),
         ("fold: {alpha: 1.5}", "fold.alpha: "),
         ("fold: {alpha: .nan}", "fold.alpha: "),
         ("fold: {gate: best}", "fold.gate: "),
@@ -132,18 +132,18 @@ def problem(text: str) -> str:
         ("store: {user_buckets: 0}", "store.user_buckets: "),
         ("engine: {kind: vllm_server}", "my.yaml: engine: the vllm_server engine needs endpoints"),
         ("engine: {endpoints: 'http://gpu1:8000'}", "engine.endpoints: should be a list"),
-        ("engine: {endpoints: ['gpu1:8000']}", "endpoint 1 is no address like"),
-        ("engine: {endpoints: ['http://:8000']}", "endpoint 1 is no address like"),
-        ("engine: {endpoints: ['http://gpu1:80a0']}", "endpoint 1 is no address like"),
-        ("engine: {endpoints: ['http://gpu1:8000/v1/']}", "without /v1"),
+        ("engine: {endpoints: ['gpu1:8000']}", "endpoint 1 is not an address like"),
+        ("engine: {endpoints: ['http://:8000']}", "endpoint 1 is not an address like"),
+        ("engine: {endpoints: ['http://gpu1:80a0']}", "endpoint 1 is not an address like"),
+        ("engine: {endpoints: ['http://gpu1:8000/v1/']}", "must not end with /v1"),
     ],
 )
-def test_a_mistake_is_answered_by_one_sentence_that_names_file_and_key(text, says):
+def test_a_mistake_gives_one_sentence_that_names_file_and_key(text, says):
     sentence = problem(text)
     assert sentence.startswith("my.yaml") and says in sentence and "\n" not in sentence
 
 
-def test_an_empty_file_means_the_defaults():
+def test_an_empty_file_gives_the_defaults():
     assert parse_settings("", "my.yaml") == parse_settings("# nothing yet\n", "my.yaml") == Settings()
 
 
@@ -171,11 +171,11 @@ SECTIONS = [
 
 
 @pytest.mark.parametrize("section", SECTIONS)
-def test_every_setting_says_what_it_is(section):
+def test_every_setting_is_described(section):
     assert [name for name, field in section.model_fields.items() if not field.description] == []
 
 
-def test_the_hashes_are_tried_with_every_field():
+def test_the_hashes_are_tested_with_every_field():
     sections = {name: set(getattr(Settings(), name).model_dump()) for name in Settings.model_fields}
     assert {section: set(values) for section, values in OTHER.items()} == sections
 
@@ -186,13 +186,13 @@ def test_every_field_changes_the_config_hash(section, key):
 
 
 @pytest.mark.parametrize(("section", "key"), CHANGES)
-def test_only_what_gives_profiles_their_meaning_changes_the_fold_hash(section, key):
-    means_something = section == "fold" and (section, key) not in WITHOUT_MEANING
-    assert (changed(section, key).fold_hash(MODEL) != Settings().fold_hash(MODEL)) == means_something
+def test_only_what_determines_profiles_changes_the_fold_hash(section, key):
+    determines = section == "fold" and (section, key) not in OUTSIDE_FOLD_HASH
+    assert (changed(section, key).fold_hash(MODEL) != Settings().fold_hash(MODEL)) == determines
 
 
-def test_the_hashes_of_stored_states_and_run_records_stay():
-    """They are compared with stored ones. A new setting of the fold changes all of these, any other one the config_hash."""
+def test_hashes_equal_those_already_stored():
+    """Update them with a new setting: one of the fold changes all of them, any other one the config_hash."""
     settings = changed("fold", "facets")
     assert Settings().config_hash() == "f01218c2f99d0d7e"
     assert Settings().fold_hash(MODEL) == "a2a209cafd48a672"
@@ -203,11 +203,11 @@ def test_the_hashes_of_stored_states_and_run_records_stay():
     }
 
 
-def test_another_model_has_another_fold_hash():
+def test_the_model_changes_the_fold_hash():
     assert Settings().fold_hash(MODEL) != Settings().fold_hash("another-model-0123456789ab")
 
 
-def test_a_facet_s_hash_changes_with_what_gives_its_states_their_meaning():
+def test_a_facet_s_hash_changes_only_with_what_determines_its_states():
     def hashes(text):
         return parse_settings(f"fold: {{{text}}}", "my.yaml").facet_hashes(MODEL)
 
@@ -229,13 +229,13 @@ def test_no_two_changes_share_a_hash():
     assert len(set(hashes)) == len(hashes)
 
 
-def test_the_order_and_spelling_of_a_file_change_no_hash():
+def test_order_and_spelling_of_a_file_change_no_hash():
     one = parse_settings("fold: {k_max: 0.9, type_weights: {view: 1, cart: 2}}", "one.yaml")
     other = parse_settings("fold: {type_weights: {cart: 2.0, view: 1.0}, k_max: 0.90}", "other.yaml")
     assert one.config_hash() == other.config_hash() and one.fold_hash(MODEL) == other.fold_hash(MODEL)
 
 
-def test_addresses_of_servers_may_have_a_port_and_a_path_and_are_not_told_when_they_are_wrong():
+def test_server_addresses_may_have_port_and_path_and_wrong_ones_are_not_repeated():
     for address in (
         "http://gpu1",
         "https://gpu-1.example.org:8443/",
@@ -248,6 +248,6 @@ def test_addresses_of_servers_may_have_a_port_and_a_path_and_are_not_told_when_t
     assert "hidden" not in problem("engine: {endpoints: ['http://me:hidden@gpu1:8000']}")
 
 
-def test_the_project_file_has_the_code_s_version():
+def test_the_project_file_has_the_version_of_the_code():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     assert project["version"] == CODE_VERSION

@@ -1,4 +1,4 @@
-"""What a declaration becomes: the examples in the module's documentation, and the SQL of awkward names and comments."""
+"""SQL and documentation derived from a declaration: the documented example, and names that need escaping."""
 
 import doctest
 from dataclasses import replace
@@ -9,7 +9,7 @@ from schemas.table import STRING, Check, Column, Table
 PLAIN = Table("plain", "Plain.", (Column("name", STRING, "a name"),), ("name",), written_by=None)
 
 
-def test_the_examples_hold():
+def test_the_documented_examples_hold():
     found = doctest.testmod(table)
     assert found.attempted >= 4 and found.failed == 0
 

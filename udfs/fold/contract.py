@@ -8,9 +8,12 @@ import pyarrow as pa
 LEDGER_SIZE: Final = 8
 # Numbers that are summed side by side; the kernel wants vectors of whole lanes, and zeros at the end change no bit of a sum.
 LANES: Final = 8
-GATES: Final = {"effective": 0, "literal": 1, "mean": 2, "fixed": 3}
+# The gates by number, as the compiled kernel compares them; GATES gives the number of a gate's name in the settings.
+EFFECTIVE, LITERAL, MEAN, FIXED = range(4)
+GATES: Final = {"effective": EFFECTIVE, "literal": LITERAL, "mean": MEAN, "fixed": FIXED}
 NO_DATE: Final = -(2**31)
-# Squared norms below this count as zero: a cosine with them is 0, and no profile or vector may have one.
+# Vectors shorter than this count as zero: a cosine with them is 0, and no profile or text may have one.
+TINY_NORM: Final = 1e-12
 TINY_SQUARE: Final = 1e-24
 # Events of a user's first days move the profile freely: the day bound holds from this count on.
 BOUND_FROM_COUNT: Final = 10

@@ -1,18 +1,139 @@
-"""The compiled part of the fold: rows in order into the carried state. Apart from udfs/fold.py, since a driver need not load a compiler.
+"""The compiled part of the fold: rows in order, folded into the profile that is open.
 
-The gate has its source in the incremental profile update p' = k p + (1 - k) v with k = alpha r + (1 - alpha) m;
-here the memory term m is bounded through the effective sample size (sum k)^2 / sum k^2 (Kish, Survey Sampling, 1965).
+A driver needs only udfs/fold/contract.py; this module loads the compiler, which takes 0.7 s.
 """
 
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numba
 import numpy as np
+from numpy.typing import NDArray
 
-from udfs.fold.contract import BOUND_FROM_COUNT, LEDGER_SIZE, NO_DATE, PRIOR_ROW, TINY_SQUARE
+from udfs.fold.contract import (
+    BOUND_FROM_COUNT,
+    EFFECTIVE,
+    FIXED,
+    GATES,
+    LEDGER_SIZE,
+    LITERAL,
+    MEAN,
+    NO_DATE,
+    PRIOR_ROW,
+    TINY_NORM,
+    TINY_SQUARE,
+    FoldConstants,
+)
 from udfs.fold.lanes import blend, dot
 
-# ---- the fold
+# ---- the arrays that the kernel reads and writes
+
+# The scalars of the open (user, facet), which the kernel carries from row to row and from batch to batch.
+CARRY: Final = np.dtype(
+    [
+        ("open", np.bool_),  # events of `day` are folded in and not yet emitted
+        ("n", np.int64), ("w", np.float64), ("s1", np.float64), ("s2", np.float64), ("pp", np.float64),
+        ("day", np.int32), ("n_at_day_start", np.int64), ("q", np.float64),
+        ("high", np.int64), ("low", np.int64), ("acted", np.int64), ("cancelled", np.int64),
+        ("last_row", np.int64), ("previous_day", np.int32), ("ledger_count", np.int64),
+        ("ledger_ids", np.int64, LEDGER_SIZE), ("ledger_shares", np.float32, LEDGER_SIZE),
+        ("side", np.int64),  # which row of `sides` is the profile; the other row is free
+    ]
+)  # fmt: skip
+
+STATES: Final = np.dtype(
+    [
+        ("row", np.int64), ("day", np.int32), ("previous_day", np.int32),
+        ("n", np.int64), ("w", np.float64), ("s1", np.float64), ("s2", np.float64),
+        ("high", np.int64), ("low", np.int64), ("drift", np.float32), ("acted", np.int64), ("cancelled", np.int64),
+        ("ledger_count", np.int64), ("ledger_ids", np.int64, LEDGER_SIZE), ("ledger_shares", np.float32, LEDGER_SIZE),
+        ("day_count", np.int64), ("is_last", np.bool_),
+    ]
+)  # fmt: skip
+
+
+class Gate(NamedTuple):
+    """The gate and its constants; `kind` is one of EFFECTIVE, LITERAL, MEAN, FIXED."""
+
+    kind: int
+    resist: bool
+    alpha: float
+    k_min: float
+    k_max: float
+    max_day_share: float
+
+    @classmethod
+    def of(cls, constants: FoldConstants) -> "Gate":
+        return cls(
+            kind=GATES[constants.gate],
+            resist=constants.relevance == "resist",
+            alpha=constants.alpha,
+            k_min=constants.k_min,
+            k_max=constants.k_max,
+            max_day_share=constants.max_day_share,
+        )
+
+
+class Rows(NamedTuple):
+    """One batch of n rows in order. The ledger names the event of row i by the number first_id + i."""
+
+    starts: NDArray[np.bool_]  # [n]: a new (user, facet) begins
+    kinds: NDArray[np.int32]  # [n]: PRIOR_ROW or EVENT_ROW
+    days: NDArray[np.int32]  # [n]: days since the epoch
+    weights: NDArray[np.float64]  # [n]
+    highs: NDArray[np.int64]  # [n]: the event's digest, in two halves
+    lows: NDArray[np.int64]  # [n]
+    texts: NDArray[np.int64]  # [n]: row of Texts, for events
+    priors: NDArray[np.int64]  # [n]: row of Priors, for prior states
+    first_id: int
+
+
+class Texts(NamedTuple):
+    """The m distinct text vectors of a partition."""
+
+    vectors: NDArray[np.float32]  # [m, d], d a multiple of LANES
+    norms: NDArray[np.float64]  # [m]: their squared norms
+
+
+class Priors(NamedTuple):
+    """The k prior states of a batch. Prior i has the ledger entries offsets[i]:offsets[i + 1], numbered from first_id."""
+
+    counts: NDArray[np.int64]  # [k]
+    sums: NDArray[np.float64]  # [k, 3]: W, S1, S2
+    vectors: NDArray[np.float32]  # [k, d]
+    offsets: NDArray[np.int64]  # [k + 1]
+    shares: NDArray[np.float32]  # [offsets[k]]
+    first_id: int
+
+    @classmethod
+    def none(cls, d: int) -> "Priors":
+        sums, vectors, shares = np.empty((0, 3)), np.empty((0, d), np.float32), np.empty(0, np.float32)
+        return cls(np.empty(0, np.int64), sums, vectors, np.zeros(1, np.int64), shares, LEDGER_SIZE)
+
+
+class Open(NamedTuple):
+    """The open (user, facet)."""
+
+    carry: NDArray[np.void]  # CARRY[1]
+    sides: NDArray[np.float32]  # [2, d]: the profile, and room for the next one
+    previous: NDArray[np.float32]  # [d]: the state before the open day
+
+    @classmethod
+    def empty(cls, d: int) -> "Open":
+        return cls(np.zeros(1, CARRY), np.zeros((2, d), np.float32), np.zeros(d, np.float32))
+
+
+class Out(NamedTuple):
+    """Room for r states."""
+
+    states: NDArray[np.void]  # STATES[r]
+    vectors: NDArray[np.float32]  # [r, d]
+
+    @classmethod
+    def empty(cls, r: int, d: int) -> "Out":
+        return cls(np.zeros(r, STATES), np.empty((r, d), np.float32))
+
+
+# ---- the formulas
 
 
 @numba.njit(cache=True, error_model="numpy")
@@ -32,180 +153,229 @@ def squared_norms(vectors: Any) -> Any:
     return norms
 
 
-# ---- the carried state
+@numba.njit(cache=True, error_model="numpy")
+def gain(gate: Gate, cos: float, s1: float, s2: float) -> tuple[float, bool]:
+    """The gain k of an event, and whether the formula set it (it lies strictly between k_min and k_max).
 
-# One open (user, facet): what the kernel carries from row to row and from batch to batch.
-CARRY: Final = np.dtype(
-    [
-        ("open", np.bool_),  # events of `day` are folded in and not yet emitted
-        ("n", np.int64), ("w", np.float64), ("s1", np.float64), ("s2", np.float64), ("pp", np.float64),
-        ("day", np.int32), ("n_at_day_start", np.int64), ("q", np.float64),
-        ("high", np.int64), ("low", np.int64), ("acted", np.int64), ("cancelled", np.int64),
-        ("last_row", np.int64), ("previous_day", np.int32), ("ledger_count", np.int64),
-        ("side", np.int64),  # which row of `sides` is the profile; the other is free
-    ]
-)  # fmt: skip
+        r = (1 + cos) / 2                       relevance; 1 - r where the gate resists
+        m = E / (E + 1), E = 1 + S1*S1/S2       memory; E = 1 while S2 = 0
+        k = alpha*r + (1 - alpha)*m             clipped to [k_min, k_max]
 
-STATES: Final = np.dtype(
-    [
-        ("row", np.int64), ("day", np.int32), ("previous_day", np.int32),
-        ("n", np.int64), ("w", np.float64), ("s1", np.float64), ("s2", np.float64),
-        ("high", np.int64), ("low", np.int64), ("drift", np.float32), ("acted", np.int64), ("cancelled", np.int64),
-        ("ledger_count", np.int64), ("day_count", np.int64), ("is_last", np.bool_),
-    ]
-)  # fmt: skip
+    `cos` is the cosine of profile and event, S1 and S2 are the sums of the gains so far and of their squares. The
+    update p' = k p + (1 - k) v with k = alpha r + (1 - alpha) m is the incremental profile update of the source
+    article, whose m is S1/S2 (gate `literal`, which has k = k_max while S2 = 0). Since S1/S2 >= 1/k_max, that k is
+    always clipped; gate `effective` bounds m by the effective sample size S1*S1/S2 (Kish, Survey Sampling, 1965).
+    Gate `fixed` has k = k_max, and gate `mean` k = 1, so that only the event's fair share counts (retained_share).
+
+    >>> gate = Gate(EFFECTIVE, resist=False, alpha=0.05, k_min=0.5, k_max=0.98, max_day_share=0.8)
+    >>> gain(gate, 1.0, 0.0, 0.0)  # the second event, on topic: 0.05*1 + 0.95*1/2
+    (0.525, True)
+    >>> gain(gate, -1.0, 0.0, 0.0)  # off topic: 0.475 is below k_min
+    (0.5, False)
+    >>> gain(gate._replace(resist=True), -1.0, 0.0, 0.0)
+    (0.525, True)
+    >>> gain(gate._replace(kind=LITERAL), 0.0, 0.6, 0.36), gain(gate._replace(kind=FIXED), 0.0, 0.6, 0.36)
+    ((0.98, False), (0.98, False))
+    """
+    if gate.kind == MEAN:
+        return 1.0, False
+    if gate.kind == FIXED or (gate.kind == LITERAL and s2 == 0.0):
+        return gate.k_max, False
+    r = (1.0 + cos) / 2.0
+    if gate.resist:
+        r = 1.0 - r
+    if gate.kind == LITERAL:
+        m = s1 / s2
+    else:
+        e = 1.0 if s2 == 0.0 else 1.0 + s1 * s1 / s2
+        m = e / (e + 1.0)
+    k = gate.alpha * r + (1.0 - gate.alpha) * m
+    return min(max(k, gate.k_min), gate.k_max), gate.k_min < k < gate.k_max
 
 
 @numba.njit(cache=True, error_model="numpy")
-def emit(
-    c: Any, sides: Any, previous: Any, ledger_ids: Any, ledger_shares: Any, is_last: bool,
-    out: Any, out_vectors: Any, out_ids: Any, out_shares: Any,
-) -> None:  # fmt: skip
-    """Writes the open day's state into one row of the outputs and makes it the previous state; is_last: its user's and facet's last."""
+def retained_share(k: float, w: float, total: float, least: float) -> tuple[float, bool]:
+    """The share g of the profile that stays when an event of weight w is folded in, and whether the gain k set it.
+
+        g = min(1 - w*(1 - k), W / (W + w))     no early event outweighs its fair share; W = total
+        g = max(g, least)                       the day's bound, see day_floor
+
+    >>> retained_share(0.525, 1.0, 1.0, 0.0)  # the second event: its fair share is one half
+    (0.5, False)
+    >>> retained_share(0.525, 0.5, 20.0, 0.0)
+    (0.7625, True)
+    >>> retained_share(0.525, 0.5, 20.0, 0.8)
+    (0.8, False)
+    """
+    kept = 1.0 - w * (1.0 - k)
+    fair = total / (total + w)
+    g = min(kept, fair)
+    if least > g:
+        return least, False
+    return g, kept <= fair
+
+
+@numba.njit(cache=True, error_model="numpy")
+def day_floor(n_at_day_start: int, q: float, max_day_share: float) -> float:
+    """The least share that an event must leave, so that its day as a whole moves the profile by at most max_day_share.
+
+    q is the product of the day's shares so far. A profile with fewer than BOUND_FROM_COUNT events at the start of the
+    day moves freely.
+
+    >>> day_floor(9, 0.5, 0.75), day_floor(10, 0.5, 0.75)
+    (0.0, 0.5)
+    """
+    if n_at_day_start < BOUND_FROM_COUNT:
+        return 0.0
+    return (1.0 - max_day_share) / q
+
+
+# ---- what becomes of the open profile
+
+
+@numba.njit(cache=True, error_model="numpy")
+def emit(c: Any, sides: Any, previous: Any, is_last: bool, state: Any, vector: Any) -> None:
+    """Writes the open day's state to `state` and `vector` and makes it the previous one; is_last: of its user and facet."""
     p = sides[c["side"]]
-    out["row"], out["day"], out["previous_day"] = c["last_row"], c["day"], c["previous_day"]
-    out["n"], out["w"], out["s1"], out["s2"] = c["n"], c["w"], c["s1"], c["s2"]
-    out["high"], out["low"], out["acted"], out["cancelled"] = c["high"], c["low"], c["acted"], c["cancelled"]
-    out["drift"] = np.float32(0)
+    state["row"], state["day"], state["previous_day"] = c["last_row"], c["day"], c["previous_day"]
+    state["n"], state["w"], state["s1"], state["s2"] = c["n"], c["w"], c["s1"], c["s2"]
+    state["high"], state["low"] = c["high"], c["low"]
+    state["acted"], state["cancelled"] = c["acted"], c["cancelled"]
+    state["drift"] = np.float32(0)
     if c["previous_day"] != NO_DATE:
-        out["drift"] = np.float32(1.0 - cosine(dot(p, previous), c["pp"], dot(previous, previous)))
-    out["day_count"], out["is_last"] = c["n"] - c["n_at_day_start"], is_last
-    out_vectors[:] = p
+        state["drift"] = np.float32(1.0 - cosine(dot(p, previous), c["pp"], dot(previous, previous)))
+    state["day_count"], state["is_last"] = c["n"] - c["n_at_day_start"], is_last
+    state["ledger_count"] = c["ledger_count"]
+    state["ledger_ids"][:] = c["ledger_ids"]
+    state["ledger_shares"][:] = c["ledger_shares"]
+    vector[:] = p
     previous[:] = p
-    out["ledger_count"] = c["ledger_count"]
-    out_ids[:] = ledger_ids
-    out_shares[:] = ledger_shares
     c["previous_day"] = c["day"]
     c["open"] = False
 
 
 @numba.njit(cache=True, error_model="numpy")
-def _remember(c: Any, ledger_ids: Any, ledger_shares: Any, g: Any, share: Any, event: int) -> None:
-    """Shrinks every kept share by g and enters the event's own, largest first, the earlier first among equals."""
-    count = c["ledger_count"]
+def _begin_facet(c: Any) -> None:
+    """A (user, facet) without any event."""
+    c["n"] = 0
+    c["previous_day"] = NO_DATE
+    c["day"] = NO_DATE
+    c["ledger_count"] = 0
+
+
+@numba.njit(cache=True, error_model="numpy")
+def _restore_prior(c: Any, sides: Any, previous: Any, priors: Priors, k: int, day: int) -> None:
+    """Makes prior k, the state of `day`, the open profile."""
+    c["n"] = priors.counts[k]
+    c["w"], c["s1"], c["s2"] = priors.sums[k, 0], priors.sums[k, 1], priors.sums[k, 2]
+    c["previous_day"] = day
+    previous[:] = priors.vectors[k]
+    sides[c["side"]] = previous
+    c["pp"] = dot(previous, previous)
+    start = priors.offsets[k]
+    c["ledger_count"] = priors.offsets[k + 1] - start
+    for j in range(c["ledger_count"]):
+        c["ledger_ids"][j] = priors.first_id + start + j
+        c["ledger_shares"][j] = priors.shares[start + j]
+
+
+@numba.njit(cache=True, error_model="numpy")
+def _begin_day(c: Any, day: int) -> None:
+    c["open"] = True
+    c["day"] = day
+    c["n_at_day_start"] = c["n"]
+    c["q"] = 1.0
+    c["high"] = 0
+    c["low"] = 0
+    c["acted"] = 0
+    c["cancelled"] = 0
+
+
+@numba.njit(cache=True, error_model="numpy")
+def _begin_profile(c: Any, p: Any, v: Any, vv: float, w: float, event: int) -> None:
+    """The first event of a (user, facet) is its profile."""
+    p[:] = v
+    c["pp"] = vv
+    c["n"], c["w"], c["s1"], c["s2"] = 1, w, 0.0, 0.0
+    c["ledger_ids"][0] = event
+    c["ledger_shares"][0] = np.float32(1.0)
+    c["ledger_count"] = 1
+
+
+@numba.njit(cache=True, error_model="numpy")
+def _remember(c: Any, g: Any, share: Any, event: int) -> None:
+    """Shrinks every share in the ledger by g and enters the event's own, largest first, the earlier first among equals."""
+    count, ids, shares = c["ledger_count"], c["ledger_ids"], c["ledger_shares"]
     for i in range(count):
-        ledger_shares[i] = g * ledger_shares[i]
+        shares[i] = g * shares[i]
     # Shrinking may round unequal shares to equal ones but never swaps them, so only the new entry moves.
     place = count
-    while place > 0 and ledger_shares[place - 1] < share:
+    while place > 0 and shares[place - 1] < share:
         place -= 1
     if place >= LEDGER_SIZE:
         return
     if count < LEDGER_SIZE:
         count += 1
     for i in range(count - 1, place, -1):
-        ledger_ids[i] = ledger_ids[i - 1]
-        ledger_shares[i] = ledger_shares[i - 1]
-    ledger_ids[place] = event
-    ledger_shares[place] = share
+        ids[i] = ids[i - 1]
+        shares[i] = shares[i - 1]
+    ids[place] = event
+    shares[place] = share
     c["ledger_count"] = count
 
 
-@numba.njit(cache=True, error_model="numpy")
-def fold_rows(
-    carry: Any, sides: Any, previous: Any, ledger_ids: Any, ledger_shares: Any,
-    starts: Any, kinds: Any, days: Any, weights: Any, highs: Any, lows: Any, vector_of: Any, first_event_id: int,
-    vectors: Any, norms: Any,
-    prior_of: Any, prior_counts: Any, prior_sums: Any, prior_vectors: Any, prior_offsets: Any, prior_shares: Any, first_prior_id: int,
-    gate: int, resist: bool, alpha: float, k_min: float, k_max: float, max_day_share: float,
-    out: Any, out_vectors: Any, out_ids: Any, out_shares: Any,
-) -> int:  # fmt: skip
-    """Folds rows [n] in order into the carried state; returns how many states were written to the outputs.
+@numba.njit(cache=True, error_model="numpy", forceinline=False)
+def _move_profile(c: Any, sides: Any, gate: Gate, v: Any, vv: float, w: float, event: int) -> None:
+    """Every later event: p = g*p + (1 - g)*v with the sums behind it; an update that cancels the profile out leaves p."""
+    p = sides[c["side"]]
+    needs_cosine = gate.kind == EFFECTIVE or gate.kind == LITERAL
+    k, by_formula = gain(gate, cosine(dot(p, v), c["pp"], vv) if needs_cosine else 0.0, c["s1"], c["s2"])
+    least = day_floor(c["n_at_day_start"], c["q"], gate.max_day_share)
+    g, by_gain = retained_share(k, w, c["w"], least)
+    if gate.kind != MEAN:
+        c["s1"] += k
+        c["s2"] += k * k
+    c["w"] += w
+    c["n"] += 1
+    c["acted"] += by_formula and by_gain
+    kept, share = np.float32(g), np.float32(1.0 - g)
+    # Into the free side, so that a cancelled update leaves the profile as it was.
+    pp = blend(kept, p, share, v, sides[1 - c["side"]])
+    if np.sqrt(pp) < TINY_NORM:
+        c["cancelled"] += 1
+        return
+    c["side"] = 1 - c["side"]
+    c["pp"] = pp
+    c["q"] *= g
+    _remember(c, kept, share, event)
 
-    starts bool[n]: a new (user, facet) begins; kinds int32[n]; days int32[n] (days since the epoch); weights float64[n];
-    vector_of int64[n]: row of `vectors` float32[m, d] for events; prior_of int64[n]: row of the prior_* arrays for
-    prior states. Ids of the ledger are numbers: first_prior_id + k and first_event_id + row.
+
+@numba.njit(cache=True, error_model="numpy")
+def fold_rows(profile: Open, rows: Rows, texts: Texts, priors: Priors, gate: Gate, out: Out) -> int:
+    """Folds rows in order into the open profile; returns how many states were written to `out`.
+
+    A state is emitted where its day, or its (user, facet), ends. A prior row is the state to continue from; the first
+    event of a (user, facet) without one is its profile, and every later event moves it.
     """
-    c = carry[0]
+    c, sides, previous = profile.carry[0], profile.sides, profile.previous
     emitted = 0
-    for i in range(kinds.shape[0]):
-        if c["open"] and (starts[i] or days[i] != c["day"]):
-            written = out[emitted], out_vectors[emitted], out_ids[emitted], out_shares[emitted]
-            emit(c, sides, previous, ledger_ids, ledger_shares, starts[i], *written)
+    for i in range(rows.kinds.shape[0]):
+        if c["open"] and (rows.starts[i] or rows.days[i] != c["day"]):
+            emit(c, sides, previous, rows.starts[i], out.states[emitted], out.vectors[emitted])
             emitted += 1
-        if starts[i]:
-            c["n"] = 0
-            c["previous_day"] = NO_DATE
-            c["day"] = NO_DATE
-            c["ledger_count"] = 0
-        if kinds[i] == PRIOR_ROW:
-            k = prior_of[i]
-            c["n"] = prior_counts[k]
-            c["w"], c["s1"], c["s2"] = prior_sums[k, 0], prior_sums[k, 1], prior_sums[k, 2]
-            c["previous_day"] = days[i]
-            previous[:] = prior_vectors[k]
-            sides[c["side"]] = previous
-            c["pp"] = dot(previous, previous)
-            c["ledger_count"] = prior_offsets[k + 1] - prior_offsets[k]
-            for j in range(c["ledger_count"]):
-                ledger_ids[j] = first_prior_id + prior_offsets[k] + j
-                ledger_shares[j] = prior_shares[prior_offsets[k] + j]
+        if rows.starts[i]:
+            _begin_facet(c)
+        if rows.kinds[i] == PRIOR_ROW:
+            _restore_prior(c, sides, previous, priors, rows.priors[i], rows.days[i])
             continue
         if not c["open"]:
-            c["open"] = True
-            c["day"] = days[i]
-            c["n_at_day_start"] = c["n"]
-            c["q"] = 1.0
-            c["high"] = 0
-            c["low"] = 0
-            c["acted"] = 0
-            c["cancelled"] = 0
-        c["high"] ^= highs[i]
-        c["low"] ^= lows[i]
-        c["last_row"] = i + 1  # row 0 of the row table is the last one of the batch before
-        v = vectors[vector_of[i]]
-        w = weights[i]
-        p = sides[c["side"]]
+            _begin_day(c, rows.days[i])
+        c["high"] ^= rows.highs[i]
+        c["low"] ^= rows.lows[i]
+        c["last_row"] = i + 1  # row 0 of the table that names states is the last row of the batch before
+        v, vv, w = texts.vectors[rows.texts[i]], texts.norms[rows.texts[i]], rows.weights[i]
         if c["n"] == 0:
-            p[:] = v
-            c["pp"] = norms[vector_of[i]]
-            c["n"], c["w"], c["s1"], c["s2"] = 1, w, 0.0, 0.0
-            ledger_ids[0] = first_event_id + i
-            ledger_shares[0] = np.float32(1.0)
-            c["ledger_count"] = 1
-            continue
-        fair = c["w"] / (c["w"] + w)
-        acted = False
-        if gate == 2:
-            g = fair
+            _begin_profile(c, sides[c["side"]], v, vv, w, rows.first_id + i)
         else:
-            s1, s2 = c["s1"], c["s2"]
-            if gate == 3 or (gate == 1 and s2 == 0.0):
-                k = k_max
-            else:
-                r = (1.0 + cosine(dot(p, v), c["pp"], norms[vector_of[i]])) / 2.0
-                if resist:
-                    r = 1.0 - r
-                if gate == 1:
-                    m = s1 / s2
-                else:
-                    e = 1.0 if s2 == 0.0 else 1.0 + s1 * s1 / s2
-                    m = e / (e + 1.0)
-                k = alpha * r + (1.0 - alpha) * m
-                acted = k_min < k < k_max
-                k = min(max(k, k_min), k_max)
-            c["s1"] = s1 + k
-            c["s2"] = s2 + k * k
-            kept = 1.0 - w * (1.0 - k)
-            acted = acted and kept <= fair
-            g = min(kept, fair)
-        if c["n_at_day_start"] >= BOUND_FROM_COUNT:
-            bound = (1.0 - max_day_share) / c["q"]
-            if bound > g:
-                g = bound
-                acted = False
-        c["w"] += w
-        c["n"] += 1
-        gf = np.float32(g)
-        hf = np.float32(1.0 - g)
-        # The new profile is built beside the old one: an update that cancels it out leaves the old one standing.
-        pp = blend(gf, p, hf, v, sides[1 - c["side"]])
-        c["acted"] += acted
-        if np.sqrt(pp) < 1e-12:
-            c["cancelled"] += 1
-            continue
-        c["side"] = 1 - c["side"]
-        c["pp"] = pp
-        c["q"] *= g
-        _remember(c, ledger_ids, ledger_shares, gf, hf, first_event_id + i)
+            _move_profile(c, sides, gate, v, vv, w, rows.first_id + i)
     return emitted

@@ -1,14 +1,11 @@
-"""The fold: events in order, each moving its user's profile a little; compiled, streaming, and exact to the bit.
+"""The fold of one partition: a stream of Arrow batches in, the states of each user's days out.
 
-A partition arrives as one stream of Arrow batches: first every distinct vector its events need (once), then, by
-user and facet, the prior state (if any) and the events in order. Nothing but the state is carried from event to
-event, so cutting a history into days, batches or partitions changes no bit.
-
-The update itself is compiled: udfs/fold/kernel.py.
+The stream holds first every distinct vector that the partition's events need, once; then, by user and facet, the prior
+state (if any) and the events in order. Only the state is carried from event to event, so cutting a history into days,
+batches or partitions changes no bit. The update itself is compiled: udfs/fold/kernel.py.
 """
 
 from collections.abc import Iterator
-from types import ModuleType
 
 import numpy as np
 import pyarrow as pa
@@ -26,189 +23,184 @@ from udfs.fold.contract import (
     VECTOR_ROW,
     FoldConstants,
 )
+from udfs.fold.kernel import Gate, Open, Out, Priors, Rows, Texts, emit, fold_rows, squared_norms
+from udfs.fold.key_index import find_keys, index_keys
 from udfs.worker_start import without_pandas
+
+# The columns that a state takes from the last row of its day.
+NAMED = ["user_id", "facet", "user_bucket", "event_ts", "event_id"]
 
 
 def fold_stream(batches: Iterator[pa.RecordBatch], constants: FoldConstants) -> Iterator[pa.RecordBatch]:
-    """Folds one partition's stream (INPUT_SCHEMA) into states (OUTPUT_SCHEMA), a batch out for each batch in.
+    """Folds one partition's stream (INPUT_SCHEMA) into states (OUTPUT_SCHEMA), at most one batch out for each batch in.
 
-    Memory: the partition's distinct vectors and one batch. Raises FoldError where an event's vector is not in the
-    stream, or a vector is zero or of another size.
+    Memory: the partition's distinct vectors and one batch. Raises FoldError if the stream lacks an event's vector, or
+    if a vector is zero or of another size.
     """
-    from udfs.fold import (
-        kernel,
-    )  # here: a driver imports this module for its schemas, and the compiler takes it 0.7 s
-
     without_pandas()
-    keys: list[pa.Array] = []
-    parts: list[np.ndarray] = []
+    vectors: list[pa.RecordBatch] = []
     folder: _Folder | None = None
     for batch in batches:
-        first_row = pc.sum(pc.equal(batch["kind"], VECTOR_ROW)).as_py() or 0  # vectors come first
-        if first_row:
-            keys.append(batch["text_key"].slice(0, first_row))
-            parts.append(_matrix(batch["vector"].slice(0, first_row)))
-        rows = batch.slice(first_row)
+        count = pc.sum(pc.equal(batch["kind"], VECTOR_ROW)).as_py() or 0  # vectors come first
+        if count:
+            vectors.append(batch.select(["text_key", "vector"]).slice(0, count))
+        rows = batch.slice(count)
         if rows.num_rows:
-            folder = folder or _Folder(kernel, keys, parts, rows, constants)
+            if folder is None:
+                folder = _Folder(_TextIndex(vectors, rows), constants)
+                vectors.clear()
             yield from folder.fold(rows)
     if folder:
         yield from folder.close()
 
 
-class _Folder:
-    """The open state of one partition between batches."""
+class _TextIndex:
+    """The distinct texts of a partition: their vectors, found by text_key."""
 
-    def __init__(
-        self,
-        kernel: ModuleType,
-        keys: list[pa.Array],
-        parts: list[np.ndarray],
-        rows: pa.RecordBatch,
-        constants: FoldConstants,
-    ) -> None:
-        self.kernel = kernel
+    def __init__(self, batches: list[pa.RecordBatch], rows: pa.RecordBatch) -> None:
+        """From batches of (text_key, vector); `rows` are the first priors and events."""
+        parts = [_matrix(batch["vector"]) for batch in batches]
         if len({part.shape[1] for part in parts}) > 1:
             raise FoldError(
                 "the vectors of the stored texts differ in size; two models were mixed under one model_key"
             )
-        self.keys = _strings(pa.concat_arrays(keys) if keys else pa.array([], pa.string()))
-        self.index = kernel.index_keys(*self.keys)
-        # Without any vector only priors can be right, and they have the size.
-        dim = (
-            parts[0].shape[1] if parts else max(pc.max(pc.list_value_length(rows["vector"])).as_py() or 0, 1)
-        )
-        self.vectors = _whole_lanes(np.concatenate(parts) if parts else np.empty((0, dim), np.float32))
-        parts.clear()
-        self.norms = kernel.squared_norms(self.vectors)
-        if (self.norms < TINY_SQUARE).any():
+        keys = [batch["text_key"] for batch in batches]
+        self._keys = _strings(pa.concat_arrays(keys) if keys else pa.array([], pa.string()))
+        self._index = index_keys(*self._keys)
+        # A stream without texts can hold only priors, and these have the size.
+        longest = pc.max(pc.list_value_length(rows["vector"])).as_py() or 1
+        self.dim = parts[0].shape[1] if parts else longest
+        vectors = _whole_lanes(np.concatenate(parts) if parts else np.empty((0, self.dim), np.float32))
+        self.texts = Texts(vectors, squared_norms(vectors))
+        self.width = vectors.shape[1]
+        if (self.texts.norms < TINY_SQUARE).any():
             raise FoldError("a stored text vector has no length; vectors of norm below 1e-12 are refused")
-        self.dim = dim
-        width = self.vectors.shape[1]
-        self.constants = constants.numbers()
-        self.carry = np.zeros(1, kernel.CARRY)
-        self.sides, self.previous = np.zeros((2, width), np.float32), np.zeros(width, np.float32)
-        self.ledger_ids, self.ledger_shares = (
-            np.zeros(LEDGER_SIZE, np.int64),
-            np.zeros(LEDGER_SIZE, np.float32),
+
+    def find(self, text_keys: pa.Array, is_event: np.ndarray) -> np.ndarray:
+        """The texts' rows int64[n], -1 where there is no text. Raises FoldError if an event's text is not there."""
+        found = find_keys(self._index, *self._keys, *_strings(text_keys))
+        missing = int(np.count_nonzero((found < 0) & is_event))
+        if missing:
+            raise FoldError(f"{missing} events have a text without a vector; embed their days first")
+        return np.asarray(found)
+
+    def priors(self, rows: pa.RecordBatch) -> Priors:
+        """Prior rows as the kernel takes them. Raises FoldError if their vectors have another size than the texts'."""
+        if not rows.num_rows:
+            return Priors.none(self.width)
+        vectors = _matrix(rows["vector"])
+        if vectors.shape[1] != self.dim:
+            raise FoldError(
+                f"a profile has {vectors.shape[1]} numbers and a text {self.dim}; two models were mixed under one model_key"
+            )
+        entries = rows["contributions"]
+        return Priors(
+            counts=_numpy(rows["event_count"]),
+            sums=np.column_stack([_numpy(rows[name]) for name in ("weight_sum", "gain_sum", "gain_sq_sum")]),
+            vectors=_whole_lanes(vectors),
+            offsets=np.concatenate([[0], np.cumsum(_numpy(pc.list_value_length(entries)))]).astype(np.int64),
+            shares=_numpy(entries.flatten().field("weight")),
+            first_id=LEDGER_SIZE,
         )
+
+
+class _Folder:
+    """What is carried between the batches of a partition: the open profile, and the names behind its numbers."""
+
+    def __init__(self, index: _TextIndex, constants: FoldConstants) -> None:
+        self.index = index
+        self.gate = Gate.of(constants)
+        self.profile = Open.empty(index.width)
+        # The event ids of the open profile's ledger, whose entries the kernel knows by number.
         self.ledger_names = pa.array([""] * LEDGER_SIZE, pa.string())
         self.last: pa.RecordBatch | None = None
 
     def fold(self, rows: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
-        kinds = _numpy(rows["kind"])
-        is_prior = kinds == PRIOR_ROW
-        priors = rows.filter(pa.array(is_prior))
-        days = _numpy(rows["day"].view(pa.int32()))
-        vector_of = self.kernel.find_keys(self.index, *self.keys, *_strings(rows["text_key"]))
-        missing = int(np.count_nonzero((vector_of < 0) & ~is_prior))
-        if missing:
-            raise FoldError(f"{missing} events have a text without a vector; embed their days first")
-        # Row 0 stands for the last row of the batch before, so that a day that ended there can still be named.
-        named = rows.select(["user_id", "facet", "user_bucket", "event_ts", "event_id"])
+        """Folds priors and events; yields the states of the days that have ended, in one batch if there are any.
+
+        The last day stays open, since the next batch may go on with it.
+        """
+        is_prior = _numpy(rows["kind"]) == PRIOR_ROW
+        prior_rows = rows.filter(pa.array(is_prior))
+        priors = self.index.priors(prior_rows)
+        # Row 0 is the last row of the batch before, whose day may have ended there.
+        named = rows.select(NAMED)
         table = pa.Table.from_batches([self.last or named.slice(0, 1), named])
         starts = _changes(table["user_id"], table["facet"])
-        if self.last is None:
-            starts[0] = True
-        prior_ledgers = priors["contributions"]
-        names = pa.concat_arrays(
-            [self.ledger_names, prior_ledgers.flatten().field("event_id"), rows["event_id"]]
+        starts[0] |= self.last is None
+        # An entry of the ledger is a number: its place in the carried ledger, then the priors' ledgers, then this batch.
+        prior_names = prior_rows["contributions"].flatten().field("event_id")
+        names = pa.concat_arrays([self.ledger_names, prior_names, rows["event_id"]])
+        given = Rows(
+            starts=starts,
+            kinds=_numpy(rows["kind"]),
+            days=_numpy(rows["day"].view(pa.int32())),
+            weights=_numpy(rows["weight"]),
+            highs=_numpy(rows["digest_high"]),
+            lows=_numpy(rows["digest_low"]),
+            texts=self.index.find(rows["text_key"], ~is_prior),
+            priors=np.cumsum(is_prior) - 1,
+            first_id=LEDGER_SIZE + len(prior_names),
         )
-        offsets = np.concatenate([[0], np.cumsum(_numpy(pc.list_value_length(prior_ledgers)))]).astype(
-            np.int64
-        )
-        room = (
-            int((starts | (np.diff(days, prepend=days[:1]) != 0)).sum()) + 1
-        )  # the day that is open from the batch before
-        out, out_vectors, out_ids, out_shares = self._outputs(room)
-        emitted = self.kernel.fold_rows(
-            self.carry, self.sides, self.previous, self.ledger_ids, self.ledger_shares,
-            starts, kinds, days, _numpy(rows["weight"]), _numpy(rows["digest_high"]), _numpy(rows["digest_low"]),
-            vector_of, LEDGER_SIZE + int(offsets[-1]), self.vectors, self.norms,
-            np.cumsum(is_prior) - 1, _numpy(priors["event_count"]),
-            np.column_stack([_numpy(priors[name]) for name in ("weight_sum", "gain_sum", "gain_sq_sum")]),
-            self._prior_vectors(priors),
-            offsets, _numpy(prior_ledgers.flatten().field("weight")), LEDGER_SIZE,
-            *self.constants, out, out_vectors, out_ids, out_shares,
-        )  # fmt: skip
+        ends = starts | (np.diff(given.days, prepend=given.days[:1]) != 0)
+        out = Out.empty(
+            int(ends.sum()) + 1, self.index.width
+        )  # one more: the day left open by the batch before
+        emitted = fold_rows(self.profile, given, self.index.texts, priors, self.gate, out)
         if emitted:
-            yield self._states(
-                table, names, out[:emitted], out_vectors[:emitted], out_ids[:emitted], out_shares[:emitted]
-            )
-        self.ledger_names = names.take(pa.array(self.ledger_ids))
-        self.ledger_ids[:] = np.arange(LEDGER_SIZE)
-        self.last = named.slice(rows.num_rows - 1)
-        self.carry["last_row"] = 0
+            yield self._states(table, names, Out(out.states[:emitted], out.vectors[:emitted]))
+        self._begin_batch(names, named.slice(rows.num_rows - 1))
 
-    def _prior_vectors(self, priors: pa.RecordBatch) -> np.ndarray:
-        if not priors.num_rows:
-            return np.empty((0, self.vectors.shape[1]), np.float32)
-        found = _matrix(priors["vector"])
-        if found.shape[1] != self.dim:
-            raise FoldError(
-                f"a profile has {found.shape[1]} numbers and a text {self.dim}; two models were mixed under one model_key"
-            )
-        return _whole_lanes(found)
+    def _begin_batch(self, names: pa.Array, last: pa.RecordBatch) -> None:
+        """Renumbers what is carried: the ledger's entries from 0, and the last row as row 0 of the next batch."""
+        carry = self.profile.carry
+        self.ledger_names = names.take(pa.array(carry["ledger_ids"][0]))
+        carry["ledger_ids"] = np.arange(LEDGER_SIZE)
+        carry["last_row"] = 0
+        self.last = last
 
     def close(self) -> Iterator[pa.RecordBatch]:
-        """The last open day of the partition."""
-        if not self.carry["open"][0]:
+        """The state of the partition's last day, if one is open."""
+        carry, sides, previous = self.profile
+        if not carry["open"][0]:
             return
-        out, out_vectors, out_ids, out_shares = self._outputs(1)
-        carried = self.carry[0], self.sides, self.previous, self.ledger_ids, self.ledger_shares
-        self.kernel.emit(*carried, True, out[0], out_vectors[0], out_ids[0], out_shares[0])
+        out = Out.empty(1, self.index.width)
+        emit(carry[0], sides, previous, True, out.states[0], out.vectors[0])
         assert self.last is not None
-        yield self._states(
-            pa.Table.from_batches([self.last]), self.ledger_names, out, out_vectors, out_ids, out_shares
-        )
+        yield self._states(pa.Table.from_batches([self.last]), self.ledger_names, out)
 
-    def _outputs(self, rows: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        return (
-            np.zeros(rows, self.kernel.STATES),
-            np.empty((rows, self.vectors.shape[1]), np.float32),
-            np.zeros((rows, LEDGER_SIZE), np.int64),
-            np.zeros((rows, LEDGER_SIZE), np.float32),
-        )
-
-    def _states(
-        self,
-        table: pa.Table,
-        names: pa.Array,
-        out: np.ndarray,
-        vectors: np.ndarray,
-        ids: np.ndarray,
-        shares: np.ndarray,
-    ) -> pa.RecordBatch:
-        rows = table.take(pa.array(out["row"])).combine_chunks()
-        kept = np.arange(LEDGER_SIZE) < out["ledger_count"][:, None]
-        first = out["previous_day"] == NO_DATE
+    def _states(self, table: pa.Table, names: pa.Array, out: Out) -> pa.RecordBatch:
+        """OUTPUT_SCHEMA rows of emitted states; `table` and `names` resolve their rows and ledger entries."""
+        states, dim = out.states, self.index.dim
+        rows = table.take(pa.array(states["row"])).combine_chunks()
+        is_entry = np.arange(LEDGER_SIZE) < states["ledger_count"][:, None]
+        entries = [
+            names.take(pa.array(states["ledger_ids"][is_entry])),
+            pa.array(states["ledger_shares"][is_entry]),
+        ]
+        contributions = pa.StructArray.from_arrays(entries, fields=list(CONTRIBUTIONS.value_type))
+        is_first = states["previous_day"] == NO_DATE
         columns = {
             "user_id": rows["user_id"],
             "facet": rows["facet"],
-            "as_of_date": _dates(out["day"]),
+            "as_of_date": _dates(states["day"]),
             "user_bucket": rows["user_bucket"],
-            "event_count": pa.array(out["n"]),
-            "weight_sum": pa.array(out["w"]),
-            "gain_sum": pa.array(out["s1"]),
-            "gain_sq_sum": pa.array(out["s2"]),
+            "event_count": pa.array(states["n"]),
+            "weight_sum": pa.array(states["w"]),
+            "gain_sum": pa.array(states["s1"]),
+            "gain_sq_sum": pa.array(states["s2"]),
             "last_event_ts": rows["event_ts"],
             "last_event_id": rows["event_id"],
-            "previous_as_of_date": _dates(out["previous_day"], first),
-            "digest_high": pa.array(out["high"]),
-            "digest_low": pa.array(out["low"]),
-            "drift": pa.array(out["drift"], mask=first),
-            "contributions": _lists(
-                out["ledger_count"],
-                pa.StructArray.from_arrays(
-                    [names.take(pa.array(ids[kept])), pa.array(shares[kept])],
-                    fields=list(CONTRIBUTIONS.value_type),
-                ),
-            ),
-            "vector": _lists(np.full(len(out), self.dim), pa.array(vectors[:, : self.dim].ravel())),
-            "relevance_acted": pa.array(out["acted"]),
-            "cancelled": pa.array(out["cancelled"]),
-            "day_count": pa.array(out["day_count"]),
-            "is_last": pa.array(out["is_last"]),
+            "previous_as_of_date": _dates(states["previous_day"], is_first),
+            "digest_high": pa.array(states["high"]),
+            "digest_low": pa.array(states["low"]),
+            "drift": pa.array(states["drift"], mask=is_first),
+            "contributions": _lists(states["ledger_count"], contributions),
+            "vector": _lists(np.full(len(states), dim), pa.array(out.vectors[:, :dim].ravel())),
+            "relevance_acted": pa.array(states["acted"]),
+            "cancelled": pa.array(states["cancelled"]),
+            "day_count": pa.array(states["day_count"]),
+            "is_last": pa.array(states["is_last"]),
         }
         return pa.Table.from_pydict(columns, OUTPUT_SCHEMA).combine_chunks().to_batches()[0]
 
