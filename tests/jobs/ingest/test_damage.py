@@ -114,7 +114,9 @@ def test_a_manifest_must_list_exactly_the_files(spark, tmp_path, manifest, sente
 
 
 def test_a_manifest_s_number_of_records_is_checked(spark, tmp_path):
-    write_day(tmp_path, {"a.jsonl": as_json(ROWS).encode(), "_MANIFEST": json.dumps({"a.jsonl": 13}).encode()})
+    write_day(
+        tmp_path, {"a.jsonl": as_json(ROWS).encode(), "_MANIFEST": json.dumps({"a.jsonl": 13}).encode()}
+    )
     promised = look(spark, tmp_path)
     records = spark.createDataFrame([(f"dt={DAY}/a.jsonl",)] * 12, "source_file string")
     with pytest.raises(JobError, match=r"a\.jsonl holds 12 records, and _MANIFEST promises 13"):

@@ -1,6 +1,6 @@
-"""What strangers put into logs, one file each, all of one day, and what becomes of it: stored, or quarantined with a reason.
+"""Hostile and malformed records, one file each, and their fates: stored, or quarantined with a reason.
 
-The whole day is ingested once, through Spark and Delta, and read with the deltalake package alone.
+The day is ingested once, through Spark and Delta, and read with the deltalake package alone.
 """
 
 import json
@@ -9,13 +9,15 @@ from datetime import UTC, datetime
 import pytest
 
 from jobs import ingest_events
+from jobs.ingest.reasons import REASONS
+from schemas.settings import Settings
 from tests.e2e.tables import call, rows_of
-
-DAY = "2025-04-01"
+from tests.jobs.ingest.days import counts_of_newest
+from tests.jobs.records import DAY, ROWS, as_json, fated, mapping_of, write_day
 
 
 def line(**fields) -> bytes:
-    """A good event in which some fields are replaced; with None they are left out."""
+    """A good event with some fields replaced, or left out where they are None."""
     event = {"user_id": "u1", "event_ts": f"{DAY}T10:00:00Z", "event_type": "view", "item_id": "S1"} | fields
     return json.dumps({name: value for name, value in event.items() if value is not None}).encode()
 
@@ -24,9 +26,9 @@ def at(*moment: int) -> datetime:
     return datetime(*moment, tzinfo=UTC)  # type: ignore[misc]
 
 
-# Name, what the file holds, and the fate: a reason, or the fields of the one event that is stored.
+# Name, content of the file, and the fate: a reason, or fields of the one stored event.
 HOSTILE: list[tuple[str, bytes, str | dict]] = [
-    # ids are text, whatever they say
+    # ids are text, whatever it is
     (
         "sql_user",
         line(user_id="'; DROP TABLE behavior_events; --"),
@@ -136,7 +138,7 @@ HOSTILE: list[tuple[str, bytes, str | dict]] = [
     ("own_type", line(event_type="waved"), {"event_type": "waved"}),
     ("retraction_of_nothing", line(event_type="retract"), "no_target"),
     # lines
-    ("torn_line", line()[:-5], "unreadable"),
+    ("truncated_line", line()[:-5], "unreadable"),
     ("no_json", b"hello, world", "unreadable"),
     ("number_alone", b"5", "unreadable"),
     ("null_alone", b"null", "unreadable"),
@@ -158,22 +160,16 @@ HOSTILE: list[tuple[str, bytes, str | dict]] = [
 
 @pytest.fixture(scope="module")
 def ingested(spark, tmp_path_factory):
-    """The day's tables by source file: stored events, quarantined records, and the counts of the record."""
+    """The day's stored events, quarantined records, and the counts of its run."""
     root = tmp_path_factory.mktemp("hostile")
-    folder = root / "logs" / f"dt={DAY}"
-    folder.mkdir(parents=True)
-    (folder / "_SUCCESS").touch()
-    for name, content, _ in HOSTILE:
-        # A file of one line: what a file does to others would show.
-        (folder / f"{name}.jsonl").write_bytes(content)
+    # Each record in a file of its own, so that none can affect another.
+    write_day(root / "logs", {f"{name}.jsonl": content for name, content, _ in HOSTILE})
     (root / "config.yaml").write_text("ingest: {max_bad_share: 1}\n", encoding="utf-8")
     call(spark, ingest_events, root / "w", str(root / "config.yaml"), "--logs", root / "logs", "--date", DAY)
-    tables = {
-        table: rows_of(str(root / "w"), table)
-        for table in ("behavior_events", "quarantined_events", "pipeline_runs")
-    }
-    counts = next(dict(row["counts"]) for row in tables["pipeline_runs"] if row["status"] == "done")
-    return tables["behavior_events"], tables["quarantined_events"], counts
+    events, quarantined = (
+        rows_of(str(root / "w"), name) for name in ("behavior_events", "quarantined_events")
+    )
+    return events, quarantined, counts_of_newest(str(root / "w"))
 
 
 @pytest.mark.parametrize(
@@ -191,7 +187,20 @@ def test_fate(ingested, name, fate):
         assert not rejected and [{key: event[key] for key in fate} for event in stored] == [fate]
 
 
-def test_nothing_is_lost_or_doubled(ingested):
+def test_nothing_is_lost_or_duplicated(ingested):
     events, quarantined, counts = ingested
     assert counts["read"] == len(HOSTILE) == len(events) + len(quarantined) + counts["duplicate"]
     assert counts["stored"] == len(events) and counts["quarantined"] == len(quarantined)
+
+
+def test_types_that_the_settings_do_not_list_are_refused_on_demand(spark, tmp_path):
+    write_day(tmp_path, {"a.jsonl": as_json([ROWS[0], ROWS[1] | {"what": "waved"}]).encode()})
+    settings = Settings.model_validate({"ingest": {"unknown_types": "quarantine"}})
+    rows = fated(spark, str(tmp_path), mapping_of("json"), settings).collect()
+    assert sorted(row["reason"] or "" for row in rows) == ["", "unknown_type"]
+
+
+def test_every_reason_is_met():
+    met = {fate for _, _, fate in HOSTILE if isinstance(fate, str)}
+    # The other two are met by test_fates.py and above.
+    assert met | {"conflicting_id", "unknown_type"} == REASONS.keys()

@@ -171,9 +171,7 @@ def test_a_folder_whose_name_is_a_glob_pattern_is_read_literally(spark, tmp_path
     assert [(row["item_id"], row["source_file"]) for row in rows] == [("right", f"dt={DAY}/a.jsonl")]
 
 
-WRONG_HEADER = (
-    "none of the mapping's columns: its header has user;when;.*, and the mapping wants user, when"
-)
+WRONG_HEADER = "none of the mapping's columns: its header has user;when;.*, and the mapping wants user, when"
 
 
 @pytest.mark.parametrize(

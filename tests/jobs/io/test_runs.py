@@ -24,7 +24,7 @@ def log(warehouse_at, warehouse):
 
 def told(warehouse):
     """(job, attempt, status) of the stored records, in the order of their start and end."""
-    rows = sorted(rows_of(warehouse, "pipeline_runs"), key=lambda r: (r["ended"] or r["started"]))
+    rows = sorted(rows_of(warehouse, "pipeline_runs"), key=lambda r: r["ended"] or r["started"])
     return [(r["job"], r["attempt"], r["status"]) for r in rows]
 
 

@@ -56,7 +56,10 @@ def test_writes_replace_append_and_insert_what_is_absent(spark, run_on, warehous
 def test_a_commit_carries_the_notes_around_it(spark, run_on, warehouse):
     with run_on(warehouse) as run:
         writer = run.writer
-        with writer.noting({"job": "outer", "run_id": "r"}), writer.noting({"job": "inner"}, content={"a": 1}):
+        with (
+            writer.noting({"job": "outer", "run_id": "r"}),
+            writer.noting({"job": "inner"}, content={"a": 1}),
+        ):
             writer.append(REJECTED, rejected(spark, "a"))
         found = run.warehouse.note(REJECTED)
         assert found == {"job": "inner", "run_id": "r", "content": {"a": 1}}

@@ -234,7 +234,9 @@ def test_part_of_a_range_may_be_settled():
 )
 def test_a_range_is_named_where_no_day_of_it_can_be_run_alone(more, own, command):
     span = days(*command)
-    sentence = f"; run backfill_profiles --start {span.first} --end {span.last}( first|, which publishes both)$"
+    sentence = (
+        f"; run backfill_profiles --start {span.first} --end {span.last}( first|, which publishes both)$"
+    )
     with pytest.raises(JobError, match=sentence):
         refuse_unfinished([published(1, days(0, 3)), *more], days(own))
 
