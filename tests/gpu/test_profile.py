@@ -1,4 +1,4 @@
-"""One engine for each GPU: what Spark gives the tasks of the embed stage, on a cluster of processes whose GPUs are made up."""
+"""One engine for each GPU: the GPUs that Spark assigns to the embed stage, with fake GPUs."""
 
 import json
 import os
@@ -14,7 +14,8 @@ APPLICATION = """
 import json, sys
 import pyarrow as pa
 from pyspark.sql import functions as F
-from jobs.embed_texts import embed_tile, gpu_profile, model_key_of, task_gpus
+from jobs.embed.stage import embed_tile, gpu_profile, task_gpus
+from jobs.io.model import model_key_of
 from jobs.io.session import open_session
 from schemas.settings import EngineSettings, SparkSettings
 from udfs.embed import Expected
@@ -25,17 +26,20 @@ def given(batches):
 
 with open_session("profile", SparkSettings()) as spark:
     settings = EngineSettings(kind="hash", gpus=1, engines_per_gpu=2, partitions=4)
-    rows = spark.range(40).select(F.col("id").cast("string").alias("text_key"), F.concat(F.lit("tea "), "id").alias("text"))
+    text = F.concat(F.lit("tea "), "id").alias("text")
+    rows = spark.range(40).select(F.col("id").cast("string").alias("text_key"), text)
     vectors = embed_tile(rows, settings, Expected(model_key_of(settings))).where("vector IS NOT NULL").count()
-    seen = rows.repartition(4).mapInArrow(given, "gpus string", profile=gpu_profile(spark, settings)).distinct().collect()
-    outside = rows.repartition(4).mapInArrow(given, "gpus string").distinct().collect()
+    found = {"vectors": vectors}
+    for stage, profile in (("embed", gpu_profile(spark, settings)), ("other", None)):
+        gpus = rows.repartition(4).mapInArrow(given, "gpus string", profile=profile).distinct().collect()
+        found[stage] = sorted(row.gpus for row in gpus)
     with open(sys.argv[1], "w") as file:
-        json.dump({"vectors": vectors, "seen": sorted(r.gpus for r in seen), "outside": sorted(r.gpus for r in outside)}, file)
+        json.dump(found, file)
 """
 
 
 @pytest.mark.slow
-def test_the_tasks_of_the_stage_get_gpus_and_those_of_other_stages_none(tmp_path: Path):
+def test_tasks_of_the_embed_stage_get_gpus_and_those_of_other_stages_none(tmp_path: Path):
     (tmp_path / "app.py").write_text(APPLICATION)
     discovery = tmp_path / "gpus.sh"
     discovery.write_text("""#!/bin/sh\necho '{"name": "gpu", "addresses": ["7"]}'\n""")
@@ -57,8 +61,12 @@ def test_the_tasks_of_the_stage_get_gpus_and_those_of_other_stages_none(tmp_path
         "SPARK_LOCAL_IP": "127.0.0.1",
     }
     ended = subprocess.run(
-        [spark_submit, "--master", "local-cluster[1,4,1024]", *options, tmp_path / "app.py", tmp_path / "told.json"],
+        [
+            spark_submit, "--master", "local-cluster[1,4,1024]", *options, tmp_path / "app.py",
+            tmp_path / "found.json",
+        ],
         env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=280,
     )  # fmt: skip
     assert ended.returncode == 0, ended.stderr[-3000:]
-    assert json.loads((tmp_path / "told.json").read_text()) == {"vectors": 40, "seen": ["7"], "outside": [""]}
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert found == {"vectors": 40, "embed": ["7"], "other": [""]}

@@ -1,8 +1,9 @@
-"""What a GPU box does with the embed stage: tokens per second, its share of the card's arithmetic, and Spark against the bare engine.
+"""Throughput of the embed stage on a GPU: tokens per second, share of the card's peak, Spark's overhead.
 
     python -m tests.gpu.throughput [FOLDER OR HUB NAME OF A MODEL] [POOLING]
 
-The share is told against what one large matrix product reaches on the same card in the same run, so it needs no table of cards.
+The share is relative to one large matrix product on the same card in the same run, so that no table of cards
+is needed.
 """
 
 import json
@@ -20,7 +21,7 @@ from udfs.embed import Expected
 from udfs.engines.contract import EngineConfig
 from udfs.engines.model import load_tokenizer, model_folder, tokenise
 
-# Texts enough that a card is busy for a while.
+# Copies of the texts, enough to keep a card busy for a while.
 COPIES = 100
 
 
@@ -42,7 +43,10 @@ def product_flops() -> float:
 
 
 def model_flops(config: EngineConfig, lengths: list[int]) -> float:
-    """Operations of the model on texts of these token counts: two for each weight of a layer and token, and attention's products."""
+    """Operations of the model on texts of these token counts.
+
+    Two for each weight of a layer and token, and the products of attention.
+    """
     model = json.loads((model_folder(config) / "config.json").read_text(encoding="utf-8"))
     width, layers, inner = model["hidden_size"], model["num_hidden_layers"], model["intermediate_size"]
     heads = model["num_attention_heads"]
@@ -63,7 +67,7 @@ def main(argv: list[str]) -> int:
     config = engine_config(settings)
     texts = [f"{text} {i}" for i in range(COPIES) for text in mixed_texts()]
     lengths = [len(ids) for ids in tokenise(load_tokenizer(config), config, texts).ids]
-    # One after the other: an engine takes nearly all of a card's memory.
+    # One after the other, since an engine takes nearly all of a card's memory.
     with own_process() as process:
         flops = process.submit(product_flops).result()
     with own_process() as process:
