@@ -1,8 +1,8 @@
-"""Errors that stop a worker with one sentence for the person at the job; the driver recognises them by this module's name."""
+"""Errors that stop a worker with one sentence for the operator; the driver knows them by this module name."""
 
 
 class WorkerError(RuntimeError):
-    """A worker can't go on; the message is one sentence."""
+    """A worker can't continue; the message is one sentence."""
 
 
 class EngineError(WorkerError):
@@ -13,5 +13,5 @@ class FoldError(WorkerError):
     """The stream can't be folded."""
 
 
-class KeyProblem(WorkerError):
+class SecretKeyError(WorkerError):
     """The secret key of user ids can't be used; the message does not contain it."""
