@@ -27,9 +27,8 @@ def spark() -> Iterator["SparkSession"]:
     from jobs.io.session import open_session
     from schemas.settings import SparkSettings
 
+    # A new session is fitted to small inputs: on a handful of rows, compiling plans would dominate.
     with open_session("tests", SparkSettings(driver_memory="3g")) as session:
-        # On a handful of rows the time goes into compiling plans, not into running them.
-        session.conf.set("spark.sql.codegen.wholeStage", "false")
         yield session
 
 

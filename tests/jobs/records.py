@@ -1,4 +1,4 @@
-"""One small day of records in every format a log comes in, and what an ingest decides about the records of a log."""
+"""A small day of records in every format a log comes in, and what an ingest decides about records."""
 
 import csv
 import io

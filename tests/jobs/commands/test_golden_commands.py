@@ -1,4 +1,4 @@
-"""Every command that a DAG starts, as tests/golden/commands/ records it, is one that its job understands."""
+"""Every command that a DAG starts, as tests/golden/commands/ records it, is understood by its job."""
 
 import importlib
 from datetime import date
@@ -13,7 +13,7 @@ COMMANDS = sorted((ROOT / "tests" / "golden" / "commands").glob("*.txt"))
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """What the recorded arguments name."""
+    """The files that the recorded arguments name."""
     (tmp_path / "logs").mkdir()
     (tmp_path / "nightfold.yaml").write_text("engine: {kind: hash}\n", encoding="utf-8")
     return tmp_path

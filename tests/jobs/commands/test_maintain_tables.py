@@ -1,4 +1,4 @@
-"""Maintenance takes away what nobody may miss: repairs, readers of publications and a killed fold find all they need."""
+"""Maintenance removes only what nobody needs: repairs, published versions and killed folds still work."""
 
 import json
 import os
@@ -10,17 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from jobs import (
-    backfill_profiles,
-    check_tables,
-    embed_texts,
-    fold_profiles,
-    ingest_events,
-    maintain_tables,
-    run_night,
-)
-from jobs.io import delta
+from jobs import backfill_profiles, embed_texts, fold_profiles, ingest_events, maintain_tables, run_night
 from jobs.io.messages import JobError
+from jobs.io.runs import RunLog
+from jobs.io.warehouse import Writer
 from jobs.night.guards import thin_before
 from schemas import profile_states, text_embeddings
 from schemas.settings import MaintenanceSettings, Settings
@@ -30,20 +23,22 @@ from tests.oracle import canonical_hash
 FIRST, LAST, NEXT = date(2025, 2, 22), date(2025, 3, 7), date(2025, 3, 8)
 CUTOFF = date(2025, 3, 2)  # the window of 2 days and 3 more before LAST
 DATA = ("behavior_events", "items", "text_embeddings", "profile_states", "user_profiles")
-# ann comes every day, bob seldom, cid hardly ever.
-VISITS = {"ann": [FIRST + timedelta(days=i) for i in range(15)], "bob": [date(2025, 2, d) for d in (22, 23, 27)] + [LAST],
-          "cid": [date(2025, 2, 24), date(2025, 3, 1)]}  # fmt: skip
-LATE = date(2025, 3, 6)  # of bob's, and arrives on NEXT: folded again from his last state of February
+# ann comes every day, bob seldom, cid twice.
+VISITS = {
+    "ann": [FIRST + timedelta(days=i) for i in range(15)],
+    "bob": [*(date(2025, 2, d) for d in (22, 23, 27)), LAST],
+    "cid": [date(2025, 2, 24), date(2025, 3, 1)],
+}
+LATE = date(2025, 3, 6)  # an event of bob that arrives on NEXT: folded from his last state of February
 
 
 def event(user: str, day: date, hour: int) -> dict[str, str]:
-    what = f"{user} looked at thing {day.day}"
     return {
         "event_id": f"{user}-{day}-{hour}",
         "user_id": user,
         "event_ts": f"{day}T{hour:02}:00:00Z",
         "event_type": "view",
-        "text": what,
+        "text": f"{user} looked at thing {day.day}",
     }
 
 
@@ -79,14 +74,11 @@ def data_versions(warehouse):
     return {name: version_of(warehouse, name) for name in DATA}
 
 
-def done(warehouse):
-    """The counts of the last run of maintenance."""
-    rows = [
-        r
-        for r in rows_of(warehouse, "pipeline_runs")
-        if r["job"] == maintain_tables.JOB and r["status"] == "done"
-    ]
-    return dict(max(rows, key=lambda row: row["ended"])["counts"])
+def counts_of_newest(warehouse):
+    """The counts of the newest maintenance that is done."""
+    runs = [row for row in rows_of(warehouse, "pipeline_runs") if row["job"] == maintain_tables.JOB]
+    done = [row for row in runs if row["status"] == "done"]
+    return dict(max(done, key=lambda row: row["ended"])["counts"])
 
 
 def published(warehouse):
@@ -100,24 +92,24 @@ def by_key(rows):
 
 @pytest.fixture(scope="module")
 def plain(spark, logs, config, tmp_path_factory):
-    """The days up to LAST, as they are before any maintenance."""
+    """The days up to LAST, before any maintenance."""
     folder = tmp_path_factory.mktemp("plain") / "w"
     call(spark, backfill_profiles, folder, config, "--logs", logs, "--start", FIRST, "--end", LAST)
     return folder
 
 
 @pytest.fixture(scope="module")
-def whole(spark, logs, config, tmp_path_factory):
-    """All days folded from nothing."""
-    folder = tmp_path_factory.mktemp("whole") / "w"
+def complete(spark, logs, config, tmp_path_factory):
+    """All days, folded at once."""
+    folder = tmp_path_factory.mktemp("complete") / "w"
     call(spark, backfill_profiles, folder, config, "--logs", logs, "--start", FIRST, "--end", NEXT)
     return str(folder)
 
 
 @pytest.fixture(scope="module")
-def kept_up(spark, plain, config, tmp_path_factory):
-    """The days up to LAST after maintenance; only to be read."""
-    folder = shutil.copytree(plain, tmp_path_factory.mktemp("kept_up") / "w")
+def maintained(spark, plain, config, tmp_path_factory):
+    """The days up to LAST after maintenance; tests only read it."""
+    folder = shutil.copytree(plain, tmp_path_factory.mktemp("maintained") / "w")
     call(spark, maintain_tables, folder, config, "--date", LAST)
     return str(folder)
 
@@ -128,12 +120,15 @@ def fresh(plain, tmp_path):
 
 
 @pytest.fixture
-def thinned(kept_up, tmp_path):
-    return str(shutil.copytree(kept_up, tmp_path / "w"))
+def thinned(maintained, tmp_path):
+    return str(shutil.copytree(maintained, tmp_path / "w"))
 
 
-def test_old_states_are_thinned_to_the_first_and_the_last_of_each_month(plain, kept_up):
-    before, after = by_key(rows_of(str(plain), "profile_states")), by_key(rows_of(kept_up, "profile_states"))
+def test_old_states_are_thinned_to_the_first_and_the_last_of_each_month(plain, maintained):
+    before, after = (
+        by_key(rows_of(str(plain), "profile_states")),
+        by_key(rows_of(maintained, "profile_states")),
+    )
     last_of_month = defaultdict(lambda: date.min)
     for user, facet, day in before:
         if day < CUTOFF:
@@ -146,11 +141,11 @@ def test_old_states_are_thinned_to_the_first_and_the_last_of_each_month(plain, k
     }
     wanted = last_states | {key for key in before if before[key]["previous_as_of_date"] is None}
     assert after == {key: before[key] for key in wanted}
-    assert done(kept_up)["states_removed"] == len(before) - len(after) == 6
+    assert counts_of_newest(maintained)["states_removed"] == len(before) - len(after) == 6
 
 
-def test_every_daily_state_still_has_the_state_before_it(kept_up):
-    states = by_key(rows_of(kept_up, "profile_states"))
+def test_every_daily_state_still_has_the_state_before_it(maintained):
+    states = by_key(rows_of(maintained, "profile_states"))
     pointers = {
         (u, f, row["previous_as_of_date"])
         for (u, f, day), row in states.items()
@@ -160,46 +155,48 @@ def test_every_daily_state_still_has_the_state_before_it(kept_up):
     assert any(day < CUTOFF for _, _, day in pointers)
 
 
-def test_everything_else_says_what_it_said(plain, kept_up):
+def test_all_other_rows_stay(plain, maintained):
     for name in set(DATA) - {"profile_states"}:
-        assert sorted(map(str, rows_of(kept_up, name))) == sorted(map(str, rows_of(str(plain), name)))
-    counts = done(kept_up)
+        assert sorted(map(str, rows_of(maintained, name))) == sorted(map(str, rows_of(str(plain), name)))
+    counts = counts_of_newest(maintained)
     assert counts["files_compacted"] > 0 and counts["files_removed"] == 0
-    assert len(list(Path(kept_up, "pipeline_runs").glob("*.parquet"))) > 8
+    assert len(list(Path(maintained, "pipeline_runs").glob("*.parquet"))) > 8
 
 
-def test_a_publication_from_before_maintenance_is_readable(spark, plain, kept_up):
-    (versions,) = published(kept_up)
-    old = delta.read_version(spark, kept_up, profile_states.TABLE, versions["profile_states"])
-    assert old.count() == len(rows_of(str(plain), "profile_states")) > len(rows_of(kept_up, "profile_states"))
+def test_a_publication_from_before_maintenance_is_readable(warehouse_at, plain, maintained):
+    (versions,) = published(maintained)
+    old = warehouse_at(maintained).read_version(profile_states.TABLE, versions["profile_states"])
+    assert (
+        old.count() == len(rows_of(str(plain), "profile_states")) > len(rows_of(maintained, "profile_states"))
+    )
 
 
-def test_a_second_run_makes_no_commit(spark, thinned, config):
+def test_a_rerun_makes_no_commit(spark, thinned, config):
     before = data_versions(thinned)
     call(spark, maintain_tables, thinned, config, "--date", LAST)
     assert data_versions(thinned) == before
-    assert done(thinned) | {"files_compacted": 0} == dict.fromkeys(done(thinned), 0)
+    assert counts_of_newest(thinned) | {"files_compacted": 0} == dict.fromkeys(counts_of_newest(thinned), 0)
 
 
 @pytest.mark.slow
-def test_the_next_nights_repairs_find_their_restart_state(spark, logs, thinned, config, whole):
+def test_the_next_nights_repairs_find_their_restart_state(spark, logs, thinned, config, complete):
     merged = version_of(thinned, "user_profiles")
     call(spark, run_night, thinned, config, "--logs", logs, "--date", NEXT)
-    states, wanted = rows_of(thinned, "profile_states"), rows_of(whole, "profile_states")
+    states, wanted = rows_of(thinned, "profile_states"), rows_of(complete, "profile_states")
     assert by_key(wanted)["bob", "main", LATE]["previous_as_of_date"] == date(2025, 2, 27)
     kept = by_key(states)
     assert canonical_hash(states, STATE_COLUMNS) == canonical_hash(
         [r for k, r in by_key(wanted).items() if k in kept], STATE_COLUMNS
     )
     assert [key for key in by_key(wanted).keys() - kept.keys() if key[2] >= CUTOFF] == []
-    latest = [canonical_hash(rows_of(w, "user_profiles"), STATE_COLUMNS) for w in (thinned, whole)]
+    latest = [canonical_hash(rows_of(w, "user_profiles"), STATE_COLUMNS) for w in (thinned, complete)]
     assert latest[0] == latest[1]
-    # The fold trusted user_profiles: one merge, and no writing anew before it.
+    # The fold trusted user_profiles: one commit, without rewriting the table first.
     assert version_of(thinned, "user_profiles") == merged + 1
 
 
-def test_a_thinned_history_is_rebuilt_and_goes_on(spark, logs, thinned, config, tmp_path):
-    # A facet that no event enters changes no state, so that the last commit of profile_states stays the upkeep's.
+def test_a_thinned_history_can_be_rebuilt_and_continued(spark, logs, thinned, config, tmp_path):
+    # A facet that no event enters changes no state: the last commit of profile_states stays maintenance's.
     nobody = tmp_path / "nobody.yaml"
     text = Path(config).read_text(encoding="utf-8")
     nobody.write_text(
@@ -211,9 +208,9 @@ def test_a_thinned_history_is_rebuilt_and_goes_on(spark, logs, thinned, config, 
         raise KeyboardInterrupt
 
     with pytest.MonkeyPatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        patched.setattr(check_tables, "check_days", killed)
+        patched.setattr("jobs.night.steps.check_days", killed)
         call(spark, backfill_profiles, thinned, str(nobody), "--rebuild")
-    # The rest of it finds thinned days, and leaves them as they are.
+    # The rerun finds thinned days, and leaves them as they are.
     call(spark, backfill_profiles, thinned, str(nobody), "--rebuild")
     call(spark, run_night, thinned, str(nobody), "--logs", logs, "--date", NEXT)
     assert len(published(thinned)) == 3 and {
@@ -229,28 +226,26 @@ def test_a_fold_that_would_restart_from_a_thinned_day_is_refused_by_name(spark, 
 
 
 @pytest.mark.slow
-def test_a_killed_fold_is_recognised_after_maintenance(spark, logs, fresh, config, whole, monkeypatch):
-    def killed(*args):
-        raise KeyboardInterrupt
+def test_a_killed_fold_is_recognised_after_maintenance(spark, logs, fresh, config, complete, monkeypatch):
+    def dies(writer, table, real=Writer.create):
+        if table.name == "user_profiles":
+            raise KeyboardInterrupt
+        return real(writer, table)
 
     call(spark, ingest_events, fresh, config, "--logs", logs, "--date", NEXT)
     call(spark, embed_texts, fresh, config, "--date", NEXT)
-    with monkeypatch.context() as patched:
-        opened = delta.open_table
-        patched.setattr(
-            delta, "open_table", lambda s, w, t: killed() if t.name == "user_profiles" else opened(s, w, t)
-        )
-        with pytest.raises(KeyboardInterrupt):
-            call(spark, fold_profiles, fresh, config, "--date", NEXT)
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(Writer, "create", dies)
+        call(spark, fold_profiles, fresh, config, "--date", NEXT)
     call(spark, maintain_tables, fresh, config, "--date", LAST)
     call(spark, run_night, fresh, config, "--logs", logs, "--date", NEXT)
     assert canonical_hash(rows_of(fresh, "user_profiles"), STATE_COLUMNS) == canonical_hash(
-        rows_of(whole, "user_profiles"), STATE_COLUMNS
+        rows_of(complete, "user_profiles"), STATE_COLUMNS
     )
 
 
 def aged(warehouse: str, folder: Path, days: int) -> str:
-    """A copy of the warehouse whose files were written, and left their tables, so many days earlier; its records are of today."""
+    """A copy of the warehouse whose files were written, and left their tables, these days earlier."""
     copy = Path(shutil.copytree(warehouse, folder, ignore=shutil.ignore_patterns("*.crc")))
     for path in copy.rglob("*.parquet"):
         os.utime(path, (path.stat().st_atime, path.stat().st_mtime - days * 86400))
@@ -265,16 +260,16 @@ def aged(warehouse: str, folder: Path, days: int) -> str:
 
 
 @pytest.mark.slow
-def test_vacuum_spares_the_publications_that_are_kept(spark, logs, fresh, config, tmp_path, monkeypatch):
+def test_vacuum_spares_the_kept_publications(spark, warehouse_at, logs, fresh, config, tmp_path, monkeypatch):
     call(spark, run_night, fresh, config, "--logs", logs, "--date", NEXT)
-    made = [maintain_tables.oldest_kept(spark, fresh, keep) for keep in (1, 2, 9)]
+    made = [maintain_tables.oldest_kept(RunLog(warehouse_at(fresh)), keep) for keep in (1, 2, 9)]
     assert made[0] > made[1] == made[2]
     first, second = published(fresh)
-    # What the second publication no longer names left its table 40 days ago, between the two publications.
+    # Files that the second publication no longer needs left their table 40 days ago, between the two.
     warehouse = aged(fresh, tmp_path / "aged", days=40)
     ago = {1: 35, 2: 45}
     monkeypatch.setattr(
-        maintain_tables, "oldest_kept", lambda s, w, keep: datetime.now(UTC) - timedelta(days=ago[keep])
+        maintain_tables, "oldest_kept", lambda log, keep: datetime.now(UTC) - timedelta(days=ago[keep])
     )
 
     def states(version):
@@ -287,13 +282,13 @@ def test_vacuum_spares_the_publications_that_are_kept(spark, logs, fresh, config
             encoding="utf-8",
         )
         call(spark, maintain_tables, warehouse, str(file), "--date", LAST)
-        return done(warehouse)["files_removed"]
+        return counts_of_newest(warehouse)["files_removed"]
 
-    held = states(first), states(second)
+    before = states(first), states(second)
     assert maintain(keep=2) == 0
-    assert (states(first), states(second)) == held
-    assert maintain(keep=1) > 0 and done(warehouse)["bytes_removed"] > 0
-    assert states(second) == held[1]
+    assert (states(first), states(second)) == before
+    assert maintain(keep=1) > 0 and counts_of_newest(warehouse)["bytes_removed"] > 0
+    assert states(second) == before[1]
     with pytest.raises(Exception, match=r"(?i)not found|no such file"):
         states(first)
 
@@ -310,15 +305,15 @@ def test_a_day_that_is_not_published_is_refused(spark, fresh, config):
         call(spark, maintain_tables, fresh, config, "--date", NEXT)
 
 
-def test_what_may_be_removed():
+def test_when_files_may_be_removed():
     now, rules = datetime(2025, 9, 1, tzinfo=UTC), MaintenanceSettings()
-    days = [(now - maintain_tables.removable_before(now, kept, rules)).days for kept in
-            (None, now - timedelta(days=5), now - timedelta(days=50), now - timedelta(days=500))]  # fmt: skip
-    # Never sooner than the settings say, later for a publication, and not for one older than tables remember.
+    published = (None, now - timedelta(days=5), now - timedelta(days=50), now - timedelta(days=500))
+    days = [(now - maintain_tables.removable_before(now, kept, rules)).days for kept in published]
+    # Never sooner than the settings allow, later for a publication, but never before HISTORY_DAYS.
     assert days == [30, 30, 51, 179]
 
 
-def test_days_are_kept_for_the_window_and_beyond():
+def test_daily_states_are_kept_for_the_window_and_beyond():
     assert thin_before(date(2025, 3, 7), Settings()) == date(2025, 1, 29)
 
 

@@ -1,21 +1,16 @@
-"""A warehouse of older code: refused until it is upgraded, and afterwards as good as one made from nothing.
+"""Stored tables get newer code's declaration in one commit each; a change that rewrites rows is refused."""
 
-tests/golden/warehouse_0 is a real one of two nights, made by the code before tables had a schema version; tests/golden/logs_0 holds
-its log and the day after it.
-"""
-
-import shutil
 from dataclasses import replace
 from datetime import date
-from pathlib import Path
 
 import pytest
-from pyspark.sql import types as T
 
-from jobs import backfill_profiles, run_night, upgrade_tables
-from jobs.io import delta, runs
+from jobs import upgrade_tables
+from jobs.io import warehouse as warehouses
+from jobs.io.days import Days
 from jobs.io.messages import JobError
-from schemas import text_embeddings
+from jobs.io.runs import RunLog, RunSpec, recorded
+from schemas import items, pipeline_runs
 from schemas.all_tables import ALL_TABLES
 from schemas.table import (
     DOUBLE,
@@ -29,125 +24,114 @@ from schemas.table import (
     Table,
     finite_vector,
 )
-from tests.e2e.tables import STATE_COLUMNS, call, rows_of, version_of
-from tests.oracle import canonical_hash
+from tests.builders import frame, row
+from tests.e2e.tables import rows_of, version_of
 
-GOLDEN = Path(__file__).resolve().parents[1] / "golden"
-LOGS = str(GOLDEN / "logs_0")
-FIRST, NEXT = date(2025, 3, 3), date(2025, 3, 5)
-THERE = sorted(folder.name for folder in (GOLDEN / "warehouse_0").iterdir())
-
-
-@pytest.fixture
-def config(tmp_path: Path) -> str:
-    file = tmp_path / "hash.yaml"
-    file.write_text("engine: {kind: hash, hash_dimensions: 8}\n", encoding="utf-8")
-    return str(file)
+OLD = Table(
+    name="things",
+    comment="Things.",
+    columns=(
+        Column("kind", STRING, "kind of thing"),
+        Column("size", INT, "height, cm", nullable=True),
+        Column("vector", VECTOR, "direction", private=True),
+    ),
+    key=("kind",),
+    written_by=None,
+    partition_by=("kind",),
+    checks=(Check("size_given", "size IS NOT NULL"), Check("vector_long", "size(vector) > 0")),
+)
+PRICE = Column("price", DOUBLE, "price, EUR", nullable=True)
+NEW = replace(
+    OLD,
+    comment="Things and their prices.",
+    columns=(OLD.columns[0], replace(OLD.columns[1], comment="length, cm"), PRICE, OLD.columns[2]),
+    checks=(Check("vector_long", "size(vector) > 1"), *finite_vector()),
+    schema_version=2,
+)
+THINGS = [
+    row(OLD, kind="cup", size=9, vector=[1.0, 2.0]),
+    row(OLD, kind="pot", size=20, vector=[0.5, 0.0]),
+    row(OLD, kind="pot", size=30, vector=[0.0, 0.5]),
+]
 
 
 def upgrade(spark, warehouse, *more):
     upgrade_tables.run(spark, upgrade_tables.arg_parser().parse_args(["--warehouse", warehouse, *more]))
 
 
-def told(rows):
+def declare(monkeypatch, *tables):
+    """Makes these tables all that the code declares."""
+    for module in (upgrade_tables, warehouses):
+        monkeypatch.setattr(module, "ALL_TABLES", tables)
+
+
+def shown(rows):
     return sorted(map(str, rows))
 
 
-@pytest.mark.slow
-def test_an_older_warehouse_is_upgraded_and_goes_on(spark, config, tmp_path, capsys):
-    warehouse = str(shutil.copytree(GOLDEN / "warehouse_0", tmp_path / "w"))
-    before = {name: rows_of(warehouse, name) for name in THERE}
-    versions = {name: version_of(warehouse, name) for name in THERE}
-
-    with pytest.raises(
-        JobError,
-        match=r"has schema version 0 and this code writes 1; run upgrade_tables on this warehouse first$",
-    ):
-        call(spark, run_night, warehouse, config, "--logs", LOGS, "--date", NEXT)
-    upgrade(spark, warehouse, "--dry-run")
-    assert {name: version_of(warehouse, name) for name in THERE} == versions
-    assert "behavior_events: sets delta.deletedFileRetentionDuration" in capsys.readouterr().out
-
-    upgrade(spark, warehouse)
-    after = {name: version_of(warehouse, name) for name in THERE}
-    assert {name: after[name] - versions[name] for name in THERE} == dict.fromkeys(THERE, 1) | {
-        "pipeline_runs": 3,
-        "user_profiles": 3,
-    }
-    assert set(told(before.pop("pipeline_runs"))) < set(told(rows_of(warehouse, "pipeline_runs")))
-    assert {name: told(rows_of(warehouse, name)) for name in before} == {
-        name: told(rows) for name, rows in before.items()
-    }
-    for table in ALL_TABLES:
-        if table.name in THERE:
-            assert delta.schema_version(spark, warehouse, table) == 1
-            assert delta.properties(spark, warehouse, table) == table.properties()
-    upgrade(spark, warehouse)
-    assert {name: version_of(warehouse, name) for name in THERE} == after
-
-    # What was published before is there. The fold has another meaning since, so that nights go on after a rebuild.
-    states = next(table for table in ALL_TABLES if table.name == "profile_states")
-    for span in runs.publications(spark, warehouse):
-        assert (
-            delta.read_version(spark, warehouse, states, span.output_versions["profile_states"]).count() > 0
-        )
-    with pytest.raises(JobError, match="folded under other settings"):
-        call(spark, run_night, warehouse, config, "--logs", LOGS, "--date", NEXT)
-    call(spark, backfill_profiles, warehouse, config, "--rebuild")
-    rebuilt = version_of(warehouse, "user_profiles")
-    call(spark, run_night, warehouse, config, "--logs", LOGS, "--date", NEXT)
-    assert version_of(warehouse, "user_profiles") == rebuilt + 1
-    anew = str(tmp_path / "anew")
-    call(spark, backfill_profiles, anew, config, "--logs", LOGS, "--start", FIRST, "--end", NEXT)
-    for name in ("profile_states", "user_profiles"):
-        assert canonical_hash(rows_of(warehouse, name), STATE_COLUMNS) == canonical_hash(
-            rows_of(anew, name), STATE_COLUMNS
-        )
-
-
-# ---- a declaration that changed
-
-
-OLD = Table(
-    name="things",
-    comment="Things.",
-    columns=(
-        Column("kind", STRING, "what it is"),
-        Column("size", INT, "how large, cm", nullable=True),
-        Column("vector", VECTOR, "where it points", private=True),
-    ),
-    key=("kind",),
-    partition_by=("kind",),
-    checks=(Check("size_given", "size IS NOT NULL"), Check("vector_long", "size(vector) > 0")),
-)
-PRICE = Column("price", DOUBLE, "what it costs", nullable=True)
-NEW = replace(
-    OLD,
-    comment="Things, and what they cost.",
-    columns=(OLD.columns[0], replace(OLD.columns[1], comment="how long, cm"), PRICE, OLD.columns[2]),
-    checks=(Check("vector_long", "size(vector) > 1"), *finite_vector()),
-    schema_version=2,
-)
-
-
 @pytest.fixture
-def things(spark, warehouse):
-    """A warehouse with the old table and three things in it."""
-    rows = [("cup", 9, [1.0, 2.0]), ("pot", 20, [0.5, 0.0]), ("pot", 30, [0.0, 0.5])]
-    delta.append(
-        spark,
-        warehouse,
-        OLD,
-        spark.createDataFrame(rows, T.StructType([T.StructField(c.name, c.type) for c in OLD.columns])),
-    )
+def things(spark, run_on, warehouse):
+    """A warehouse with the old table and three rows in it."""
+    with run_on(warehouse) as run:
+        run.writer.append(OLD, frame(spark, OLD, THINGS))
     return warehouse
 
 
-def declare(monkeypatch, *tables):
-    monkeypatch.setattr(upgrade_tables, "ALL_TABLES", tables)
+# ---- a warehouse of older code
 
 
-def test_a_changed_declaration_is_brought_in_by_one_commit(spark, things, monkeypatch, capsys):
+def test_a_warehouse_of_older_code_is_refused_until_it_is_upgraded(
+    spark, warehouse_at, warehouse, monkeypatch, capsys
+):
+    opened = warehouse_at(warehouse)
+    spec = RunSpec("ingest_events", "r", Days.only(date(2025, 3, 3)), "c")
+    kettle = row(items.TABLE, item_id="S1", title="Kettle")
+    with recorded(RunLog(opened), spec) as run, run.writer.noting({}, content={"some": "note"}):
+        run.writer.append(items.TABLE, frame(spark, items.TABLE, [kettle]))
+    runs = shown(rows_of(warehouse, "pipeline_runs"))
+    assert (version_of(warehouse, "items"), version_of(warehouse, "pipeline_runs")) == (1, 2)
+
+    new_items = replace(items.TABLE, columns=(*items.TABLE.columns, PRICE), schema_version=2)
+    new_runs = replace(pipeline_runs.TABLE, comment="Other words.", schema_version=2)
+    declare(monkeypatch, new_items, new_runs)
+    refusal = (
+        r"items has schema version 1 and this code writes 2; run upgrade_tables on this warehouse first$"
+    )
+    with pytest.raises(JobError, match=refusal), recorded(RunLog(opened), spec):
+        raise AssertionError("the body ran")
+    upgrade(spark, warehouse, "--dry-run")
+    assert (version_of(warehouse, "items"), version_of(warehouse, "pipeline_runs")) == (1, 2)
+    said = capsys.readouterr().out
+    assert "items: adds price" in said and "pipeline_runs: comment" in said
+    assert "2 of 2 tables differ from their declaration; nothing was changed" in said
+
+    upgrade(spark, warehouse)
+    # The table of the records is upgraded before the upgrade is recorded in it.
+    assert (version_of(warehouse, "items"), version_of(warehouse, "pipeline_runs")) == (2, 5)
+    assert set(runs) < set(shown(rows_of(warehouse, "pipeline_runs")))
+    recorded_ = [r for r in rows_of(warehouse, "pipeline_runs") if r["job"] == upgrade_tables.JOB]
+    assert {(r["status"], dict(r["counts"]).get("tables_upgraded")) for r in recorded_} == {
+        ("started", None),
+        ("done", 2),
+    }
+    assert rows_of(warehouse, "items") == [kettle | {"price": None}]
+    for table in (new_items, new_runs):
+        assert opened.schema_version(table) == 2 and opened.properties(table) == table.properties()
+    # Rows stay as they are, and so does what their writer noted of them; old versions stay readable.
+    assert opened.content_note(new_items) == {"some": "note"} and opened.same_since(new_items) == 1
+    assert rows_of(warehouse, "items", version=1) == [kettle]
+
+    upgrade(spark, warehouse)
+    assert (version_of(warehouse, "items"), version_of(warehouse, "pipeline_runs")) == (2, 5)
+    with recorded(RunLog(opened), spec) as run:
+        run.writer.append(new_items, frame(spark, new_items, [kettle | {"price": 1.5}]))
+    assert len(rows_of(warehouse, "items")) == 2
+
+
+# ---- a changed declaration
+
+
+def test_a_changed_declaration_is_applied_in_one_commit(spark, run_on, things, monkeypatch, capsys):
     declare(monkeypatch, NEW)
     rows, version = rows_of(things, "things"), version_of(things, "things")
     upgrade(spark, things)
@@ -160,52 +144,33 @@ def test_a_changed_declaration_is_brought_in_by_one_commit(spark, things, monkey
     ):
         assert change in said
     assert version_of(things, "things") == version + 1
-    stored = upgrade_tables.stored_declaration(spark, things, NEW)
-    assert (stored.schema, stored.comment, stored.properties) == (
-        NEW.spark_schema(),
-        NEW.comment,
-        NEW.properties(),
-    )
-    in_order = [{"kind": r["kind"], "size": r["size"], "price": None, "vector": r["vector"]} for r in rows]
-    assert told(rows_of(things, "things")) == told(in_order)
-    upgrade(spark, things)
-    assert version_of(things, "things") == version + 1
+    with run_on(things) as run:
+        stored = upgrade_tables.stored_declaration(run.warehouse, NEW)
+        declared = (NEW.spark_schema(), NEW.comment, NEW.properties())
+        assert (stored.schema, stored.comment, stored.properties) == declared
+        in_order = [
+            {"kind": r["kind"], "size": r["size"], "price": None, "vector": r["vector"]} for r in rows
+        ]
+        assert shown(rows_of(things, "things")) == shown(in_order)
 
-    def add(*row):
-        nullable = T.StructType([T.StructField(c.name, c.type) for c in NEW.columns])
-        delta.append(spark, things, NEW, spark.createDataFrame([row], nullable))
+        def add(**values):
+            run.writer.append(NEW, frame(spark, NEW, [row(NEW, kind="pan", **values)]))
 
-    add("pan", None, 12.5, [3.0, 4.0])
-    for row, check in (
-        (("pan", 1, 1.0, [1.0]), "vector_long"),
-        (("pan", 1, 1.0, [1.0, float("nan")]), "vector_finite"),
-    ):
-        with pytest.raises(Exception, match=f"(?i){check}"):
-            add(*row)
+        add(price=12.5, vector=[3.0, 4.0])
+        for vector, check in (([1.0], "vector_long"), ([1.0, float("nan")], "vector_finite")):
+            with pytest.raises(Exception, match=f"(?i){check}"):
+                add(size=1, price=1.0, vector=vector)
     assert len(rows_of(things, "things")) == 4
-
-
-def test_other_partitions_move_the_rows_and_change_none(spark, things, monkeypatch, capsys):
-    declare(monkeypatch, moved := replace(OLD, partition_by=("size",)))
-    rows, version = rows_of(things, "things"), version_of(things, "things")
     upgrade(spark, things)
-    assert "partitioned by size" in capsys.readouterr().out
-    stored = upgrade_tables.stored_declaration(spark, things, moved)
-    assert (stored.schema, stored.partition_by, stored.properties) == (
-        moved.spark_schema(),
-        ("size",),
-        moved.properties(),
-    )
-    assert told(rows_of(things, "things")) == told(rows) and version_of(things, "things") == version + 3
-    upgrade(spark, things)
-    assert version_of(things, "things") == version + 3
+    assert version_of(things, "things") == version + 2
 
 
-def test_nothing_is_changed_where_one_table_is_refused(spark, things, monkeypatch):
+def test_nothing_is_changed_where_one_table_is_refused(spark, run_on, things, monkeypatch):
     other = replace(OLD, name="others", columns=(*OLD.columns, Column("colour", STRING, "its colour")))
-    delta.open_table(spark, things, replace(OLD, name="others"))
+    with run_on(things) as run:
+        run.writer.create(replace(OLD, name="others"))
     declare(monkeypatch, NEW, other)
-    with pytest.raises(JobError, match=r"others\.colour is new and never empty"):
+    with pytest.raises(JobError, match=r"others\.colour is new and not nullable"):
         upgrade(spark, things)
     assert version_of(things, "things") == 1 and version_of(things, "others") == 0
 
@@ -223,7 +188,7 @@ def test_a_folder_without_tables_is_refused(spark, warehouse):
 
 
 def with_size(**changed):
-    """The old table with another column `size`."""
+    """The old table with a different column `size`."""
     return replace(OLD, columns=(OLD.columns[0], replace(OLD.columns[1], **changed), OLD.columns[2]))
 
 
@@ -236,14 +201,15 @@ STORED = upgrade_tables.Stored(OLD.spark_schema(), OLD.comment, OLD.partition_by
         (with_size(type=LONG), r"things\.size is int and declared bigint"),
         (
             replace(OLD, columns=(*OLD.columns, replace(PRICE, nullable=False))),
-            r"things\.price is new and never empty",
+            r"things\.price is new and not nullable",
         ),
         (replace(OLD, columns=OLD.columns[:2]), r"things\.vector is no longer declared"),
-        (with_size(nullable=False), r"things\.size may be empty"),
+        (with_size(nullable=False), r"things\.size is nullable and declared not nullable"),
+        (replace(OLD, partition_by=("size",)), "things is partitioned differently"),
         (replace(OLD, schema_version=0), "things has schema version 1, but this code knows only 0"),
     ],
 )
-def test_what_needs_the_rows_written_anew_is_refused_by_name(table, sentence):
+def test_a_change_that_needs_a_rewrite_is_refused_by_name(table, sentence):
     with pytest.raises(JobError, match=sentence):
         upgrade_tables.refuse_rewrite(table, STORED)
 
@@ -253,20 +219,12 @@ def test_a_table_as_declared_needs_no_change():
     upgrade_tables.refuse_rewrite(OLD, STORED)
 
 
-def test_what_others_have_set_stays():
+def test_properties_that_others_set_stay():
     mine = {"delta.checkpointInterval": "50", "owner": "us"}
     stored = replace(STORED, properties={**STORED.properties, **mine})
     assert list(upgrade_tables.changes(OLD, stored)) == []
     assert upgrade_tables.wanted_properties(NEW, stored) == NEW.properties() | mine
 
 
-@pytest.mark.parametrize(("version", "sentence"), [(1, "run upgrade_tables"), (3, "use the newer code")])
-def test_a_job_refuses_tables_of_another_schema_version(spark, warehouse, monkeypatch, version, sentence):
-    delta.open_table(spark, warehouse, replace(text_embeddings.TABLE, schema_version=version))
-    monkeypatch.setattr(runs, "ALL_TABLES", (replace(text_embeddings.TABLE, schema_version=2),))
-    with pytest.raises(JobError, match=sentence):
-        runs.refuse_other_schema(spark, warehouse)
-
-
-def test_every_table_says_its_schema_version():
+def test_every_table_states_its_schema_version():
     assert {table.properties()[SCHEMA_VERSION] for table in ALL_TABLES} == {"1"}

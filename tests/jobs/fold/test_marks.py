@@ -1,7 +1,7 @@
 """Weights and facets of events.
 
-Floods (bursts, days beyond the cap, impossible minutes) have no weight, as by a plain count of the same rules;
-and facet predicates must give the same answer about an event every time.
+Floods (bursts, days beyond the cap, impossible minutes) have no weight, as by a plain count of the same
+rules; and facet predicates must give the same answer about an event every time.
 """
 
 from datetime import UTC, datetime, timedelta

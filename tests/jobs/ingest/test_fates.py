@@ -1,4 +1,4 @@
-"""A day's events depend only on its records, however it is delivered: shuffled, duplicated, split, with corrupt bytes."""
+"""A day's events depend only on its records, not on their order, files, duplicates or corrupt neighbours."""
 
 import json
 import random

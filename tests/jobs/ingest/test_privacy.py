@@ -1,4 +1,4 @@
-"""Nothing private is stored: texts are scrubbed, user ids keyed, rejected records redacted; and keys never mix."""
+"""Nothing private is stored: texts are scrubbed, user ids keyed, rejected records redacted."""
 
 import re
 
@@ -20,7 +20,8 @@ def key_file(tmp_path):
 
 
 def test_private_data_is_redacted_before_it_is_stored(ingest, tmp_path, key_file):
-    settings = f"privacy: {{scrub_texts: true, user_ids: keyed, key_file: {key_file}}}\ningest: {{max_bad_share: 1}}\n"
+    privacy = f"{{scrub_texts: true, user_ids: keyed, key_file: {key_file}}}"
+    settings = f"privacy: {privacy}\ningest: {{max_bad_share: 1}}\n"
     private = event(event_id="1", text="mail anneliese@example.com", title="By anneliese@example.com")
     rejected = event(user_id="evelyn", event_id="2", rating=9, text="evelyn@example.com")
     events = ingest(FIRST, private, rejected, settings=settings)

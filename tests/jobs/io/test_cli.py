@@ -32,7 +32,7 @@ def test_an_interrupted_job_says_so_in_one_sentence_and_leaves_no_process():
     # A shell's background job ignores the signal, and so would this one if pytest is such a job.
     job = subprocess.Popen(
         command, cwd=ROOT, stdout=pipe, stderr=pipe, text=True, process_group=0,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 - no thread runs here
     )  # fmt: skip
     try:
         assert job.stdout is not None and job.stdout.readline() == "begun\n"

@@ -1,4 +1,4 @@
-"""One writer at a time: a second one is refused by name, a dead one replaced, and one that lost its lease stops."""
+"""One writer at a time: a second one is refused by name, a dead one replaced, a replaced one stopped."""
 
 import json
 import subprocess

@@ -1,4 +1,4 @@
-"""One day in every form a log comes in: the same events whatever the format, compression, files and encoding."""
+"""One day in every form a log comes in: the same events in any format, compression, files and encoding."""
 
 import gzip
 import io

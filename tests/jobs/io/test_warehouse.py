@@ -1,4 +1,4 @@
-"""A warehouse's tables as one session reads and writes them: notes of commits, schema versions, and a lost lease."""
+"""A warehouse's tables as one session reads and writes them: commit notes, schema versions, a lost lease."""
 
 from dataclasses import replace
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The night's steps are declared once in jobs/; the scheduler, which can't import it, starts the same ones."""
+"""The steps of a night are declared once in jobs/; the scheduler, which has its own list, starts the same."""
 
 import ast
 
