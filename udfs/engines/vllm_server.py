@@ -97,8 +97,7 @@ class ServerEmbedder(Embedder):
         """
         endpoints = self._in_turn()
         pause, failed, last = FIRST_PAUSE_S, 0, "nothing"
-        # A hanging server must leave time for another.
-        share = self._config.timeout_s / 3
+        share = self._config.timeout_s / 3  # a hanging server must leave time for another
         waits: list[float] = []
         for tried in count(1):
             left = deadline - time.monotonic()
