@@ -9,6 +9,10 @@ class EngineError(WorkerError):
     """The engine can't be used."""
 
 
+class RefusedError(WorkerError):
+    """A server refuses these texts, in its own words."""
+
+
 class FoldError(WorkerError):
     """The stream can't be folded."""
 

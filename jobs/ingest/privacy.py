@@ -1,7 +1,7 @@
 """The form in which a record may be stored: texts without private data, and user ids under a key."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import pyarrow as pa
@@ -35,7 +35,7 @@ class StoredForm:
 
     scrubs: bool
     phone_region: str | None
-    key: bytes | None
+    key: bytes | None = field(repr=False)
 
     @property
     def key_name(self) -> str:

@@ -22,7 +22,7 @@ import numpy as np
 
 from udfs.engines.contract import Embedder, EngineConfig, Tokens, dimension, first_line, unit
 from udfs.engines.model import load_tokenizer, model_key, tokenise
-from udfs.errors import EngineError
+from udfs.errors import EngineError, RefusedError
 
 # Tokens of one request: enough to fill a server's batch, few enough to keep it busy until a call ends.
 REQUEST_TOKENS: Final = 8192
@@ -34,10 +34,6 @@ ANSWER_BYTES: Final = 128 << 20
 TRIES: Final = 3
 # Seconds before a retry: the first pause, which doubles up to the last.
 FIRST_PAUSE_S, LAST_PAUSE_S = 0.2, 10.0
-
-
-class RefusedError(RuntimeError):
-    """A server refused these texts; the message is the server's own."""
 
 
 class ServerEmbedder(Embedder):
@@ -101,8 +97,7 @@ class ServerEmbedder(Embedder):
         """
         endpoints = self._in_turn()
         pause, failed, last = FIRST_PAUSE_S, 0, "nothing"
-        # A hanging server must leave time for another.
-        share = self._config.timeout_s / 3
+        share = self._config.timeout_s / 3  # a hanging server must leave time for another
         waits: list[float] = []
         for tried in count(1):
             left = deadline - time.monotonic()

@@ -342,7 +342,7 @@ def _remember(c: Any, g: Any, share: Any, event: int) -> None:
 def _move_profile(c: Any, sides: Any, gate: Gate, v: Any, vv: float, w: float, event: int) -> None:
     """Every later event: p = g*p + (1 - g)*v, and the sums. An update that gives a zero vector leaves p."""
     p = sides[c["side"]]
-    needs_cosine = gate.kind in (EFFECTIVE, LITERAL)
+    needs_cosine = gate.kind == EFFECTIVE or (gate.kind == LITERAL and c["s2"] > 0.0)
     k, by_formula = gain(gate, cosine(dot(p, v), c["pp"], vv) if needs_cosine else 0.0, c["s1"], c["s2"])
     least = day_floor(c["n_at_day_start"], c["q"], gate.max_day_share)
     g, by_gain = retained_share(k, w, c["w"], least)
