@@ -3,7 +3,8 @@
 from datetime import UTC, date, datetime, timedelta
 
 from jobs.io.days import Days
-from jobs.io.history import PUBLISHED, PUBLISHER, STARTED, Record
+from jobs.io.history import PUBLISHER, Record
+from schemas.pipeline_runs import DONE, PUBLISHED, STARTED
 
 DAY = date(2025, 3, 3)
 NEXT = DAY + timedelta(days=1)
@@ -25,7 +26,7 @@ ON_DAY = Days.only(DAY)
 
 def record(
     job: str,
-    status: str = "done",
+    status: str = DONE,
     of: Days = ON_DAY,
     minute: int = 0,
     run_id: str = "r",
