@@ -8,7 +8,7 @@ from jobs.ingest.privacy import normal_form
 from jobs.ingest.records import IDS
 from schemas.mapping import LogMapping, parse_mapping, shipped_mapping
 from schemas.settings import PrivacySettings
-from tests.jobs.fates import fated
+from tests.jobs.records import fated
 
 CLEAN = parse_mapping(shipped_mapping("online_retail") or "", "online_retail")
 EXPORTED = LogMapping.model_validate(
