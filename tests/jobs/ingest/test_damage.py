@@ -24,10 +24,9 @@ def look(spark, root, format_="json"):
 
 
 def parquet_bomb() -> bytes:
-    """More than 64 million equal values, which take a few kilobytes."""
+    """More than 64 million rows in a few kilobytes."""
     out = io.BytesIO()
-    column = pa.repeat(pa.scalar(1, pa.int8()), 70 << 20)
-    pq.write_table(pa.table({"a": column}), out, row_group_size=100 << 20)
+    pq.write_table(pa.table({"a": pa.nulls(70 << 20, pa.int8())}), out, row_group_size=100 << 20)
     return out.getvalue()
 
 
