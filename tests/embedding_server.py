@@ -9,10 +9,10 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from udfs.engines.contract import EngineConfig
+from tests.udfs.engines.configs import config
 from udfs.engines.hashed_words import HashEmbedder
 
-VECTORS = HashEmbedder(EngineConfig(kind="hash", hash_dimensions=8))
+VECTORS = HashEmbedder(config(kind="hash", hash_dimensions=8))
 
 
 class EmbeddingServer(ThreadingHTTPServer):

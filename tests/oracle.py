@@ -1,11 +1,12 @@
-"""A second, independent fold: the yardstick the compiled kernel is compared with, bit for bit.
+"""A second, independent fold, with which the compiled kernel is compared bit for bit.
 
-It was written from the design's text alone and shares no code with the kernel, so that a mistake would have to be
-made twice to go unseen. It is plain Python on purpose: every float64 step is one Python operation in the order the
-design writes it, and every float32 step is one operation on NumPy float32 scalars, which round each result once.
-`sum` and vectorised reductions are avoided, because the order of their additions is not promised.
+It was written from the specification alone and shares no code with the kernel, so that a mistake must be made
+twice to go unnoticed. It is plain Python on purpose: every float64 step is one Python operation in the
+specified order, and every float32 step is one operation on NumPy float32 scalars, which round each result
+once. `sum` and vectorised reductions are avoided, because the order of their additions is not guaranteed.
 
-`canonical_hash` lies here too: one number for a set of rows, to say whether two histories are the same bits.
+`canonical_hash` reduces a set of rows to one digest, to compare two histories bit for bit; `text_key` is the
+key of a text, which the jobs compute in Spark.
 """
 
 import hashlib
@@ -25,7 +26,7 @@ SMALLEST_SQUARE = 1e-24
 
 @dataclass(frozen=True)
 class Gate:
-    """How much of a profile an event leaves in place."""
+    """The gate and its constants."""
 
     gate: str = "effective"  # effective, literal, mean or fixed
     relevance: str = "follow"  # follow or resist
@@ -35,7 +36,7 @@ class Gate:
     max_day_share: float = 0.8
 
     def __post_init__(self) -> None:
-        """Refuses names no gate has."""
+        """Raises ValueError for an unknown name."""
         if self.gate not in ("effective", "literal", "mean", "fixed"):
             raise ValueError(f"unknown gate {self.gate!r}")
         if self.relevance not in ("follow", "resist"):
@@ -73,11 +74,12 @@ class State:
 
 
 def dot(a: list[float], b: list[float]) -> float:
-    """The fixed dot product: eight accumulators, filled in ascending order, then summed in pairs.
+    """The specified dot product: eight accumulators, filled in ascending order, then summed in pairs.
 
     >>> dot([1.0, 2.0, 3.0], [4.0, 5.0, 6.0])
     32.0
-    >>> dot([1.0] * 9, [1e16, 1.0, 0.0, 0.0, -1e16, 0.0, 0.0, 0.0, 1.0])  # (1e16 + 1) + 1, each rounded, then - 1e16
+    >>> # (1e16 + 1) + 1, each rounded, then - 1e16
+    >>> dot([1.0] * 9, [1e16, 1.0, 0.0, 0.0, -1e16, 0.0, 0.0, 0.0, 1.0])
     0.0
     """
     acc = [0.0] * 8
@@ -87,7 +89,7 @@ def dot(a: list[float], b: list[float]) -> float:
 
 
 def cosine(a: list[float], b: list[float]) -> float:
-    """Cosine by the fixed dot, clipped to [-1, 1]; 0 where either vector is as good as zero."""
+    """Cosine by the specified dot product, clipped to [-1, 1]; 0 if either vector is nearly zero."""
     aa = dot(a, a)
     bb = dot(b, b)
     if aa < SMALLEST_SQUARE or bb < SMALLEST_SQUARE:
@@ -98,7 +100,7 @@ def cosine(a: list[float], b: list[float]) -> float:
 def fold_user(events: list[Event], gate: Gate, prior: State | None = None) -> list[State]:
     """Folds the events of one user and facet, given in any order, into one state for each event date.
 
-    With `prior` the fold goes on from that state, whose date must lie before every event.
+    With `prior` the fold continues from that state, whose date must be before every event.
     """
     ordered = sorted(events, key=lambda event: (event.event_ts, event.event_id.encode("utf-8")))
     states: list[State] = []
@@ -111,92 +113,113 @@ def fold_user(events: list[Event], gate: Gate, prior: State | None = None) -> li
     return states
 
 
+@dataclass
+class Day:
+    """A profile while the events of one date are folded in; q is the product of their retained shares."""
+
+    p: list[np.float32]
+    weight_sum: float
+    s1: float
+    s2: float
+    n: int
+    ledger: list[tuple[str, np.float32]]
+    bounded: bool
+    q: float = 1.0
+    relevance_acted: int = 0
+    cancelled: int = 0
+
+
 def fold_day(events: list[Event], gate: Gate, previous: State | None) -> State:
     """Folds the ordered events of one event date onto the state before it."""
-    p: list[np.float32] = []
-    weight_sum, s1, s2, n = 0.0, 0.0, 0.0, 0
-    ledger: list[tuple[str, np.float32]] = []
-    if previous is not None:
-        p = list(previous.vector)
-        weight_sum, s1, s2, n = (
-            previous.weight_sum,
-            previous.gain_sum,
-            previous.gain_sq_sum,
-            previous.event_count,
-        )
-        ledger = [(event_id, np.float32(weight)) for event_id, weight in previous.contributions]
-
-    bounded = n >= BOUND_FROM_EVENTS
-    q = 1.0
-    relevance_acted = 0
-    cancelled = 0
-
+    day = begin_day(previous)
     for event in events:
-        w = float(event.weight)  # a NumPy float32 here would pull the sums down to float32
-        v = checked_vector(event)
-
-        if n == 0:
-            p, weight_sum, n = v, w, 1
-            ledger = [(event.event_id, np.float32(1.0))]
-            continue
-
-        fair = weight_sum / (weight_sum + w)
-        if gate.gate == "mean":
-            g = fair
-            by_relevance = False
-        else:
-            k, inside = memory_gain(p, v, s1, s2, gate)
-            s1 += k
-            s2 += k * k
-            kept = 1.0 - w * (1.0 - k)
-            g = min(kept, fair)
-            by_relevance = inside and kept <= fair
-        if bounded:
-            least = (1.0 - gate.max_day_share) / q
-            by_relevance = by_relevance and least <= g
-            g = max(g, least)
-        if by_relevance:
-            relevance_acted += 1
-
-        g32 = np.float32(g)
-        rest32 = np.float32(1.0 - g)
-        moved = [g32 * old + rest32 * new for old, new in zip(p, v, strict=True)]
-        if norm(moved) < SMALLEST_NORM:
-            cancelled += 1
-        else:
-            p = moved
-            q *= g
-            ledger = [(event_id, g32 * share) for event_id, share in ledger] + [(event.event_id, rest32)]
-            # A stable sort: among equals the order so far stands, so that cutting the history anywhere changes nothing.
-            ledger = sorted(ledger, key=lambda entry: -entry[1])[:LEDGER_SIZE]
-        weight_sum += w
-        n += 1
-
-    vector = np.array(p, dtype=np.float32)
+        fold_event(day, event, gate)
+    vector = np.array(day.p, dtype=np.float32)
     drift = None
     if previous is not None:
         drift = np.float32(1.0 - cosine(vector.tolist(), previous.vector.tolist()))
     return State(
         as_of_date=events[0].event_date,
         vector=vector,
-        weight_sum=weight_sum,
-        gain_sum=s1,
-        gain_sq_sum=s2,
-        event_count=n,
+        weight_sum=day.weight_sum,
+        gain_sum=day.s1,
+        gain_sq_sum=day.s2,
+        event_count=day.n,
         last_event_ts=events[-1].event_ts,
         last_event_id=events[-1].event_id,
         previous_as_of_date=None if previous is None else previous.as_of_date,
         drift=drift,
-        contributions=ledger,
-        relevance_acted=relevance_acted,
-        cancelled=cancelled,
+        contributions=day.ledger,
+        relevance_acted=day.relevance_acted,
+        cancelled=day.cancelled,
     )
+
+
+def begin_day(previous: State | None) -> Day:
+    """The profile at the start of a date: that of the state before it, or none."""
+    if previous is None:
+        return Day(p=[], weight_sum=0.0, s1=0.0, s2=0.0, n=0, ledger=[], bounded=False)
+    return Day(
+        p=list(previous.vector),
+        weight_sum=previous.weight_sum,
+        s1=previous.gain_sum,
+        s2=previous.gain_sq_sum,
+        n=previous.event_count,
+        ledger=[(event_id, np.float32(weight)) for event_id, weight in previous.contributions],
+        bounded=previous.event_count >= BOUND_FROM_EVENTS,
+    )
+
+
+def fold_event(day: Day, event: Event, gate: Gate) -> None:
+    """Moves the profile by one event; the first event of all becomes the profile."""
+    w = float(event.weight)  # a NumPy float32 here would pull the sums down to float32
+    v = checked_vector(event)
+    if day.n == 0:
+        day.p, day.weight_sum, day.n = v, w, 1
+        day.ledger = [(event.event_id, np.float32(1.0))]
+        return
+    g, by_relevance = retained_share(day, v, w, gate)
+    if by_relevance:
+        day.relevance_acted += 1
+    g32 = np.float32(g)
+    rest32 = np.float32(1.0 - g)
+    moved = [g32 * old + rest32 * new for old, new in zip(day.p, v, strict=True)]
+    if norm(moved) < SMALLEST_NORM:
+        day.cancelled += 1
+    else:
+        day.p = moved
+        day.q *= g
+        ledger = [(event_id, g32 * share) for event_id, share in day.ledger] + [(event.event_id, rest32)]
+        # A stable sort: equal shares keep their order, so that cutting the history anywhere changes nothing.
+        day.ledger = sorted(ledger, key=lambda entry: -entry[1])[:LEDGER_SIZE]
+    day.weight_sum += w
+    day.n += 1
+
+
+def retained_share(day: Day, v: list[np.float32], w: float, gate: Gate) -> tuple[float, bool]:
+    """The share g of the profile that stays, and whether relevance decided it; adds the gain to the sums."""
+    fair = day.weight_sum / (day.weight_sum + w)
+    if gate.gate == "mean":
+        g = fair
+        by_relevance = False
+    else:
+        k, inside = memory_gain(day.p, v, day.s1, day.s2, gate)
+        day.s1 += k
+        day.s2 += k * k
+        kept = 1.0 - w * (1.0 - k)
+        g = min(kept, fair)
+        by_relevance = inside and kept <= fair
+    if day.bounded:
+        least = (1.0 - gate.max_day_share) / day.q
+        by_relevance = by_relevance and least <= g
+        g = max(g, least)
+    return g, by_relevance
 
 
 def memory_gain(
     p: list[np.float32], v: list[np.float32], s1: float, s2: float, gate: Gate
 ) -> tuple[float, bool]:
-    """The clamped k, and whether relevance had a say in it: a k from the formula, strictly inside its bounds."""
+    """The clipped k, and whether relevance acted: k is from the formula and strictly inside its bounds."""
     if gate.gate == "fixed" or (gate.gate == "literal" and s2 == 0.0):
         return gate.k_max, False
     r = (1.0 + cosine(as_float64(p), as_float64(v))) / 2.0
@@ -212,7 +235,7 @@ def memory_gain(
 
 
 def checked_vector(event: Event) -> list[np.float32]:
-    """The vector as float32 scalars; refuses what may not be folded."""
+    """The vector as float32 scalars. Raises ValueError for an event that must not be folded."""
     if not 0.0 < event.weight <= 1.0:
         raise ValueError(f"event {event.event_id}: weight {event.weight} is not in (0, 1]")
     if event.vector.dtype != np.float32:
@@ -225,21 +248,30 @@ def checked_vector(event: Event) -> list[np.float32]:
 
 
 def norm(vector: list[np.float32]) -> float:
-    """Length by the fixed dot."""
+    """Norm by the specified dot product."""
     values = as_float64(vector)
     return math.sqrt(dot(values, values))
 
 
 def as_float64(vector: list[np.float32]) -> list[float]:
-    """The same numbers as Python floats, which are float64; widening is exact."""
+    """The same numbers as Python floats (float64); widening is exact."""
     return [float(x) for x in vector]
+
+
+def text_key(text: str) -> str:
+    """SHA-256 of a normalised text in UTF-8, as lower-case hex.
+
+    >>> text_key("")[:8]
+    'e3b0c442'
+    """
+    return hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()
 
 
 def canonical_hash(rows: Iterable[Mapping[str, object]], columns: list[str]) -> str:
     """SHA-256 over the named columns of rows sorted by (user_id, facet, as_of_date), as lower-case hex.
 
-    Neither the order of the rows nor the reader that fetched them changes it: a float32 scalar and the same number as
-    a Python float are one value, and so are a float32 array and a list of floats.
+    It depends neither on the order of the rows nor on the library that read them: a float32 scalar equals the
+    same number as a Python float, and a float32 array equals a list of floats.
     """
     encoded = sorted(
         (
@@ -257,10 +289,10 @@ def canonical_hash(rows: Iterable[Mapping[str, object]], columns: list[str]) -> 
 
 
 def encode(value: object) -> bytes:
-    """A self-delimiting encoding: no two different values share one, and none is the beginning of another.
+    """A self-delimiting encoding: different values have different encodings, and none is a prefix of another.
 
-    Scalar floats are float64 (float32 widens exactly); a list or array of floats is a float32 vector. A datetime
-    without zone is taken as UTC.
+    Scalar floats are encoded as float64 (float32 widens exactly), a list or array of floats as a float32
+    vector. A datetime without a zone is read as UTC.
     """
     match value:
         case None:
@@ -275,7 +307,7 @@ def encode(value: object) -> bytes:
             return with_length(b"s", value.encode("utf-8"))
         case bytes():
             return with_length(b"y", value)
-        case datetime():  # before date, which it is a kind of
+        case datetime():  # before date, its base class
             moment = value if value.tzinfo is not None else value.replace(tzinfo=UTC)
             micros = (moment - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
             return with_length(b"t", micros.to_bytes(8, "little", signed=True))
@@ -292,12 +324,15 @@ def encode(value: object) -> bytes:
 
 
 def with_length(kind: bytes, content: bytes) -> bytes:
-    """One byte that names the kind, the length of the content, the content."""
+    """One byte for the kind, the length of the content, and the content."""
     return kind + len(content).to_bytes(8, "little") + content
 
 
 def float32_bytes(items: list[float]) -> bytes:
-    """Little-endian float32; refuses numbers that are not float32, since rounding could hide a difference."""
+    """Little-endian float32.
+
+    Raises ValueError if a number is not float32: rounding could hide a difference.
+    """
     vector = np.array(items, dtype="<f4")
     if not np.array_equal(vector.astype(np.float64), np.array(items, dtype=np.float64), equal_nan=True):
         raise ValueError("a vector holds numbers that are not float32")

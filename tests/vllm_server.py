@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from udfs.engines.contract import EngineConfig
+from tests.udfs.engines.configs import config
 from udfs.engines.model import model_folder
 
 KEY: Final = "secret"
@@ -25,7 +25,7 @@ class Server:
         # Its short command `vllm serve` does not know the CPU package.
         model = [
             "--model",
-            str(model_folder(EngineConfig())),
+            str(model_folder(config())),
             "--served-model-name",
             MODEL,
             "--runner",

@@ -1,4 +1,7 @@
-"""The embed stage of one partition: texts in, vectors or refusals out, one engine call at a time and the next one's tokens ahead."""
+"""The embed stage of one partition: texts in, vectors or refusals out, one engine call after the other.
+
+The texts of the next call are tokenised while the engine runs.
+"""
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -26,18 +29,18 @@ OUTPUT_SCHEMA: Final = pa.schema(
     ]
 )
 
-# What a tokenizer adds to a text: a sign at its start and one at its end.
+# Special tokens that a tokenizer adds to a text: one at the start and one at the end.
 SPECIAL_TOKENS: Final = 2
-# Bytes of texts and vectors in one engine call; what a task holds is a small multiple of it.
+# Bytes of texts and vectors in one engine call; the memory of a task is a small multiple of it.
 CALL_BYTES: Final = 64 << 20
-# A vector of the same text by another dtype, batch or machine is this near; another model's is not.
+# The least cosine of one text's vectors across dtypes, batches and machines; another model gives less.
 SAME_MODEL_COSINE: Final = 0.999
-# What any engine can embed: it tells a text that breaks the engine from an engine that is broken.
+# A text that any working engine can embed: it distinguishes a text that breaks a call from a broken engine.
 PROBE: Final = "a red bicycle"
 
 
 class Expected(NamedTuple):
-    """What an engine must be to write into a table: its key, and vectors float32[k, d] that it must give again for k texts."""
+    """What the engine must match: a model_key, and the stored vectors float32[k, d] of k texts."""
 
     model_key: str
     texts: Sequence[str] = ()
@@ -45,7 +48,7 @@ class Expected(NamedTuple):
 
 
 class Call(NamedTuple):
-    """One engine call's texts, ready for it: ids[i] are the tokens of the text at rows[i]; the others could not be tokenised."""
+    """The texts of one engine call; ids[i] are the tokens of row rows[i], and the other rows were refused."""
 
     keys: pa.Array
     ids: list[list[int]]
@@ -62,8 +65,9 @@ def embed_stream(
 ) -> Iterator[pa.RecordBatch]:
     """Embeds (text_key, text) batches into OUTPUT_SCHEMA, in order.
 
-    The engine is loaded at the first text, so a partition without any starts none. Raises EngineError where the engine is not
-    the expected one, fails on any text or does not answer in time: then it is not the texts' fault, and none of them is refused.
+    The engine is loaded at the first text, so an empty partition starts none. Raises EngineError if the
+    engine is not the expected one, fails on any text or times out: that is not the fault of the texts, and
+    none of them is refused.
     """
     filled = (batch for batch in batches if batch.num_rows)
     first = next(filled, None)
@@ -77,14 +81,14 @@ def embed_stream(
 
 
 def refuse_other_model(embedder: Embedder, expected: Expected) -> None:
-    """Stops where this machine would write other vectors under the same key. Raises EngineError."""
+    """Raises EngineError if this engine would write different vectors under the same key."""
     if embedder.model_key != expected.model_key:
         raise EngineError(
             f"this machine's model is {embedder.model_key}, but the job embeds with {expected.model_key}"
         )
     if not expected.texts:
         return
-    # As many requests in turn as there are machines: each of them answers one, but for those that are down.
+    # One request for each machine: they answer in turn, except those that are down.
     least = float(
         np.min(
             [
@@ -95,20 +99,21 @@ def refuse_other_model(embedder: Embedder, expected: Expected) -> None:
     )
     if not least >= SAME_MODEL_COSINE:
         raise EngineError(
-            f"the engine gives other vectors than those stored under {expected.model_key} (cosine {least:.4f}, "
-            f"least {SAME_MODEL_COSINE}): it has another model or other settings"
+            f"the engine gives other vectors than those stored under {expected.model_key} "
+            f"(cosine {least:.4f}, least {SAME_MODEL_COSINE}): its model or its settings differ"
         )
 
 
 def _least_cosine(given: np.ndarray, stored: np.ndarray) -> float:
-    """Of unit vectors [k, d] each with its own; not a number where the shapes differ."""
+    """The least cosine of unit vectors [k, d] with the stored ones, row by row; NaN if shapes differ."""
     return float(np.min(np.sum(given * stored, axis=1))) if given.shape == stored.shape else float("nan")
 
 
 def cut(batch: pa.RecordBatch, config: EngineConfig, dim: int) -> Iterator[pa.RecordBatch]:
-    """The batch in slices for one engine call each, of at most config.call_tokens tokens and CALL_BYTES (or of one text).
+    """Slices of the batch, one for each engine call.
 
-    A text counts for as many tokens as it has bytes, and the special ones, up to max_tokens: no tokenizer makes more.
+    A slice has at most config.call_tokens tokens and CALL_BYTES bytes, or one text. The tokens of a text are
+    bounded by its bytes plus the special tokens, and by max_tokens.
     """
     size = pc.binary_length(batch["text"]).to_numpy(zero_copy_only=False).astype(np.int64)
     tokens = np.minimum(size + len(config.prefix.encode()) + SPECIAL_TOKENS, config.max_tokens)
@@ -122,20 +127,20 @@ def cut(batch: pa.RecordBatch, config: EngineConfig, dim: int) -> Iterator[pa.Re
 
 
 def ahead(parts: Iterator[pa.RecordBatch], work: Callable[[pa.RecordBatch], Call]) -> Iterator[Call]:
-    """The work's results in order, each begun in another thread while the caller has the one before."""
+    """The results of `work` in order, each computed in a thread while the caller uses the one before it."""
     with ThreadPoolExecutor(1, "tokenizer") as thread:
-        waiting: Future[Call] | None = None
+        pending: Future[Call] | None = None
         for part in parts:
-            coming = thread.submit(work, part)
-            if waiting is not None:
-                yield waiting.result()
-            waiting = coming
-        if waiting is not None:
-            yield waiting.result()
+            following = thread.submit(work, part)
+            if pending is not None:
+                yield pending.result()
+            pending = following
+        if pending is not None:
+            yield pending.result()
 
 
 def prepare(embedder: Embedder, part: pa.RecordBatch) -> Call:
-    """The part's tokens; texts that the tokenizer fails on, or makes nothing of, are refused."""
+    """Tokenises the texts of one call; a text that gives an error or no tokens is refused."""
     texts = part["text"].to_pylist()
     ids: list[list[int]] = []
     rows: list[int] = []
@@ -150,7 +155,7 @@ def prepare(embedder: Embedder, part: pa.RecordBatch) -> Call:
                 ids.append(numbers)
                 rows.append(row)
             else:
-                refused[row] = ("no_tokens", "the tokenizer makes nothing of it")
+                refused[row] = ("no_tokens", "the tokenizer gives no tokens")
 
     for row, error in by_halves(keep, texts).items():
         refused[row] = ("engine_error", f"{type(error).__name__}: {first_line(error)}")
@@ -158,7 +163,7 @@ def prepare(embedder: Embedder, part: pa.RecordBatch) -> Call:
 
 
 def embed_call(embedder: Embedder, call: Call) -> tuple[np.ndarray, dict[int, tuple[str, str]]]:
-    """Vectors float32[n, dim] of the call's n texts, and why a row has none (it is zero then)."""
+    """Vectors float32[n, dim] of n texts, and the (reason, message) of each refused row, which is zero."""
     vectors = np.zeros((len(call.keys), embedder.dim), np.float32)
     refused = dict(call.refused)
     wrong: dict[int, int] = {}
@@ -185,7 +190,7 @@ def embed_call(embedder: Embedder, call: Call) -> tuple[np.ndarray, dict[int, tu
         elif not finite[row]:
             refused[row] = ("not_finite", "the engine gave a number that is not finite")
         elif short[row]:
-            refused[row] = ("zero_vector", "the engine gave a vector without length")
+            refused[row] = ("zero_vector", "the engine gave a zero vector")
     return vectors, refused
 
 
@@ -194,9 +199,10 @@ def by_halves(
     items: Sequence[Any],
     probe: Callable[[], object] = lambda: None,
 ) -> dict[int, Exception]:
-    """Does work(start, items[start:end]) on all items; where it fails they are halved until those that break it stand alone.
+    """Runs work(start, items[start:end]) on all items, halving a failed range down to the failing items.
 
-    Returns what each of these raised. Each failure is followed by the probe: raises EngineError where that fails too.
+    Returns the error of each failing item by its place. After each failure the probe runs: if that fails too,
+    raises EngineError, since then the engine is broken and not the item.
     """
     failed: dict[int, Exception] = {}
 
@@ -205,10 +211,10 @@ def by_halves(
             work(start, items[start:end])
         except (EngineError, MemoryError):
             raise
-        except Exception as error:  # an engine raises what its libraries raise
+        except Exception as error:  # noqa: BLE001 - an engine passes on whatever its libraries raise
             try:
                 probe()
-            except Exception as second:
+            except Exception as second:  # noqa: BLE001 - likewise
                 raise EngineError(
                     f"the engine fails on every text: {type(second).__name__}: {first_line(second)}"
                 ) from error
@@ -227,7 +233,7 @@ def by_halves(
 def _to_batch(
     embedder: Embedder, call: Call, vectors: np.ndarray, refused: dict[int, tuple[str, str]]
 ) -> pa.RecordBatch:
-    """OUTPUT_SCHEMA rows; the vectors are the matrix itself, not copied."""
+    """OUTPUT_SCHEMA rows, without copying the vectors."""
     count = len(call.keys)
     is_refused = np.zeros(count, np.bool_)
     is_refused[list(refused)] = True

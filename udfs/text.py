@@ -1,6 +1,5 @@
-"""The one place where a text gets its normal form and its key, so that what is hashed is what is embedded."""
+"""The normal form of texts, in one place, so that the text that is hashed is the text that is embedded."""
 
-import hashlib
 import unicodedata
 from collections.abc import Callable
 
@@ -10,17 +9,25 @@ from udfs.worker_start import without_pandas
 
 
 def normalise(text: str) -> str:
-    """NFC, with every run of Unicode white space made one blank and none at the ends; case is kept."""
+    r"""NFC (Unicode Standard Annex 15), each run of Unicode white space as one blank, and none at the ends.
+
+    Case is kept. The text_key of a text is the SHA-256 of its normal form in UTF-8, in lower-case hex:
+    Spark's sha2(text, 256).
+
+    >>> normalise("  Cafe\u0301\u00a0 au\tlait ")
+    'Café au lait'
+    """
     return " ".join(unicodedata.normalize("NFC", text).split())
 
 
-def text_key(normal_text: str) -> str:
-    """SHA-256 of a normalised text's UTF-8, lower-case hex. A lone surrogate, which UTF-8 has no bytes for, counts as U+FFFD."""
-    return hashlib.sha256(normal_text.encode("utf-8", "replace")).hexdigest()
-
-
 def map_distinct(texts: pa.Array, function: Callable[[str], str | None]) -> pa.Array:
-    """The function's value for each text of a column [n], null for null; called once for each distinct text, since logs repeat them."""
+    """The function's value for each text of a column [n], null for null.
+
+    The function is called once for each distinct text, since logs repeat them.
+
+    >>> map_distinct(pa.array(["a", None, "a"]), str.upper).to_pylist()
+    ['A', None, 'A']
+    """
     without_pandas()
     encoded = texts.dictionary_encode()
     values = pa.array([function(text) for text in encoded.dictionary.to_pylist()], pa.string())

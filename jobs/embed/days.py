@@ -47,8 +47,9 @@ def embed_days(run: Run, settings: EngineSettings, days: Days, retry_rejected: b
     texts = (
         run.warehouse.read(behavior_events.TABLE).where(days.sql("log_date")).where("text_key IS NOT NULL")
     )
+    model_key = model_key_of(settings)
     with run.phase("find"):
-        missing = find_missing(run, settings, texts, retry_rejected)
+        missing = find_missing(run, settings, model_key, texts, retry_rejected)
     # One thread for what runs in parallel with the engine: first the count of all texts, then each tile's
     # commit.
     with run.phase("embed"), ThreadPoolExecutor(1, "during embedding") as parallel:
@@ -59,9 +60,10 @@ def embed_days(run: Run, settings: EngineSettings, days: Days, retry_rejected: b
     missing.texts.unpersist()
 
 
-def find_missing(run: Run, settings: EngineSettings, texts: DataFrame, retry_rejected: bool) -> Missing:
-    """The texts without a vector of the configured model. texts: events with text_key, text."""
-    model_key = model_key_of(settings)
+def find_missing(
+    run: Run, settings: EngineSettings, model_key: str, texts: DataFrame, retry_rejected: bool
+) -> Missing:
+    """The texts without a vector of the model. texts: events with text_key, text."""
     of_model = F.col("model_key") == model_key
     embedded = run.warehouse.read(text_embeddings.TABLE).where(of_model)
     rejected = run.warehouse.read(rejected_texts.TABLE).where(of_model)

@@ -22,7 +22,6 @@ from udfs.fold.contract import (
     VECTOR_ROW,
     FoldConstants,
 )
-from udfs.fold.stream import fold_stream
 
 # Events of one task, and the numbers of its distinct vectors (400 MB): with more, tasks get fewer events.
 TASK_EVENTS, TASK_NUMBERS = 1_000_000, 100_000_000
@@ -62,6 +61,8 @@ def fold_frame(
     stream = rows.repartitionById(partitions, "part").sortWithinPartitions(*order).drop("part", "place")
 
     def fold(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        from udfs.fold.stream import fold_stream  # in the worker: a driver need not load a compiler
+
         return fold_stream(batches, constants)
 
     with configured(folded.sparkSession, BATCHES):

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import date, timedelta
+from functools import cached_property
 
 from pyspark.errors import AnalysisException
 from pyspark.sql import DataFrame, Row
@@ -62,21 +63,24 @@ class Scope:
     # All item versions as they were, and those valid before the days.
     versions_before: DataFrame
     versions_kept: DataFrame
-    # Whether an ingest of one of the days was ever started before, and the last later day with one.
-    is_rerun: bool
-    newest_later: date | None
 
 
 @dataclass(frozen=True)
 class Judged:
-    """Every record with its fate (jobs/ingest/fates.py DECIDED), the counts, and the catalogue's rows."""
+    """Every record with its fate (jobs/ingest/fates.py DECIDED), the counts, and the catalogue's rows.
+
+    refused: why the days can't be stored, in a sentence. is_rerun: whether an ingest of one of the days was
+    ever started before. newest_later: the last later day with an ingest.
+    """
 
     records: DataFrame
     counts: dict[str, int]
     refused: str | None
     catalogue: DataFrame | None
+    is_rerun: bool
+    newest_later: date | None
 
-    @property
+    @cached_property
     def stored(self) -> DataFrame:
         """The records that become events."""
         return self.records.where(F.col("fate") == STORED)
@@ -95,13 +99,13 @@ def ingest_days(run: Run, logs: Logs, settings: Settings, days: Days) -> None:
     run.counts |= judged.counts
     with run.phase("write"):
         versions = write_items_and_quarantine(scope, judged)
-        if scope.newest_later is not None:
+        if judged.newest_later is not None:
             run.counts["stale_texts"] = warn_of_stale_texts(scope, versions)
         write_events(scope, judged, versions)
     if gone := run.counts.get("withdrawn"):
         say(
             f"{JOB}: {gone} events that {days.first}..{days.last} held before are gone or changed; "
-            f"the days up to {scope.newest_later} may repeat them, or refer to their items: "
+            f"the days up to {judged.newest_later} may repeat them, or refer to their items: "
             "ingest those days again"
         )
 
@@ -125,8 +129,6 @@ def open_scope(run: Run, logs: Logs, settings: Settings, days: Days) -> Scope:
     form = stored_form(settings.privacy)
     require_same_key(run.warehouse, form.key_name)
     before = run.warehouse.read(items.TABLE)
-    own = (run.spec.run_id, run.attempt)
-    others = [r.days for r in run.log.records() if r.job == JOB and r.key != own]
     return Scope(
         run=run,
         logs=logs,
@@ -135,8 +137,6 @@ def open_scope(run: Run, logs: Logs, settings: Settings, days: Days) -> Scope:
         form=form,
         versions_before=before,
         versions_kept=before.where(F.col("valid_from") < days.first),
-        is_rerun=any(other.overlaps(days) for other in others),
-        newest_later=max((other.last for other in others if other.last > days.last), default=None),
     )
 
 
@@ -169,7 +169,17 @@ def judge(scope: Scope) -> Judged:
         with_texts(with_item(fated, run.warehouse.no_rows(items.TABLE)), mapping.texts, scope.form.text)
     allowed = mapping.max_bad_share
     refused = bad_day(found, scope.settings.ingest.max_bad_share if allowed is None else allowed)
-    return Judged(fated, count_fates(found) | of_items, refused, catalogue)
+    # Only now: to read the records waits for this run's own `started`, which is written during the reads.
+    own = (run.spec.run_id, run.attempt)
+    others = [r.days for r in run.log.records() if r.job == JOB and r.key != own]
+    return Judged(
+        records=fated,
+        counts=count_fates(found) | of_items,
+        refused=refused,
+        catalogue=catalogue,
+        is_rerun=any(other.overlaps(scope.days) for other in others),
+        newest_later=max((other.last for other in others if other.last > scope.days.last), default=None),
+    )
 
 
 def known_events(warehouse: Warehouse, days: Days, window_days: int) -> DataFrame:
@@ -266,11 +276,12 @@ def write_items_and_quarantine(scope: Scope, judged: Judged) -> DataFrame:
 
     Raises JobError for a refused day, of which only the quarantine is written.
     """
-    unusable = scope.run.warehouse.no_rows(quarantined_events.TABLE)
     if judged.counts["quarantined"]:
         unusable = to_quarantine(judged.records, scope.form.redact_rejected)
+    else:
+        unusable = scope.run.warehouse.no_rows(quarantined_events.TABLE)
     with ThreadPoolExecutor(1) as pool:
-        quarantine = pool.submit(replace_days, scope, quarantined_events.TABLE, unusable, "log_date")
+        quarantine = pool.submit(replace_days, scope, judged, quarantined_events.TABLE, unusable)
         versions = write_items(scope, judged) if judged.refused is None else None
         quarantine.result()
     if versions is None:
@@ -288,7 +299,7 @@ def write_items(scope: Scope, judged: Judged) -> DataFrame:
     stored = {"title": scope.form.title(F.col("title")), "text": scope.form.text(F.col("text"))}
     shown = candidates.withColumns(stored).withColumn("text_key", text_key(F.col("text")))
     fresh = item_versions(shown, scope.versions_kept).persist()
-    replace_days(scope, items.TABLE, fresh, "valid_from")
+    replace_days(scope, judged, items.TABLE, fresh)
     versions = scope.versions_kept.unionByName(fresh)
     # A broadcast spares a shuffle of the events; Spark can't estimate the size beforehand.
     fits = scope.versions_kept.limit(FEW_VERSIONS + 1).count() + fresh.count() <= FEW_VERSIONS
@@ -325,9 +336,9 @@ def write_events(scope: Scope, judged: Judged, versions: DataFrame) -> None:
     resolved = with_texts(of_item, scope.logs.mapping.texts, scope.form.text)
     name_key(scope.run.writer, scope.form.key_name)
     events = to_events(resolved, scope.settings.store.user_buckets)
-    if scope.is_rerun and scope.newest_later is not None:
+    if judged.is_rerun and judged.newest_later is not None:
         scope.run.counts["withdrawn"] = count_withdrawn(scope, events)
-    replace_days(scope, behavior_events.TABLE, events, "log_date")
+    replace_days(scope, judged, behavior_events.TABLE, events)
 
 
 def count_withdrawn(scope: Scope, events: DataFrame) -> int:
@@ -339,10 +350,10 @@ def count_withdrawn(scope: Scope, events: DataFrame) -> int:
     return old.join(new, same, "left_anti").count()
 
 
-def replace_days(scope: Scope, table: Table, rows: DataFrame, column: str) -> None:
+def replace_days(scope: Scope, judged: Judged, table: Table, rows: DataFrame) -> None:
     """Replaces the days' rows; without a commit where a rerun finds the same rows stored."""
-    warehouse, days = scope.run.warehouse, scope.days.sql(column)
-    if scope.is_rerun and warehouse.exists(table):
+    warehouse, days = scope.run.warehouse, scope.days.sql(table.partition_by[0])
+    if judged.is_rerun and warehouse.exists(table):
         stored = warehouse.read(table).where(days)
         if same_rows(stored, conformed(rows, table), table.names):
             return

@@ -1,7 +1,7 @@
 """The form in which a record may be stored: texts without private data, and user ids under a key."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import pyarrow as pa
@@ -15,7 +15,7 @@ from jobs.io.secret import read_secret
 from jobs.io.warehouse import Warehouse, Writer
 from schemas import behavior_events
 from schemas.settings import PrivacySettings
-from udfs.errors import KeyProblem
+from udfs.errors import SecretKeyError
 from udfs.privacy import check_key, key_id, keyed_record, keyed_user, scrub, scrub_record
 from udfs.text import map_distinct, normalise
 
@@ -35,7 +35,7 @@ class StoredForm:
 
     scrubs: bool
     phone_region: str | None
-    key: bytes | None
+    key: bytes | None = field(repr=False)
 
     @property
     def key_name(self) -> str:
@@ -86,7 +86,7 @@ def stored_form(privacy: PrivacySettings) -> StoredForm:
     """The settings with the key they name. Raises JobError where the key is missing or unusable."""
     try:
         key = check_key(read_secret(privacy.key_file, KEY_VARIABLE)) if privacy.user_ids == "keyed" else None
-    except KeyProblem as error:
+    except SecretKeyError as error:
         raise JobError(str(error)) from error
     return StoredForm(privacy.scrub_texts, privacy.phone_region, key)
 

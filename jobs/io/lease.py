@@ -86,7 +86,9 @@ class FolderLease:
     file: IO[str]
 
     def confirm(self) -> None:
-        """Raises JobError where the lock file was removed or replaced."""
+        """Raises JobError where the lock was released, or its file removed or replaced."""
+        if self.file.closed:
+            raise JobError(f"the lease on {self.warehouse} is released; nothing more may be written")
         try:
             there = Path(self.file.name).stat().st_ino
         except FileNotFoundError:

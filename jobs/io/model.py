@@ -1,4 +1,6 @@
-"""The configured model, as the engine is given it and as tables name it."""
+"""The configured model: its settings as the engine takes them, and the key that names it in the tables."""
+
+from dataclasses import fields
 
 from jobs.io.messages import JobError
 from schemas.settings import EngineSettings
@@ -8,12 +10,15 @@ from udfs.errors import EngineError
 
 
 def engine_config(settings: EngineSettings) -> EngineConfig:
-    """What an engine is made of, by the settings."""
-    return EngineConfig(**settings.model_dump(exclude={"tile_texts", "partitions"}))
+    """The engine's own settings, without those of the embed stage around it (tiles, partitions)."""
+    return EngineConfig(**settings.model_dump(include={field.name for field in fields(EngineConfig)}))
 
 
 def model_key_of(settings: EngineSettings) -> str:
-    """The key of the configured model, without starting it."""
+    """The model_key of the configured model; the engine is not started.
+
+    Raises JobError if its files are missing.
+    """
     try:
         return model_key(engine_config(settings))
     except EngineError as error:

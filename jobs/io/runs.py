@@ -81,6 +81,8 @@ class RunLog:
             return
         self.flush()
         rows = [*(self._pending or []), dict(row)]
+        # Here, and not in the thread: creating a table sets the session's commit note.
+        writer.create(pipeline_runs.TABLE)
         if self._pending is not None:
             self._pending = []
         self._commit = self._thread.submit(self._append, writer, rows)
@@ -203,7 +205,7 @@ def recorded(
     `failed` with the reason. Commits inside carry the run's name.
 
     reads: folders outside the warehouse that the job reads; the session is fitted to their size and the
-    tables'. writer: given where the caller holds the lease already.
+    tables'. writer: to be given where the caller holds the lease: a second one is refused.
     """
     owner = f"{spec.job} of {spec.days}"
     with nullcontext(writer) if writer else open_writer(log.warehouse, owner) as granted:
@@ -214,8 +216,8 @@ def recorded(
             log.write(granted, run.row(STARTED), defer=has_steps)
             with _outcome_recorded(run, status, is_step):
                 yield run
-    spent = (datetime.now(UTC) - run.started).total_seconds()
-    say(f"{spec.job} {spec.days}: {count_list(run.counts) or status} ({spent:.1f} s)")
+        spent = (datetime.now(UTC) - run.started).total_seconds()
+        say(f"{spec.job} {spec.days}: {count_list(run.counts) or status} ({spent:.1f} s)")
 
 
 @contextmanager

@@ -146,7 +146,7 @@ def newer_schema(table: Table, found: int) -> str:
 
 @dataclass(frozen=True)
 class Writer:
-    """The right to change a warehouse's tables; `open_writer` gives it."""
+    """The right to change a warehouse's tables; `open_writer` gives it, one at a time in a session."""
 
     warehouse: Warehouse
     lease: Lease
@@ -269,10 +269,10 @@ def open_writer(warehouse: Warehouse, owner: str, any_schema: bool = False) -> I
     Raises JobError where another process holds it, or where a table has another schema version (unless
     any_schema).
     """
-    if not any_schema:
-        warehouse.refuse_other_schema()
     lease = take(warehouse.spark, warehouse.uri, owner)
     try:
+        if not any_schema:
+            warehouse.refuse_other_schema()
         yield Writer(warehouse, lease)
     finally:
         lease.release()

@@ -13,7 +13,7 @@ from jobs.fold.meaning import FoldMeaning
 from jobs.fold.ranges import stale_facets
 from jobs.ingest.days import JOB as INGEST
 from jobs.ingest.days import catalogue_of
-from jobs.ingest.privacy import stored_form, text_key
+from jobs.ingest.privacy import StoredForm, text_key
 from jobs.ingest.records import map_records
 from jobs.io.days import Days
 from jobs.io.logs import Logs, day_folders, read_days
@@ -81,7 +81,9 @@ def missing_in_logs(warehouse: Warehouse, settings: Settings, logs: Logs, days: 
 
     Unchanged ones: what a mapping's `texts` would make of an event and its item is not made.
     """
-    spark, form = warehouse.spark, stored_form(settings.privacy)
+    # Without the key of user ids, which a dry run does not need.
+    form = StoredForm(settings.privacy.scrub_texts, settings.privacy.phone_region, key=None)
+    spark = warehouse.spark
     read = read_days(spark, logs.mapping.source, logs.folders(days), logs.root)
     mapped = map_records(read, logs.mapping).where("passed")
     texts = mapped.select("text").unionByName(mapped.select(F.col("title").alias("text")))

@@ -10,16 +10,15 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 
-from jobs.fold.days import JOB as FOLD
-from jobs.ingest.days import JOB as INGEST
 from jobs.io.days import Days
 from jobs.io.history import ONE_DAY, PUBLISHER, Record, first_hole, history_of, standing
 from jobs.io.messages import JobError
-from schemas import profile_states
+from schemas import behavior_events, profile_states
 from schemas.pipeline_runs import DONE, PUBLISHED, STARTED, UNDONE
 from schemas.settings import Settings
 
 INGESTED, FOLDED = "ingested", "folded"
+INGEST, FOLD = behavior_events.TABLE.written_by, profile_states.TABLE.written_by
 # Tables of an ingest whose changes must be folded before readers see them.
 READ_BY_FOLD = {"behavior_events", "items"}
 MAINTENANCE = "maintain_tables"
@@ -50,6 +49,7 @@ def unfinished_days(ordered: Sequence[Record]) -> Iterator[UnfinishedDays]:
     Folded or undone ones in the order of their records, then ingested ones by their day.
     """
     published = standing(ordered)
+    shown = {day for p in published for day in p.days}
     ingesting = {r.run_id for r in ordered if r.job == INGEST}
     for r in ordered:
         if r.job == FOLD:
@@ -58,7 +58,9 @@ def unfinished_days(ordered: Sequence[Record]) -> Iterator[UnfinishedDays]:
             state, settled = UNDONE, [p for p in published if p.ended and p.ended > r.ended]
         else:
             continue
-        hole = first_hole(settled, r.days)
+        # A set, since a long history has a fold record for each of its days.
+        covered = shown if r.job == FOLD else {day for p in settled for day in p.days}
+        hole = next((day for day in r.days if day not in covered), None)
         if hole is not None:
             by_rebuild = state == UNDONE and len(r.days) > 1 and r.run_id not in ingesting
             yield UnfinishedDays(state, Days(hole, r.days.last), r.days, tuple(settled), by_rebuild)

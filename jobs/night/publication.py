@@ -71,7 +71,7 @@ def undo(log: RunLog, config_hash: str, day: date) -> None:
 
     The row names the versions that readers see now.
     """
-    with open_writer(log.warehouse, f"{JOB} --undo {day}") as writer:
+    with open_writer(log.warehouse, f"{JOB} --undo {day}", any_schema=True) as writer:
         published = log.publications()
         if not published or published[-1].days.last != day:
             reason = "nothing is published"

@@ -15,7 +15,7 @@ from jobs.fold.days import fold_days
 from jobs.ingest.days import JOB as INGEST
 from jobs.ingest.days import ingest_days, most_days
 from jobs.io.days import Days
-from jobs.io.history import ONE_DAY, Record, first_hole, history_of
+from jobs.io.history import ONE_DAY, Record, first_hole, history_of, standing
 from jobs.io.logs import Logs, is_empty_closed_day
 from jobs.io.messages import progress, say
 from jobs.io.runs import Run, step
@@ -113,10 +113,11 @@ def run_steps(parent: Run, night: Night) -> None:
 
 def is_published(run: Run, days: Days) -> bool:
     """Whether the days are published and every table is as the newest publication names it."""
-    published = run.log.publications()
+    ordered = run.log.records()
+    published = standing(ordered)
     now = {n: v for n, v in run.warehouse.versions().items() if n != pipeline_runs.TABLE.name}
     # An ingest that was killed is settled by a publication, though it may have written nothing.
-    is_open = any(r.days.overlaps(days) for r in unfinished_ingests(run.log.records()))
+    is_open = any(r.days.overlaps(days) for r in unfinished_ingests(ordered))
     return not is_open and first_hole(published, days) is None and published[-1].output_versions == now
 
 

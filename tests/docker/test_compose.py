@@ -328,7 +328,7 @@ def test_the_variables_are_those_that_the_dags_read(env):
     assert conf["spark.driver.host"] in SERVICES and all(isinstance(value, str) for value in conf.values())
     dags = ROOT / "dags/spark_jobs.py"
     if dags.is_file():
-        assert variables <= set(re.findall(r'^    "(\w+)": ', dags.read_text(encoding="utf-8"), re.M))
+        assert variables <= set(re.findall(r'^    "(\w+)": ', dags.read_text(encoding="utf-8"), re.MULTILINE))
 
 
 def test_airflow_submits_to_the_master_of_this_file():

@@ -63,7 +63,7 @@ def test_both_have_the_same_python():
     found = {
         image
         for path in FILES
-        for image in re.findall(r"^FROM (docker\.io/\S+)", path.read_text(encoding="utf-8"), re.M)
+        for image in re.findall(r"^FROM (docker\.io/\S+)", path.read_text(encoding="utf-8"), re.MULTILINE)
     }
     assert len(found) == 1
 
@@ -129,7 +129,9 @@ def test_the_jobs_image_has_our_three_packages_and_no_other_folder():
 
 
 def test_set_up_has_the_commands_that_the_images_use():
-    known = set(re.findall(r"^  ([\w-]+)\)", (ROOT / "docker/setup.sh").read_text(encoding="utf-8"), re.M))
+    known = set(
+        re.findall(r"^  ([\w-]+)\)", (ROOT / "docker/setup.sh").read_text(encoding="utf-8"), re.MULTILINE)
+    )
     run = [step.rest for path in FILES for step in steps(path) if step.word == "RUN"]
     used = {word for command in run for word in re.findall(r"docker/setup\.sh ([\w-]+)", command)}
     assert used == {"jobs", "jobs-gpu", "jars", "s3-jars", "airflow"} and used <= known

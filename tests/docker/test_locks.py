@@ -18,7 +18,7 @@ NAMES = ["jobs", "jobs-gpu", "airflow", "bootstrap"]
 DIFFERENT = {"apache-tvm-ffi", "cuda-bindings", "torchvision"}
 # What uv says where it cannot reach a registry.
 OFFLINE = re.compile(
-    r"error sending request|dns error|failed to lookup|connect(ion)? (error|refused)|timed out", re.I
+    r"error sending request|dns error|failed to lookup|connect(ion)? (error|refused)|timed out", re.IGNORECASE
 )
 
 every_lock = pytest.mark.parametrize("name", NAMES)
@@ -60,7 +60,7 @@ def test_every_package_has_hashes_and_the_lock_has_no_address(name):
     entries = "\n".join(lines(f"{name}.lock")).replace("\\\n", " ").splitlines()
     assert len(entries) >= len(pinned(name)) > 0
     assert [entry for entry in entries if not re.search(r"==\S+.* --hash=sha256:[0-9a-f]{64}", entry)] == []
-    assert not re.search(r"://|^-", "\n".join(entries), re.M)
+    assert not re.search(r"://|^-", "\n".join(entries), re.MULTILINE)
 
 
 def test_both_kinds_share_all_but_vllm():

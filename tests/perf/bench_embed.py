@@ -36,7 +36,7 @@ from udfs.embed import OUTPUT_SCHEMA, Expected, embed_stream
 from udfs.engines.contract import Embedder
 from udfs.engines.load import load_embedder
 from udfs.engines.model import load_tokenizer, model_folder, tokenise
-from udfs.engines.vllm_local import _environment, _quiet, has_gpu, pick_dtype
+from udfs.engines.vllm_local import environment, has_gpu, pick_dtype, quiet
 
 MOVIES = Path(__file__).resolve().parents[3] / "shared" / "data" / "ml-latest-small" / "movies.csv"
 NEXT_DAY = DAY + timedelta(days=1)
@@ -64,8 +64,8 @@ def mixed_texts() -> list[str]:
 def bare_engine(settings: EngineSettings):
     """vLLM's own class as its documents use it, with the settings that were fastest here."""
     config = engine_config(settings)
-    os.environ |= _environment(config, 1)
-    with _quiet():
+    os.environ |= environment(config, 1)
+    with quiet():
         from vllm import LLM
         from vllm.config import PoolerConfig
 

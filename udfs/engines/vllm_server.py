@@ -1,7 +1,8 @@
-"""The engine that asks running OpenAI-compatible vLLM servers, for GPU machines outside Spark.
+"""The engine that uses running OpenAI-compatible vLLM servers, for GPU machines outside Spark.
 
-Texts are tokenised here, by the same files as in the other engines, and sent as token ids: so they are cut in the same place, and
-what was cut is known. Requests are retried and moved to the next server; what a server refuses alone is the text's fault.
+Texts are tokenised here, with the same files as in the local engine, and sent as token ids, so that they are
+truncated at the same place and marked as truncated. A failed request is retried on the next server; a request
+that a server refuses is the fault of its texts.
 """
 
 import base64
@@ -21,35 +22,31 @@ import numpy as np
 
 from udfs.engines.contract import Embedder, EngineConfig, Tokens, dimension, first_line, unit
 from udfs.engines.model import load_tokenizer, model_key, tokenise
-from udfs.errors import EngineError
+from udfs.errors import EngineError, RefusedError
 
-# Tokens of one request: enough to fill a server's batch, few enough that four clients keep it busy to the end of a call.
+# Tokens of one request: enough to fill a server's batch, few enough to keep it busy until a call ends.
 REQUEST_TOKENS: Final = 8192
-# Too many requests, or a server that starts, stops or hides behind a proxy: it may answer later.
+# HTTP statuses of a temporary error: too many requests, a server that starts or stops, or a failing proxy.
 LATER: Final = frozenset({408, 425, 429, 502, 503, 504})
-# An answer of a call's largest vectors (udfs/embed.py CALL_BYTES) in base64, with room for the rest.
+# The largest answer, bytes: the vectors of a call (udfs/embed.py CALL_BYTES) in base64, and some room.
 ANSWER_BYTES: Final = 128 << 20
-# How often a request that makes a server fail (500) is tried before the texts in it are blamed.
+# Attempts at a request that makes a server fail (500), after which its texts are refused.
 TRIES: Final = 3
-# The first pause before another try; it doubles, up to the last, seconds.
+# Seconds before a retry: the first pause, which doubles up to the last.
 FIRST_PAUSE_S, LAST_PAUSE_S = 0.2, 10.0
 
 
-class RefusedError(RuntimeError):
-    """The server won't take these texts, in its own words."""
-
-
 class ServerEmbedder(Embedder):
-    """Servers that have the configured model. Raises EngineError where none answers within config.timeout_s."""
+    """Servers of the configured model. Raises EngineError if none answers within config.timeout_s."""
 
     engine = "vllm_server"
 
     def __init__(self, config: EngineConfig) -> None:
         self.model_key = model_key(config)
-        self.dtype = "unknown" if config.dtype == "auto" else config.dtype  # a server does not tell it
+        self.dtype = "unknown" if config.dtype == "auto" else config.dtype  # a server does not report it
         self._config = config
         self._turn = count()
-        # Servers that let a request time out, until they answer one.
+        # Servers whose last request timed out.
         self._silent: set[str] = set()
         self._pool = ThreadPoolExecutor(config.requests, "requests")
         self._tokenizer = load_tokenizer(config)
@@ -58,9 +55,10 @@ class ServerEmbedder(Embedder):
         if self._name not in served:
             raise EngineError(f"engine.served_model: the servers have {', '.join(served)}; name one of them")
         if served[self._name] < config.max_tokens:
-            # It would refuse every longer text, and so the texts would be blamed.
+            # It would refuse every longer text, and the texts would be rejected for it.
             raise EngineError(
-                f"engine.max_tokens is {config.max_tokens}, but the server takes only {served[self._name]} (--max-model-len)"
+                f"engine.max_tokens is {config.max_tokens}, but the server takes only {served[self._name]} "
+                "(--max-model-len)"
             )
         self.machines = len(config.endpoints)
         self._size = 0
@@ -68,9 +66,11 @@ class ServerEmbedder(Embedder):
         self.dim = dimension(config, self._size)
 
     def tokenise(self, texts: Sequence[str]) -> Tokens:
+        """See Embedder."""
         return tokenise(self._tokenizer, self._config, texts)
 
     def embed_tokens(self, ids: Sequence[list[int]]) -> np.ndarray:
+        """See Embedder."""
         deadline = self._deadline()
         parts = list(self._pool.map(lambda part: self._request(part, deadline), requests(ids)))
         return unit(np.concatenate([np.empty((0, self.dim)), *(part[:, : self.dim] for part in parts)]))
@@ -83,18 +83,21 @@ class ServerEmbedder(Embedder):
         )
         if self._size and vectors.shape[1] != self._size:
             raise EngineError(
-                f"the servers have different models: one gave {self._size} numbers for a text, another {vectors.shape[1]}"
+                "the servers have different models: "
+                f"one gave {self._size} numbers for a text, another {vectors.shape[1]}"
             )
         return vectors
 
-    def _ask(
+    def _ask(  # noqa: C901 - one loop over servers and answers, in the order in which they are tried
         self, method: str, path: str, body: dict[str, Any] | None, deadline: float, read: Callable[[Any], Any]
     ) -> Any:
-        """What `read` makes of the first answer that it can read. Raises RefusedError, and EngineError after the deadline."""
+        """`read` of the first usable answer.
+
+        Raises RefusedError if a server refuses the texts, and EngineError if none answers by the deadline.
+        """
         endpoints = self._in_turn()
         pause, failed, last = FIRST_PAUSE_S, 0, "nothing"
-        # One that hangs must leave time for another.
-        share = self._config.timeout_s / 3
+        share = self._config.timeout_s / 3  # a hanging server must leave time for another
         waits: list[float] = []
         for tried in count(1):
             left = deadline - time.monotonic()
@@ -108,7 +111,7 @@ class ServerEmbedder(Embedder):
             except (OSError, http.client.HTTPException) as error:
                 if isinstance(error, TimeoutError):
                     self._silent.add(endpoint)
-                # A last try that was cut short says nothing of the server; what it said before does.
+                # A last attempt that was cut short says nothing about the server; keep the error before it.
                 if not (isinstance(error, TimeoutError) and left < share and tried > 1):
                     last = f"{endpoint}: {type(error).__name__}: {first_line(error)}"
             else:
@@ -117,20 +120,16 @@ class ServerEmbedder(Embedder):
                         return read(json.loads(answer))
                     words = _words(answer, server_key(self._config.key_variable))
                 except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
-                    # A proxy's page, or half an answer: the server's fault, until it is so again and again.
+                    # A proxy's page or half an answer: the server's fault, unless it happens TRIES times.
                     words = f"with an answer that can't be used: {first_line(error)}"
                 last = f"{endpoint}: {status} {words}"
-                if status in (401, 403):
-                    raise EngineError(
-                        f"the server refuses the key, which is taken from {self._config.key_variable}: {last}"
-                    )
-                if status == 404:
-                    raise EngineError(f"the server refuses the job, not the text: {last}")
+                self._refuse_final(status, last)
                 if status not in LATER:
                     failed += 1
                     if 200 < status < 500 or failed == TRIES:
                         raise RefusedError(f"{status} {words}")
-            # Another server at once; after a round of all of them the shortest pause that one of them wants, for each client another.
+            # Try the next server at once; after a round, wait for the shortest pause. Jitter keeps clients
+            # apart.
             waits.append(after or pause * random.uniform(0.5, 1))
             if tried % len(endpoints) == 0:
                 time.sleep(min(*waits, max(0.0, deadline - time.monotonic())))
@@ -140,8 +139,20 @@ class ServerEmbedder(Embedder):
             f"no server has answered for {self._config.timeout_s} s (engine.timeout_s); the last said {last}"
         )
 
+    def _refuse_final(self, status: int, answer: str) -> None:
+        """Raises EngineError for a status that no retry changes and that is not the fault of a text."""
+        if status in (401, 403):
+            raise EngineError(
+                f"the server refuses the key, which is taken from {self._config.key_variable}: {answer}"
+            )
+        if status == 404:
+            raise EngineError(
+                "the server does not know the model or the address "
+                f"(engine.served_model, engine.endpoints): {answer}"
+            )
+
     def _in_turn(self) -> list[str]:
-        """The servers from the next one on; last those that hang: each request would lose a third of the time there is."""
+        """The servers, from the next in turn; hanging ones last, since each costs a third of the timeout."""
         endpoints = self._config.endpoints
         start = next(self._turn) % len(endpoints)
         return sorted(endpoints[start:] + endpoints[:start], key=lambda endpoint: endpoint in self._silent)
@@ -149,7 +160,7 @@ class ServerEmbedder(Embedder):
     def _exchange(
         self, endpoint: str, method: str, path: str, body: dict[str, Any] | None, seconds: float
     ) -> tuple[int, float | None, bytes]:
-        """Status, the pause the server asks for in seconds, and the answer."""
+        """Status, the pause in seconds that the server requests (Retry-After), and the answer."""
         end = time.monotonic() + seconds
         address = urlsplit(endpoint)
         kind = http.client.HTTPSConnection if address.scheme == "https" else http.client.HTTPConnection
@@ -172,12 +183,15 @@ class ServerEmbedder(Embedder):
 
 
 def read_models(answer: Any) -> dict[str, float]:
-    """The most tokens of a text that each model of a server takes, without end where the server does not say it."""
+    """The token limit of each model that a server has; infinite if the server does not report it."""
     return {str(model["id"]): float(model.get("max_model_len") or inf) for model in answer["data"]}
 
 
 def read_vectors(answer: Any, texts: int) -> np.ndarray:
-    """Vectors float64[texts, d] of an answer, by the place that it names for each. Raises ValueError where one lacks or is another's."""
+    """Vectors float64[texts, d] of an answer, in the order of their index.
+
+    Raises ValueError if they are not exactly one vector of one size for each text.
+    """
     data = sorted(answer["data"], key=lambda row: int(row["index"]))
     rows = [np.frombuffer(base64.b64decode(row["embedding"]), "<f4") for row in data]
     sizes = sorted({len(row) for row in rows})
@@ -187,7 +201,10 @@ def read_vectors(answer: Any, texts: int) -> np.ndarray:
 
 
 def server_key(variable: str) -> str:
-    """The API key without blanks around it, as a file's last line break; empty where there is none. Raises EngineError, without the key."""
+    """The API key, stripped of white space such as a trailing line break; empty if the variable is not set.
+
+    Raises EngineError, without the key in its message, if the key can't be an HTTP header.
+    """
     key = os.environ.get(variable, "").strip()
     if not (key.isascii() and key.isprintable()):
         raise EngineError(f"the key in {variable} has characters that can't be sent")
@@ -195,7 +212,7 @@ def server_key(variable: str) -> str:
 
 
 def requests(ids: Sequence[list[int]]) -> list[list[list[int]]]:
-    """The texts in order, in requests of at most REQUEST_TOKENS tokens (or one text)."""
+    """The texts in order, grouped into requests of at most REQUEST_TOKENS tokens (or one text)."""
     parts: list[list[list[int]]] = []
     tokens = REQUEST_TOKENS
     for numbers in ids:
@@ -208,19 +225,22 @@ def requests(ids: Sequence[list[int]]) -> list[list[list[int]]]:
 
 
 def _body(response: http.client.HTTPResponse, end: float) -> bytes:
-    """The whole answer. The connection's own limit is for each piece of it, so one that trickles would never end."""
+    """The full answer.
+
+    Raises TimeoutError after `end`: the connection's own timeout is for each piece alone.
+    """
     answer = bytearray()
     while piece := response.read1(1 << 20):
         answer += piece
         if time.monotonic() > end:
-            raise TimeoutError("the answer has begun and does not end")
+            raise TimeoutError("the answer began but did not end")
         if len(answer) > ANSWER_BYTES:
             raise http.client.HTTPException(f"the answer is longer than {ANSWER_BYTES >> 20} MiB")
     return bytes(answer)
 
 
 def _words(answer: bytes, key: str) -> str:
-    """What a server says is wrong, in one line; without the key, which some repeat."""
+    """The server's error message in one line, with the key redacted, which some servers repeat."""
     try:
         said = json.loads(answer)
         words = str(said.get("error", said).get("message", said))

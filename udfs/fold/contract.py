@@ -1,4 +1,4 @@
-"""What goes into the fold's stream and what comes out: the leaf that a driver imports without loading a compiler."""
+"""The fold's input, output and constants; a driver imports this module alone, and so loads no compiler."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -6,16 +6,19 @@ from typing import Final
 import pyarrow as pa
 
 LEDGER_SIZE: Final = 8
-# Numbers that are summed side by side; the kernel wants vectors of whole lanes, and zeros at the end change no bit of a sum.
+# Running sums of a dot product. Vectors are padded with zeros to a multiple of it, which changes no bit of a
+# sum.
 LANES: Final = 8
-# The gates by number, as the compiled kernel compares them; GATES gives the number of a gate's name in the settings.
+# The gates by number, as the compiled kernel compares them; GATES gives the number of a gate's name in the
+# settings.
 EFFECTIVE, LITERAL, MEAN, FIXED = range(4)
 GATES: Final = {"effective": EFFECTIVE, "literal": LITERAL, "mean": MEAN, "fixed": FIXED}
 NO_DATE: Final = -(2**31)
-# Vectors shorter than this count as zero: a cosine with them is 0, and no profile or text may have one.
+# Shorter vectors count as zero: a cosine with one is 0, and no profile or text may have one.
 TINY_NORM: Final = 1e-12
 TINY_SQUARE: Final = 1e-24
-# Events of a user's first days move the profile freely: the day bound holds from this count on.
+# The events that a profile must have at the start of a day for the day bound to hold; before, it moves
+# freely.
 BOUND_FROM_COUNT: Final = 10
 
 VECTOR_ROW: Final = 0
@@ -27,7 +30,7 @@ CONTRIBUTIONS: Final = pa.list_(
 )
 VECTOR: Final = pa.list_(pa.float32())
 
-# What the stream holds: vectors first, then user by user and facet by facet the prior and the events in their order.
+# The stream: vectors first; then, by user and facet, the prior state (if any) and the events in order.
 INPUT_SCHEMA: Final = pa.schema(
     [
         pa.field("kind", pa.int32()),
@@ -78,21 +81,11 @@ OUTPUT_SCHEMA: Final = pa.schema(
 
 @dataclass(frozen=True)
 class FoldConstants:
-    """The gate and its constants, as in the settings' fold section."""
+    """The gate and its constants; schemas/settings.py has their meaning and defaults."""
 
-    gate: str = "effective"
-    relevance: str = "follow"
-    alpha: float = 0.05
-    k_min: float = 0.5
-    k_max: float = 0.98
-    max_day_share: float = 0.8
-
-    def numbers(self) -> tuple[int, bool, float, float, float, float]:
-        return (
-            GATES[self.gate],
-            self.relevance == "resist",
-            self.alpha,
-            self.k_min,
-            self.k_max,
-            self.max_day_share,
-        )
+    gate: str
+    relevance: str
+    alpha: float
+    k_min: float
+    k_max: float
+    max_day_share: float

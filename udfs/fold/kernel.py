@@ -44,8 +44,9 @@ STATES: Final = np.dtype(
     [
         ("row", np.int64), ("day", np.int32), ("previous_day", np.int32),
         ("n", np.int64), ("w", np.float64), ("s1", np.float64), ("s2", np.float64),
-        ("high", np.int64), ("low", np.int64), ("drift", np.float32), ("acted", np.int64), ("cancelled", np.int64),
-        ("ledger_count", np.int64), ("ledger_ids", np.int64, LEDGER_SIZE), ("ledger_shares", np.float32, LEDGER_SIZE),
+        ("high", np.int64), ("low", np.int64), ("drift", np.float32), ("acted", np.int64),
+        ("cancelled", np.int64), ("ledger_count", np.int64),
+        ("ledger_ids", np.int64, LEDGER_SIZE), ("ledger_shares", np.float32, LEDGER_SIZE),
         ("day_count", np.int64), ("is_last", np.bool_),
     ]
 )  # fmt: skip
@@ -63,6 +64,7 @@ class Gate(NamedTuple):
 
     @classmethod
     def of(cls, constants: FoldConstants) -> "Gate":
+        """The gate of the settings' constants."""
         return cls(
             kind=GATES[constants.gate],
             resist=constants.relevance == "resist",
@@ -95,7 +97,10 @@ class Texts(NamedTuple):
 
 
 class Priors(NamedTuple):
-    """The k prior states of a batch. Prior i has the ledger entries offsets[i]:offsets[i + 1], numbered from first_id."""
+    """The k prior states of a batch.
+
+    Prior i has the ledger entries offsets[i]:offsets[i + 1], numbered from first_id.
+    """
 
     counts: NDArray[np.int64]  # [k]
     sums: NDArray[np.float64]  # [k, 3]: W, S1, S2
@@ -106,12 +111,13 @@ class Priors(NamedTuple):
 
     @classmethod
     def none(cls, d: int) -> "Priors":
+        """No prior state."""
         sums, vectors, shares = np.empty((0, 3)), np.empty((0, d), np.float32), np.empty(0, np.float32)
         return cls(np.empty(0, np.int64), sums, vectors, np.zeros(1, np.int64), shares, LEDGER_SIZE)
 
 
 class Open(NamedTuple):
-    """The open (user, facet)."""
+    """The open (user, facet): its profile and sums, updated in place."""
 
     carry: NDArray[np.void]  # CARRY[1]
     sides: NDArray[np.float32]  # [2, d]: the profile, and room for the next one
@@ -119,6 +125,7 @@ class Open(NamedTuple):
 
     @classmethod
     def empty(cls, d: int) -> "Open":
+        """Nothing open."""
         return cls(np.zeros(1, CARRY), np.zeros((2, d), np.float32), np.zeros(d, np.float32))
 
 
@@ -130,6 +137,7 @@ class Out(NamedTuple):
 
     @classmethod
     def empty(cls, r: int, d: int) -> "Out":
+        """Room for r states of d numbers."""
         return cls(np.zeros(r, STATES), np.empty((r, d), np.float32))
 
 
@@ -155,17 +163,17 @@ def squared_norms(vectors: Any) -> Any:
 
 @numba.njit(cache=True, error_model="numpy")
 def gain(gate: Gate, cos: float, s1: float, s2: float) -> tuple[float, bool]:
-    """The gain k of an event, and whether the formula set it (it lies strictly between k_min and k_max).
+    """The gain k of an event, and whether the formula set it: it lies strictly between k_min and k_max.
 
-        r = (1 + cos) / 2                       relevance; 1 - r where the gate resists
+        r = (1 + cos) / 2                       relevance; 1 - r if the gate resists
         m = E / (E + 1), E = 1 + S1*S1/S2       memory; E = 1 while S2 = 0
         k = alpha*r + (1 - alpha)*m             clipped to [k_min, k_max]
 
-    `cos` is the cosine of profile and event, S1 and S2 are the sums of the gains so far and of their squares. The
-    update p' = k p + (1 - k) v with k = alpha r + (1 - alpha) m is the incremental profile update of the source
-    article, whose m is S1/S2 (gate `literal`, which has k = k_max while S2 = 0). Since S1/S2 >= 1/k_max, that k is
-    always clipped; gate `effective` bounds m by the effective sample size S1*S1/S2 (Kish, Survey Sampling, 1965).
-    Gate `fixed` has k = k_max, and gate `mean` k = 1, so that only the event's fair share counts (retained_share).
+    `cos` is the cosine of profile and event; S1 and S2 are the sums of the gains so far and of their squares.
+    With m = S1/S2 this is the published incremental update p' = k p + (1 - k) v: gate `literal`, which has
+    k = k_max while S2 = 0. Since S1/S2 >= 1/k_max, its k is always clipped; gate `effective` bounds m by the
+    effective sample size S1*S1/S2 (Kish, Survey Sampling, 1965). Gate `fixed` has k = k_max. Gate `mean` has
+    k = 1, so that only the event's fair share counts (retained_share).
 
     >>> gate = Gate(EFFECTIVE, resist=False, alpha=0.05, k_min=0.5, k_max=0.98, max_day_share=0.8)
     >>> gain(gate, 1.0, 0.0, 0.0)  # the second event, on topic: 0.05*1 + 0.95*1/2
@@ -195,7 +203,7 @@ def gain(gate: Gate, cos: float, s1: float, s2: float) -> tuple[float, bool]:
 
 @numba.njit(cache=True, error_model="numpy")
 def retained_share(k: float, w: float, total: float, least: float) -> tuple[float, bool]:
-    """The share g of the profile that stays when an event of weight w is folded in, and whether the gain k set it.
+    """The share g of the profile that an event of weight w leaves, and whether the gain k set it.
 
         g = min(1 - w*(1 - k), W / (W + w))     no early event outweighs its fair share; W = total
         g = max(g, least)                       the day's bound, see day_floor
@@ -217,10 +225,10 @@ def retained_share(k: float, w: float, total: float, least: float) -> tuple[floa
 
 @numba.njit(cache=True, error_model="numpy")
 def day_floor(n_at_day_start: int, q: float, max_day_share: float) -> float:
-    """The least share that an event must leave, so that its day as a whole moves the profile by at most max_day_share.
+    """The least share that an event must leave, so that its day moves the profile by at most max_day_share.
 
-    q is the product of the day's shares so far. A profile with fewer than BOUND_FROM_COUNT events at the start of the
-    day moves freely.
+    q is the product of the day's shares so far. A profile with fewer than BOUND_FROM_COUNT events at the
+    start of the day moves freely.
 
     >>> day_floor(9, 0.5, 0.75), day_floor(10, 0.5, 0.75)
     (0.0, 0.5)
@@ -235,7 +243,10 @@ def day_floor(n_at_day_start: int, q: float, max_day_share: float) -> float:
 
 @numba.njit(cache=True, error_model="numpy")
 def emit(c: Any, sides: Any, previous: Any, is_last: bool, state: Any, vector: Any) -> None:
-    """Writes the open day's state to `state` and `vector` and makes it the previous one; is_last: of its user and facet."""
+    """Writes the state of the open day to `state` and `vector`, and makes it the previous state.
+
+    is_last: it is the last state of its user and facet.
+    """
     p = sides[c["side"]]
     state["row"], state["day"], state["previous_day"] = c["last_row"], c["day"], c["previous_day"]
     state["n"], state["w"], state["s1"], state["s2"] = c["n"], c["w"], c["s1"], c["s2"]
@@ -304,7 +315,10 @@ def _begin_profile(c: Any, p: Any, v: Any, vv: float, w: float, event: int) -> N
 
 @numba.njit(cache=True, error_model="numpy")
 def _remember(c: Any, g: Any, share: Any, event: int) -> None:
-    """Shrinks every share in the ledger by g and enters the event's own, largest first, the earlier first among equals."""
+    """Shrinks every share in the ledger by g and enters the event's own.
+
+    The largest come first and, among equals, the earliest.
+    """
     count, ids, shares = c["ledger_count"], c["ledger_ids"], c["ledger_shares"]
     for i in range(count):
         shares[i] = g * shares[i]
@@ -324,11 +338,11 @@ def _remember(c: Any, g: Any, share: Any, event: int) -> None:
     c["ledger_count"] = count
 
 
-@numba.njit(cache=True, error_model="numpy", forceinline=False)
+@numba.njit(cache=True, error_model="numpy")
 def _move_profile(c: Any, sides: Any, gate: Gate, v: Any, vv: float, w: float, event: int) -> None:
-    """Every later event: p = g*p + (1 - g)*v with the sums behind it; an update that cancels the profile out leaves p."""
+    """Every later event: p = g*p + (1 - g)*v, and the sums. An update that gives a zero vector leaves p."""
     p = sides[c["side"]]
-    needs_cosine = gate.kind == EFFECTIVE or gate.kind == LITERAL
+    needs_cosine = gate.kind == EFFECTIVE or (gate.kind == LITERAL and c["s2"] > 0.0)
     k, by_formula = gain(gate, cosine(dot(p, v), c["pp"], vv) if needs_cosine else 0.0, c["s1"], c["s2"])
     least = day_floor(c["n_at_day_start"], c["q"], gate.max_day_share)
     g, by_gain = retained_share(k, w, c["w"], least)
@@ -354,8 +368,8 @@ def _move_profile(c: Any, sides: Any, gate: Gate, v: Any, vv: float, w: float, e
 def fold_rows(profile: Open, rows: Rows, texts: Texts, priors: Priors, gate: Gate, out: Out) -> int:
     """Folds rows in order into the open profile; returns how many states were written to `out`.
 
-    A state is emitted where its day, or its (user, facet), ends. A prior row is the state to continue from; the first
-    event of a (user, facet) without one is its profile, and every later event moves it.
+    A state is emitted where its day, or its (user, facet), ends. A prior row is the state to continue from;
+    the first event of a (user, facet) without one is its profile, and every later event moves it.
     """
     c, sides, previous = profile.carry[0], profile.sides, profile.previous
     emitted = 0

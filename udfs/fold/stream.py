@@ -1,8 +1,8 @@
 """The fold of one partition: a stream of Arrow batches in, the states of each user's days out.
 
-The stream holds first every distinct vector that the partition's events need, once; then, by user and facet, the prior
-state (if any) and the events in order. Only the state is carried from event to event, so cutting a history into days,
-batches or partitions changes no bit. The update itself is compiled: udfs/fold/kernel.py.
+The stream holds first every distinct vector that the partition's events need, once; then, by user and facet,
+the prior state (if any) and the events in order. Only the state is carried from event to event, so cutting a
+history into days, batches or partitions changes no bit. The update itself is compiled: udfs/fold/kernel.py.
 """
 
 from collections.abc import Iterator
@@ -32,10 +32,10 @@ NAMED = ["user_id", "facet", "user_bucket", "event_ts", "event_id"]
 
 
 def fold_stream(batches: Iterator[pa.RecordBatch], constants: FoldConstants) -> Iterator[pa.RecordBatch]:
-    """Folds one partition's stream (INPUT_SCHEMA) into states (OUTPUT_SCHEMA), at most one batch out for each batch in.
+    """Folds one partition's stream (INPUT_SCHEMA) into states (OUTPUT_SCHEMA).
 
-    Memory: the partition's distinct vectors and one batch. Raises FoldError if the stream lacks an event's vector, or
-    if a vector is zero or of another size.
+    Memory: the partition's distinct vectors and one batch. Raises FoldError if the stream lacks an event's
+    vector, or if a vector is zero or of another size.
     """
     without_pandas()
     vectors: list[pa.RecordBatch] = []
@@ -67,17 +67,20 @@ class _TextIndex:
         keys = [batch["text_key"] for batch in batches]
         self._keys = _strings(pa.concat_arrays(keys) if keys else pa.array([], pa.string()))
         self._index = index_keys(*self._keys)
-        # A stream without texts can hold only priors, and these have the size.
+        # A valid stream without texts holds only priors, which have the same dimension.
         longest = pc.max(pc.list_value_length(rows["vector"])).as_py() or 1
         self.dim = parts[0].shape[1] if parts else longest
         vectors = _whole_lanes(np.concatenate(parts) if parts else np.empty((0, self.dim), np.float32))
         self.texts = Texts(vectors, squared_norms(vectors))
         self.width = vectors.shape[1]
         if (self.texts.norms < TINY_SQUARE).any():
-            raise FoldError("a stored text vector has no length; vectors of norm below 1e-12 are refused")
+            raise FoldError("a stored text vector is zero (its norm is below 1e-12); embed its text again")
 
     def find(self, text_keys: pa.Array, is_event: np.ndarray) -> np.ndarray:
-        """The texts' rows int64[n], -1 where there is no text. Raises FoldError if an event's text is not there."""
+        """The texts' rows int64[n], -1 where there is no text.
+
+        Raises FoldError if an event's text is not there.
+        """
         found = find_keys(self._index, *self._keys, *_strings(text_keys))
         missing = int(np.count_nonzero((found < 0) & is_event))
         if missing:
@@ -85,13 +88,17 @@ class _TextIndex:
         return np.asarray(found)
 
     def priors(self, rows: pa.RecordBatch) -> Priors:
-        """Prior rows as the kernel takes them. Raises FoldError if their vectors have another size than the texts'."""
+        """Prior rows as the kernel takes them.
+
+        Raises FoldError if their vectors have another size than the texts'.
+        """
         if not rows.num_rows:
             return Priors.none(self.width)
         vectors = _matrix(rows["vector"])
         if vectors.shape[1] != self.dim:
             raise FoldError(
-                f"a profile has {vectors.shape[1]} numbers and a text {self.dim}; two models were mixed under one model_key"
+                f"a profile has {vectors.shape[1]} numbers and a text {self.dim}; "
+                "two models were mixed under one model_key"
             )
         entries = rows["contributions"]
         return Priors(
@@ -105,7 +112,7 @@ class _TextIndex:
 
 
 class _Folder:
-    """What is carried between the batches of a partition: the open profile, and the names behind its numbers."""
+    """The state between the batches of a partition: the open profile, and the names behind its numbers."""
 
     def __init__(self, index: _TextIndex, constants: FoldConstants) -> None:
         self.index = index
@@ -116,7 +123,7 @@ class _Folder:
         self.last: pa.RecordBatch | None = None
 
     def fold(self, rows: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
-        """Folds priors and events; yields the states of the days that have ended, in one batch if there are any.
+        """Folds priors and events; yields the states of the days that ended, in one batch if there are any.
 
         The last day stays open, since the next batch may go on with it.
         """
@@ -128,7 +135,8 @@ class _Folder:
         table = pa.Table.from_batches([self.last or named.slice(0, 1), named])
         starts = _changes(table["user_id"], table["facet"])
         starts[0] |= self.last is None
-        # An entry of the ledger is a number: its place in the carried ledger, then the priors' ledgers, then this batch.
+        # An entry of the ledger is a number: its place in the carried ledger, then the priors' ledgers, then
+        # this batch.
         prior_names = prior_rows["contributions"].flatten().field("event_id")
         names = pa.concat_arrays([self.ledger_names, prior_names, rows["event_id"]])
         given = Rows(
@@ -152,7 +160,7 @@ class _Folder:
         self._begin_batch(names, named.slice(rows.num_rows - 1))
 
     def _begin_batch(self, names: pa.Array, last: pa.RecordBatch) -> None:
-        """Renumbers what is carried: the ledger's entries from 0, and the last row as row 0 of the next batch."""
+        """Renumbers the carried ledger from 0, and makes the last row row 0 of the next batch."""
         carry = self.profile.carry
         self.ledger_names = names.take(pa.array(carry["ledger_ids"][0]))
         carry["ledger_ids"] = np.arange(LEDGER_SIZE)
@@ -206,13 +214,13 @@ class _Folder:
 
 
 def _numpy(column: pa.Array) -> np.ndarray:
-    """A primitive column as NumPy; nulls (of the other kinds of row) become 0."""
+    """A primitive column as NumPy; null, which other kinds of row have, becomes 0."""
     filled = pc.fill_null(column, 0) if column.null_count else column
     return np.asarray(filled.to_numpy(zero_copy_only=False))
 
 
 def _strings(column: pa.Array) -> tuple[np.ndarray, np.ndarray]:
-    """Offsets int32[n + 1] and bytes uint8[...] of a column of n strings; a NULL is an empty one."""
+    """Offsets int32[n + 1] and bytes uint8[...] of a column of n strings; null is the empty string."""
     _, offsets, data = column.buffers()
     if offsets is None:
         return np.frombuffer(bytes(4), np.int32), np.frombuffer(b"", np.uint8)
@@ -221,7 +229,7 @@ def _strings(column: pa.Array) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _matrix(column: pa.Array) -> np.ndarray:
-    """Vectors of one size as float32[n, d]."""
+    """A column of n vectors as float32[n, d]. Raises FoldError if their sizes differ."""
     lengths = np.unique(_numpy(pc.list_value_length(column)))
     if len(lengths) != 1 or lengths[0] == 0:
         raise FoldError("the vectors of the stream differ in size or are missing")
@@ -231,13 +239,13 @@ def _matrix(column: pa.Array) -> np.ndarray:
 
 
 def _whole_lanes(vectors: np.ndarray) -> np.ndarray:
-    """float32[n, d] with zeros behind it up to a multiple of LANES."""
+    """float32[n, d], padded with zeros to a multiple of LANES."""
     missing = -vectors.shape[1] % LANES
     return np.ascontiguousarray(np.pad(vectors, ((0, 0), (0, missing))) if missing else vectors)
 
 
 def _changes(*columns: pa.ChunkedArray) -> np.ndarray:
-    """bool[n - 1]: whether a row differs from the row before it in any of the columns [n]."""
+    """bool[n - 1]: whether each row after the first differs from the one before in any of the columns [n]."""
     changed = np.zeros(len(columns[0]) - 1, np.bool_)
     for column in columns:
         changed |= np.asarray(pc.not_equal(column.slice(1), column.slice(0, len(column) - 1)).to_numpy())
