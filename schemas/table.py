@@ -31,7 +31,7 @@ TBLPROPERTIES (
   'delta.deletedFileRetentionDuration' = 'interval 180 days',
   'delta.constraints.pages_positive' = 'pages > 0'
 )
->>> print(visits.markdown().replace("\\n\\n", "\\n"))
+>>> print(visits.markdown().replace("\n\n", "\n"))
 ## visits
 Visits of each user and day.
 Key: `day`, `user_id`. Partitioned by `day`. Written by `count_visits`.

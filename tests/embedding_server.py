@@ -1,4 +1,7 @@
-"""A server that speaks as much of vLLM's OpenAI interface as the engine uses, with faults on demand: for tests without a model."""
+"""A server with the part of vLLM's OpenAI interface that the engine uses, and with faults on demand.
+
+For tests without a model.
+"""
 
 import base64
 import json
@@ -16,10 +19,11 @@ VECTORS = HashEmbedder(config(kind="hash", hash_dimensions=8))
 
 
 class EmbeddingServer(ThreadingHTTPServer):
-    """Embeds token ids by the hash engine. `answers` are (status, headers) given first, in turn; 0 hangs until the server ends.
-    A header Content-Length there is what the answer says of itself; then blanks follow, one after the other, until the server ends.
+    """Embeds token ids by the hash engine.
 
-    `spoil` makes of an answer that would be right what is sent in its place.
+    answers: (status, headers) of the first answers, in turn. Status 0 hangs until the server ends. With a
+    header Content-Length, blanks follow the content, one by one, until the server ends.
+    spoil: changes a correct answer before it is sent.
     """
 
     daemon_threads = True
@@ -30,11 +34,11 @@ class EmbeddingServer(ThreadingHTTPServer):
         self.key: str | None = None
         self.models = ["a-model"]
         self.max_model_len: int | None = None
-        self.poison: int | None = None  # a token id that makes the server fail
+        self.poison: int | None = None  # a token id that makes a request fail
         self.sign = 1.0
         self.spoil: Callable[[dict[str, Any]], object] = lambda answer: answer
         self.delay_s = 0.01
-        self.inputs: list[int] = []  # texts of each request that was answered
+        self.inputs: list[int] = []  # number of texts in each answered request
         self.most_at_once = 0
         self.open = 0
         self.lock = threading.Lock()
@@ -49,14 +53,9 @@ class _Handler(BaseHTTPRequestHandler):
     server: EmbeddingServer
 
     def do_GET(self) -> None:
-        self._answer(
-            200,
-            {
-                "data": [
-                    {"id": name, "max_model_len": self.server.max_model_len} for name in self.server.models
-                ]
-            },
-        )
+        length = self.server.max_model_len
+        models = [{"id": name, "max_model_len": length} for name in self.server.models]
+        self._answer(200, {"data": models})
 
     def do_POST(self) -> None:
         server = self.server

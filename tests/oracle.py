@@ -288,7 +288,7 @@ def canonical_hash(rows: Iterable[Mapping[str, object]], columns: list[str]) -> 
     return digest.hexdigest()
 
 
-def encode(value: object) -> bytes:
+def encode(value: object) -> bytes:  # noqa: C901, PLR0911 - a return for each type
     """A self-delimiting encoding: different values have different encodings, and none is a prefix of another.
 
     Scalar floats are encoded as float64 (float32 widens exactly), a list or array of floats as a float32

@@ -1,4 +1,4 @@
-"""vLLM's own server on loopback with the packaged model, as a process of its own that can be killed: for slow tests."""
+"""vLLM's own server on loopback with the packaged model, as a separate process that can be killed."""
 
 import os
 import signal
@@ -18,41 +18,35 @@ MODEL: Final = "minilm"
 
 
 class Server:
-    """A server that starts; it answers some 20 s later, and takes processes of its own with it."""
+    """A starting server; it answers about 20 s later. It has child processes, which end with it."""
 
     def __init__(self, port: int, output: Path) -> None:
         self.url = f"http://127.0.0.1:{port}"
-        # Its short command `vllm serve` does not know the CPU package.
-        model = [
-            "--model",
-            str(model_folder(config())),
-            "--served-model-name",
-            MODEL,
-            "--runner",
-            "pooling",
-            "--dtype",
-            "float32",
-        ]
-        more = [
-            "--max-model-len",
-            "256",
-            "--enforce-eager",
-            "--host",
-            "127.0.0.1",
-            "--port",
-            str(port),
-            "--api-key",
-            KEY,
-        ]
+        # The short command `vllm serve` does not work with the CPU package.
+        options = {
+            "--model": str(model_folder(config())),
+            "--served-model-name": MODEL,
+            "--runner": "pooling",
+            "--dtype": "float32",
+            "--max-model-len": "256",
+            "--host": "127.0.0.1",
+            "--port": str(port),
+            "--api-key": KEY,
+        }
+        arguments = [word for option in options.items() for word in option]
         environment = os.environ | {
             "VLLM_CPU_KVCACHE_SPACE": "1",
             "HF_HUB_OFFLINE": "1",
             "VLLM_NO_USAGE_STATS": "1",
         }
-        command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", *model, *more]
+        command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server"]
         with output.open("ab") as file:
             self._process = subprocess.Popen(
-                command, env=environment, stdout=file, stderr=file, start_new_session=True
+                [*command, *arguments, "--enforce-eager"],
+                env=environment,
+                stdout=file,
+                stderr=file,
+                start_new_session=True,
             )
 
     def kill(self) -> None:

@@ -281,7 +281,7 @@ def write_items_and_quarantine(scope: Scope, judged: Judged) -> DataFrame:
     else:
         unusable = scope.run.warehouse.no_rows(quarantined_events.TABLE)
     with ThreadPoolExecutor(1) as pool:
-        quarantine = pool.submit(replace_days, scope, judged, quarantined_events.TABLE, unusable)
+        quarantine = pool.submit(replace_days, scope, judged, quarantined_events.TABLE, unusable, "log_date")
         versions = write_items(scope, judged) if judged.refused is None else None
         quarantine.result()
     if versions is None:
@@ -299,7 +299,7 @@ def write_items(scope: Scope, judged: Judged) -> DataFrame:
     stored = {"title": scope.form.title(F.col("title")), "text": scope.form.text(F.col("text"))}
     shown = candidates.withColumns(stored).withColumn("text_key", text_key(F.col("text")))
     fresh = item_versions(shown, scope.versions_kept).persist()
-    replace_days(scope, judged, items.TABLE, fresh)
+    replace_days(scope, judged, items.TABLE, fresh, "valid_from")
     versions = scope.versions_kept.unionByName(fresh)
     # A broadcast spares a shuffle of the events; Spark can't estimate the size beforehand.
     fits = scope.versions_kept.limit(FEW_VERSIONS + 1).count() + fresh.count() <= FEW_VERSIONS
@@ -338,7 +338,7 @@ def write_events(scope: Scope, judged: Judged, versions: DataFrame) -> None:
     events = to_events(resolved, scope.settings.store.user_buckets)
     if judged.is_rerun and judged.newest_later is not None:
         scope.run.counts["withdrawn"] = count_withdrawn(scope, events)
-    replace_days(scope, judged, behavior_events.TABLE, events)
+    replace_days(scope, judged, behavior_events.TABLE, events, "log_date")
 
 
 def count_withdrawn(scope: Scope, events: DataFrame) -> int:
@@ -350,9 +350,12 @@ def count_withdrawn(scope: Scope, events: DataFrame) -> int:
     return old.join(new, same, "left_anti").count()
 
 
-def replace_days(scope: Scope, judged: Judged, table: Table, rows: DataFrame) -> None:
-    """Replaces the days' rows; without a commit where a rerun finds the same rows stored."""
-    warehouse, days = scope.run.warehouse, scope.days.sql(table.partition_by[0])
+def replace_days(scope: Scope, judged: Judged, table: Table, rows: DataFrame, column: str) -> None:
+    """Replaces the rows whose date column lies on the days.
+
+    Without a commit where a rerun finds the same rows stored.
+    """
+    warehouse, days = scope.run.warehouse, scope.days.sql(column)
     if judged.is_rerun and warehouse.exists(table):
         stored = warehouse.read(table).where(days)
         if same_rows(stored, conformed(rows, table), table.names):

@@ -246,6 +246,7 @@ def _outcome_recorded(run: Run, status: str, is_step: bool) -> Iterator[None]:
             yield
     except BaseException as error:
         try:
+            run.log.flush()  # no row may be under way once the lease is released
             # If this fails, nobody knows what the job wrote: leave the run as `started`, like a killed one.
             run.output_versions = _changed(run)
             run.log.write(run.writer, run.row(FAILED, one_sentence(error)))

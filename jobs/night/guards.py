@@ -29,13 +29,15 @@ NEVER = datetime.min.replace(tzinfo=UTC)
 class UnfinishedDays:
     """Days in a state that a publication must settle.
 
-    days: what to run, and what messages name; of_record: the days of the record itself; settled_by:
-    publications that settle some of them already; by_rebuild: whether a rebuild left them.
+    days: what to run, and what messages name; of_record: the days of the record itself; since: when its job
+    started, or when they were rolled back; settled_by: publications that settle some of them already;
+    by_rebuild: whether a rebuild left them.
     """
 
     state: str
     days: Days
     of_record: Days
+    since: datetime
     settled_by: tuple[Record, ...] = ()
     by_rebuild: bool = False
 
@@ -53,9 +55,10 @@ def unfinished_days(ordered: Sequence[Record]) -> Iterator[UnfinishedDays]:
     ingesting = {r.run_id for r in ordered if r.job == INGEST}
     for r in ordered:
         if r.job == FOLD:
-            state, settled = FOLDED, published
+            state, since, settled = FOLDED, r.started, published
         elif r.status == UNDONE and r.ended:
-            state, settled = UNDONE, [p for p in published if p.ended and p.ended > r.ended]
+            state, since = UNDONE, r.ended
+            settled = [p for p in published if p.ended and p.ended > r.ended]
         else:
             continue
         # A set, since a long history has a fold record for each of its days.
@@ -63,7 +66,7 @@ def unfinished_days(ordered: Sequence[Record]) -> Iterator[UnfinishedDays]:
         hole = next((day for day in r.days if day not in covered), None)
         if hole is not None:
             by_rebuild = state == UNDONE and len(r.days) > 1 and r.run_id not in ingesting
-            yield UnfinishedDays(state, Days(hole, r.days.last), r.days, tuple(settled), by_rebuild)
+            yield UnfinishedDays(state, Days(hole, r.days.last), r.days, since, tuple(settled), by_rebuild)
     yield from ingested_days(ordered)
 
 
@@ -71,7 +74,7 @@ def ingested_days(ordered: Sequence[Record]) -> Iterator[UnfinishedDays]:
     """Days whose ingest no publication followed; a step of a range is finished by the range."""
     for r in unfinished_ingests(ordered):
         around = [o.days for o in ordered if o.run_id == r.run_id and o.days.covers(r.days)]
-        yield UnfinishedDays(INGESTED, max(around, key=len), r.days)
+        yield UnfinishedDays(INGESTED, max(around, key=len), r.days, r.started)
 
 
 def unfinished_ingests(ordered: Sequence[Record]) -> list[Record]:
@@ -88,7 +91,7 @@ def unfinished_ingests(ordered: Sequence[Record]) -> list[Record]:
 def day_states(ordered: Sequence[Record]) -> dict[date, str]:
     """The state of every day that was ever ingested, folded or published, in order."""
     states = {day: PUBLISHED for p in standing(ordered) for day in p.days}
-    for found in unfinished_days(ordered):
+    for found in sorted(unfinished_days(ordered), key=lambda found: found.since):
         settled = {day for p in found.settled_by for day in p.days}
         states |= {day: found.state for day in found.of_record if day not in settled}
     return dict(sorted(states.items()))

@@ -1,4 +1,4 @@
-"""Every relative link of a Markdown page leads to a file of the repository, and every anchor to a heading."""
+"""Every relative link of the Markdown pages leads to a file, and its anchor to a heading there."""
 
 import os
 import re

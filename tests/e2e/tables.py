@@ -1,17 +1,21 @@
-"""How tests run a job on a warehouse, read it with the deltalake package alone, and fold it anew in plain Python."""
+"""Running jobs on a warehouse, reading it without Spark, and folding it again in plain Python.
+
+Tables are read with the deltalake package, so that a table only Spark can read would be noticed.
+"""
 
 from collections import defaultdict
 from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from deltalake import DeltaTable, QueryBuilder
 
-from tests.oracle import Event, Gate, State, fold_user
+from tests.oracle import Event, Gate, State, canonical_hash, fold_user
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-# The default settings' weights over the largest, written here from the documentation.
+# The default weights divided by the largest, copied from the documentation rather than from the settings.
 WEIGHTS = {
     "purchase": 1.0,
     "return": 1.0,
@@ -23,21 +27,32 @@ WEIGHTS = {
 }
 
 
+STATE_COLUMNS = [
+    *("user_bucket", "model_key", "fold_hash", "event_count", "weight_sum", "gain_sum", "gain_sq_sum"),
+    *("last_event_ts", "last_event_id", "previous_as_of_date", "events_digest", "drift", "contributions"),
+    "vector",
+]
+
+
 def call(spark, job, warehouse, config, *more):
     """Runs the job's body in the test's session, as its command line would."""
-    job.run(
-        spark,
-        job.arg_parser().parse_args(["--warehouse", str(warehouse), "--config", config, *map(str, more)]),
-    )
+    argv = ["--warehouse", str(warehouse), "--config", config, *map(str, more)]
+    job.run(spark, job.arg_parser().parse_args(argv))
+
+
+def state_hash(warehouse: str | Path, table: str = "profile_states") -> str:
+    """One hash of all rows of profile_states or user_profiles; equal hashes mean equal bits."""
+    return canonical_hash(rows_of(str(warehouse), table), STATE_COLUMNS)
+
+
+def state_hashes(warehouse: str | Path) -> list[str]:
+    """The hashes of both state tables."""
+    return [state_hash(warehouse, table) for table in ("profile_states", "user_profiles")]
 
 
 def rows_of(warehouse: str, table: str, version: int | None = None) -> list[dict[str, Any]]:
-    found = (
-        QueryBuilder()
-        .register("t", DeltaTable(f"{warehouse}/{table}", version=version))
-        .execute("SELECT * FROM t")
-    )
-    return pa.table(found).to_pylist()
+    stored = DeltaTable(f"{warehouse}/{table}", version=version)
+    return pa.table(QueryBuilder().register("t", stored).execute("SELECT * FROM t")).to_pylist()
 
 
 def version_of(warehouse: str, table: str) -> int:
@@ -61,35 +76,30 @@ def weight_of(event: dict[str, Any]) -> float:
 def folded_events(
     events: list[dict[str, Any]], has_vector: set[str], window_days: int = 7
 ) -> list[dict[str, Any]]:
-    """The events that enter some facet: not retractions, not retracted in time, with a vector."""
-    taken_out = {
-        (e["user_id"], e["retracts_event_id"]): e["log_date"] for e in events if e["event_type"] == "retract"
-    }
-    kept = []
+    """The events that enter a facet: with a vector, not a retraction, and not retracted within the window."""
+    retractions = [event for event in events if event["event_type"] == "retract"]
+    retracted_on = {(e["user_id"], e["retracts_event_id"]): e["log_date"] for e in retractions}
+    folded = []
     for event in events:
-        arrived = taken_out.get((event["user_id"], event["event_id"]))
+        arrived = retracted_on.get((event["user_id"], event["event_id"]))
         is_retracted = arrived is not None and -1 <= (arrived - event["event_date"]).days <= window_days
         if event["event_type"] != "retract" and not is_retracted and event["text_key"] in has_vector:
-            kept.append(event)
-    return kept
+            folded.append(event)
+    return folded
 
 
 def expected_states(warehouse: str, last: date) -> dict[tuple[str, str, date], State]:
-    """States by (user, facet, day) of a plain-Python fold over the tables' own events and vectors."""
-    vectors = {
-        row["text_key"]: np.array(row["vector"], np.float32) for row in rows_of(warehouse, "text_embeddings")
-    }
+    """States by (user, facet, day): a plain-Python fold of the tables' own events and vectors."""
+    stored = rows_of(warehouse, "text_embeddings")
+    vectors = {row["text_key"]: np.array(row["vector"], np.float32) for row in stored}
     of_profile: dict[tuple[str, str], list[Event]] = defaultdict(list)
     for event in folded_events(rows_of(warehouse, "behavior_events"), set(vectors)):
         if event["event_date"] <= last:
-            brought = Event(
-                event["event_date"],
-                micros(event["event_ts"]),
-                event["event_id"],
-                weight_of(event),
-                vectors[event["text_key"]],
+            facet = "negative" if is_negative(event) else "main"
+            moment, vector = micros(event["event_ts"]), vectors[event["text_key"]]
+            of_profile[event["user_id"], facet].append(
+                Event(event["event_date"], moment, event["event_id"], weight_of(event), vector)
             )
-            of_profile[event["user_id"], "negative" if is_negative(event) else "main"].append(brought)
     return {
         (*key, state.as_of_date): state
         for key, events in of_profile.items()
@@ -98,30 +108,36 @@ def expected_states(warehouse: str, last: date) -> dict[tuple[str, str, date], S
 
 
 def differences(warehouse: str, last: date) -> list[str]:
-    """Where the stored states are not, bit for bit, what the plain-Python fold gives."""
+    """Where the stored states differ in any bit from those of the plain-Python fold."""
     expected = expected_states(warehouse, last)
-    stored = {
-        (row["user_id"], row["facet"], row["as_of_date"]): row for row in rows_of(warehouse, "profile_states")
-    }
+    rows = rows_of(warehouse, "profile_states")
+    stored = {(row["user_id"], row["facet"], row["as_of_date"]): row for row in rows}
     found = [f"{key} is only in one of them" for key in expected.keys() ^ stored.keys()]
     for key in expected.keys() & stored.keys():
-        want, have = expected[key], stored[key]
-        pairs = {
-            "vector": (want.vector.tobytes(), np.array(have["vector"], np.float32).tobytes()),
-            "sums": ((want.weight_sum, want.gain_sum, want.gain_sq_sum), (have["weight_sum"], have["gain_sum"], have["gain_sq_sum"])),
-            "event_count": (want.event_count, have["event_count"]),
-            "last": ((want.last_event_ts, want.last_event_id), (micros(have["last_event_ts"]), have["last_event_id"])),
-            "previous_as_of_date": (want.previous_as_of_date, have["previous_as_of_date"]),
-            "drift": (None if want.drift is None else float(want.drift), have["drift"]),
-            "contributions": (
-                [(i, float(w)) for i, w in want.contributions], [(c["event_id"], c["weight"]) for c in have["contributions"]]
-            ),
-        }  # fmt: skip
-        found += [f"{key}: {name} differs" for name, (a, b) in pairs.items() if a != b]
+        want, have = bits_expected(expected[key]), bits_stored(stored[key])
+        found += [f"{key}: {name} differs" for name in want if want[name] != have[name]]
     return found
 
 
-STATE_COLUMNS = [
-    "user_bucket", "model_key", "fold_hash", "event_count", "weight_sum", "gain_sum", "gain_sq_sum", "last_event_ts", "last_event_id",
-    "previous_as_of_date", "events_digest", "drift", "contributions", "vector",
-]  # fmt: skip
+def bits_expected(state: State) -> dict[str, object]:
+    return {
+        "vector": state.vector.tobytes(),
+        "sums": (state.weight_sum, state.gain_sum, state.gain_sq_sum),
+        "event_count": state.event_count,
+        "last": (state.last_event_ts, state.last_event_id),
+        "previous_as_of_date": state.previous_as_of_date,
+        "drift": None if state.drift is None else float(state.drift),
+        "contributions": [(event_id, float(weight)) for event_id, weight in state.contributions],
+    }
+
+
+def bits_stored(row: dict[str, Any]) -> dict[str, object]:
+    return {
+        "vector": np.array(row["vector"], np.float32).tobytes(),
+        "sums": (row["weight_sum"], row["gain_sum"], row["gain_sq_sum"]),
+        "event_count": row["event_count"],
+        "last": (micros(row["last_event_ts"]), row["last_event_id"]),
+        "previous_as_of_date": row["previous_as_of_date"],
+        "drift": row["drift"],
+        "contributions": [(entry["event_id"], entry["weight"]) for entry in row["contributions"]],
+    }

@@ -1,4 +1,4 @@
-"""A mistake ends in one clear sentence and a non-zero exit, before anything is written."""
+"""Bad arguments end in one clear sentence and a non-zero exit, before anything is written."""
 
 import pytest
 
@@ -22,7 +22,7 @@ GOOD = ["--warehouse", "{tmp}/w", "--logs", "{tmp}", "--date", "2025-03-03"]
         ),
         (run_night, [*GOOD, "--config", "{tmp}/bad.yaml"], "unknown key 'engine.knd'"),
         (run_night, [*GOOD, "--config", "{tmp}/missing.yaml"], "no such file"),
-        (run_night, [*GOOD, "--mapping", "{tmp}/mapping.yaml"], "not readable YAML"),
+        (run_night, [*GOOD, "--mapping", "{tmp}/mapping.yaml"], "is not valid YAML"),
         (run_night, [*GOOD, "--mapping", "nosuch"], "shipped mappings are"),
         (
             run_night,
@@ -51,7 +51,7 @@ def test_one_sentence_and_a_non_zero_exit(job, argv, sentence, tmp_path, capsys)
     (tmp_path / "mapping.yaml").write_text("source: [", encoding="utf-8")
     with pytest.raises(SystemExit) as stop:
         job.main([word.replace("{tmp}", str(tmp_path)) for word in argv])
-    said = capsys.readouterr().err
+    printed = capsys.readouterr().err
     assert stop.value.code == 2
-    assert sentence in said and said.count("\n") == 1
+    assert sentence in printed and printed.count("\n") == 1
     assert not (tmp_path / "w").exists()

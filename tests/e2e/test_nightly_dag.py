@@ -1,38 +1,26 @@
-"""Nights through the real DAG: Airflow starts spark-submit, Spark writes the tables; a tiny log and the hash engine."""
+"""Nights by the real DAG, in which Airflow runs spark-submit, on a tiny log with the hash engine."""
 
 import os
 import signal
 import socket
 import subprocess
 import time
-from datetime import date, timedelta
+from datetime import date
 from pathlib import Path
 
 import pytest
 
-from jobs import make_demo_logs, run_night
 from tests.conftest import ROOT
-from tests.e2e.tables import STATE_COLUMNS, rows_of
-from tests.oracle import canonical_hash
-
-FIRST = date(2025, 3, 3)
-DAYS = [FIRST + timedelta(days=i) for i in range(4)]
+from tests.e2e.conftest import DAYS, FIRST
+from tests.e2e.tables import rows_of, state_hashes
 
 
 @pytest.fixture(scope="module")
-def given(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """The logs and the settings, as the environment gives them to the scripts."""
-    folder = tmp_path_factory.mktemp("dag")
-    assert (
-        make_demo_logs.main(
-            ["--logs", str(folder / "logs"), "--days", str(len(DAYS)), "--users", "8", "--start", str(FIRST)]
-        )
-        == 0
-    )
-    (folder / "hash.yaml").write_text(
-        f"engine: {{kind: hash}}\nfold: {{first_day: {FIRST}}}\n", encoding="utf-8"
-    )
-    return {"LOGS": str(folder / "logs"), "CONFIG": str(folder / "hash.yaml")}
+def given(logs: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Logs and settings, as the environment variables of the scripts."""
+    config = tmp_path_factory.mktemp("dag") / "hash.yaml"
+    config.write_text(f"engine: {{kind: hash}}\nfold: {{first_day: {FIRST}}}\n", encoding="utf-8")
+    return {"LOGS": str(logs), "CONFIG": str(config)}
 
 
 def night_by_dag(day: date, **settings: str) -> subprocess.CompletedProcess[str]:
@@ -41,33 +29,27 @@ def night_by_dag(day: date, **settings: str) -> subprocess.CompletedProcess[str]
 
 
 def published(warehouse: str) -> list[tuple[date, str]]:
-    """The published days and the names of their runs, in the order of publication."""
+    """The published days and their run ids, in the order of publication."""
     rows = [row for row in rows_of(warehouse, "pipeline_runs") if row["status"] == "published"]
     return [(row["date"], row["run_id"]) for row in sorted(rows, key=lambda row: row["ended"])]
 
 
-def test_a_night_through_the_dag_gives_what_run_night_gives(spark, given, tmp_path):
-    by_dag, alone = str(tmp_path / "by_dag"), str(tmp_path / "alone")
+def test_a_night_by_the_dag_gives_the_same_as_run_night(given, after_nights, tmp_path):
+    by_dag = str(tmp_path / "by_dag")
     night = night_by_dag(FIRST, WAREHOUSE=by_dag, **given)
     assert night.returncode == 0, night.stderr
     jobs = ["ingest_events", "embed_texts", "fold_profiles", "check_tables", "publish_run"]
-    told = [line.split()[0].rstrip(":") for line in night.stdout.splitlines()]
-    assert [job for job in dict.fromkeys(told) if job in jobs] == jobs == list(dict.fromkeys(told))
+    printing = dict.fromkeys(line.split()[0].rstrip(":") for line in night.stdout.splitlines())
+    assert list(printing) == jobs
     assert published(by_dag) == [(FIRST, f"profiles_nightly-{FIRST}")]
-    argv = ["--logs", given["LOGS"], "--config", given["CONFIG"], "--warehouse", alone, "--date", str(FIRST)]
-    run_night.run(spark, run_night.arg_parser().parse_args(argv))
-    for table in ("profile_states", "user_profiles"):
-        rows = rows_of(by_dag, table)
-        assert rows and canonical_hash(rows, STATE_COLUMNS) == canonical_hash(
-            rows_of(alone, table), STATE_COLUMNS
-        )
+    assert rows_of(by_dag, "profile_states")
+    assert state_hashes(by_dag) == state_hashes(after_nights(1))
 
 
 def test_a_failed_task_fails_the_night_and_is_named(given, tmp_path):
     (tmp_path / "bad.yaml").write_text("engine: {knd: hash}", encoding="utf-8")
-    night = night_by_dag(
-        FIRST, **given | {"CONFIG": str(tmp_path / "bad.yaml"), "WAREHOUSE": str(tmp_path / "w")}
-    )
+    bad = {"CONFIG": str(tmp_path / "bad.yaml"), "WAREHOUSE": str(tmp_path / "w")}
+    night = night_by_dag(FIRST, **given | bad)
     assert night.returncode == 1 and night.stdout.count("\n") <= 1
     assert "ingest_events failed" in night.stderr and "unknown key 'engine.knd'" in night.stderr
     assert not (tmp_path / "w").exists()
@@ -77,7 +59,7 @@ def test_a_failed_task_fails_the_night_and_is_named(given, tmp_path):
     ("day", "sentence"),
     [("2025-03-09", "has no _SUCCESS"), ("2025-3-9", "is no date"), ("$(id)", "is no date")],
 )
-def test_a_night_that_can_not_be_is_refused_before_airflow_starts(day, sentence, given, tmp_path):
+def test_an_impossible_night_is_refused_before_airflow_starts(day, sentence, given, tmp_path):
     night = night_by_dag(day, WAREHOUSE=str(tmp_path / "w"), **given)
     assert night.returncode == 2 and sentence in night.stderr and night.stderr.count("\n") == 1
 
@@ -89,7 +71,7 @@ def free_port() -> str:
 
 
 def processes_of(home: Path) -> list[str]:
-    """The processes that live in an AIRFLOW_HOME."""
+    """The processes with this AIRFLOW_HOME."""
     found = []
     for process in Path("/proc").glob("[0-9]*"):
         try:
@@ -103,30 +85,20 @@ def processes_of(home: Path) -> list[str]:
 @pytest.mark.slow
 def test_a_backfill_by_the_scheduler_publishes_its_days_in_order(given, tmp_path):
     home, warehouse = tmp_path / "airflow", str(tmp_path / "w")
-    settings = (
-        os.environ | given | {"AIRFLOW_HOME": str(home), "AIRFLOW_PORT": free_port(), "WAREHOUSE": warehouse}
-    )
-    airflow = subprocess.Popen(
-        [ROOT / "docker" / "airflow_local.sh"], env=settings, stdout=subprocess.PIPE, text=True
-    )
+    settings = os.environ | given | {"AIRFLOW_HOME": str(home), "AIRFLOW_PORT": free_port()}
+    settings["WAREHOUSE"] = warehouse
+    script = ROOT / "docker" / "airflow_local.sh"
+    airflow = subprocess.Popen([script], env=settings, stdout=subprocess.PIPE, text=True)
     try:
-        assert airflow.stdout and any("Ctrl-C ends it" in line for line in airflow.stdout), (
-            "Airflow did not start"
-        )
-        create = "airflow backfill create --dag-id profiles_nightly --from-date $1 --to-date $2 --max-active-runs 1"
-        command = [
-            "bash",
-            "-c",
-            f"source docker/airflow_env.sh && {create}",
-            "bash",
-            str(DAYS[0]),
-            str(DAYS[-1]),
-        ]
+        started = airflow.stdout and any("Ctrl-C ends it" in line for line in airflow.stdout)
+        assert started, "Airflow did not start"
+        create = "airflow backfill create --dag-id profiles_nightly --from-date $1 --to-date $2"
+        shell = f"source docker/airflow_env.sh && {create} --max-active-runs 1"
+        command = ["bash", "-c", shell, "bash", str(DAYS[0]), str(DAYS[-1])]
         subprocess.run(command, env=settings, cwd=ROOT, check=True, capture_output=True, timeout=120)
         until = time.monotonic() + 1800
-        while not (Path(warehouse) / "pipeline_runs" / "_delta_log").is_dir() or len(
-            published(warehouse)
-        ) < len(DAYS):
+        runs = Path(warehouse) / "pipeline_runs" / "_delta_log"
+        while not runs.is_dir() or len(published(warehouse)) < len(DAYS):
             assert time.monotonic() < until, f"the days were not published in time; see {home}"
             assert airflow.poll() is None
             time.sleep(5)

@@ -1,8 +1,7 @@
-"""Whole nights and ranges on a demo log, with the hash engine: the laws, each where it can be seen to break."""
+"""Nights and ranges on a generated log with the hash engine: each law where a violation would show."""
 
 import json
-from datetime import date
-from pathlib import Path
+import shutil
 
 import pytest
 
@@ -11,16 +10,15 @@ from jobs import (
     embed_texts,
     fold_profiles,
     ingest_events,
-    make_demo_logs,
     publish_run,
     run_night,
 )
 from jobs.io.messages import JobError
-from tests.e2e.tables import STATE_COLUMNS, call, differences, rows_of, version_of
-from tests.oracle import canonical_hash
+from jobs.io.warehouse import Writer
+from tests.e2e.conftest import DAYS, FIRST
+from tests.e2e.tables import call, differences, rows_of, state_hash, version_of
 
-FIRST, LAST = date(2025, 3, 3), date(2025, 3, 6)
-DAYS = [date(2025, 3, day) for day in range(3, 7)]
+LAST = DAYS[-1]
 DATA = (
     "behavior_events",
     "quarantined_events",
@@ -31,30 +29,12 @@ DATA = (
 )
 
 
-@pytest.fixture(scope="module")
-def logs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("demo") / "logs"
-    assert (
-        make_demo_logs.main(["--logs", str(folder), "--days", "4", "--users", "25", "--start", str(FIRST)])
-        == 0
-    )
-    return folder
-
-
-@pytest.fixture(scope="module")
-def config(tmp_path_factory: pytest.TempPathFactory) -> str:
-    file = tmp_path_factory.mktemp("config") / "hash.yaml"
-    file.write_text("engine: {kind: hash, tile_texts: 40}\n", encoding="utf-8")
-    return str(file)
-
-
-def profiles(warehouse, table="profile_states"):
-    return canonical_hash(rows_of(str(warehouse), table), STATE_COLUMNS)
+def by_profile(rows):
+    return {(row["user_id"], row["facet"]): row for row in rows}
 
 
 def latest_states(warehouse):
-    rows = sorted(rows_of(warehouse, "profile_states"), key=lambda row: row["as_of_date"])
-    return {(row["user_id"], row["facet"]): row for row in rows}
+    return by_profile(sorted(rows_of(warehouse, "profile_states"), key=lambda row: row["as_of_date"]))
 
 
 @pytest.fixture(scope="module")
@@ -65,38 +45,22 @@ def by_backfill(spark, logs, config, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def by_nights(spark, logs, config, tmp_path_factory):
-    warehouse = tmp_path_factory.mktemp("nights") / "w"
-    for day in DAYS:
-        call(
-            spark,
-            run_night,
-            warehouse,
-            config,
-            "--logs",
-            logs,
-            "--date",
-            day,
-            *(["--bootstrap"] if day == FIRST else []),
-        )
-    return warehouse
+def by_nights(after_nights, tmp_path_factory):
+    return shutil.copytree(after_nights(len(DAYS)), tmp_path_factory.mktemp("nights") / "w")
 
 
-def test_profiles_are_what_a_plain_fold_gives(by_backfill):
+def test_profiles_are_those_of_a_plain_fold(by_backfill):
     assert differences(str(by_backfill), LAST) == []
 
 
 def test_nights_and_a_backfill_give_the_same_bits(by_nights, by_backfill):
-    assert profiles(by_nights) == profiles(by_backfill)
-    assert profiles(by_nights, "user_profiles") == profiles(by_backfill, "user_profiles")
+    assert state_hash(by_nights) == state_hash(by_backfill)
+    assert state_hash(by_nights, "user_profiles") == state_hash(by_backfill, "user_profiles")
 
 
 def test_user_profiles_are_the_latest_states(by_nights):
-    assert (
-        {(r["user_id"], r["facet"]): r for r in rows_of(str(by_nights), "user_profiles")}
-        == latest_states(str(by_nights))
-        != {}
-    )
+    latest = latest_states(str(by_nights))
+    assert by_profile(rows_of(str(by_nights), "user_profiles")) == latest != {}
 
 
 def test_every_record_is_accounted_for(by_nights, logs):
@@ -105,97 +69,88 @@ def test_every_record_is_accounted_for(by_nights, logs):
         counts = dict(run["counts"])
         if run["job"] == "ingest_events" and run["status"] == "done":
             day = planted[str(run["date"])]
-            assert (
-                counts["read"]
-                == day["lines"]
-                == counts["stored"] + counts["quarantined"] + counts["duplicate"]
-            )
+            unusable = ("missing_user", "bad_time", "torn", "too_late")
+            assert counts["read"] == day["lines"]
+            assert counts["read"] == counts["stored"] + counts["quarantined"] + counts["duplicate"]
             assert counts["duplicate"] == day["double"]
-            assert (
-                counts["quarantined"] == day["missing_user"] + day["bad_time"] + day["torn"] + day["too_late"]
-            )
+            assert counts["quarantined"] == sum(day[reason] for reason in unusable)
         if run["job"] == "fold_profiles" and run["status"] == "done":
-            rest = ("folded", "zero_weight", "retract", "retracted", "without_vector")
-            assert counts["stored"] == sum(counts[name] for name in rest) > 0
+            fates = ("folded", "zero_weight", "retract", "retracted", "without_vector")
+            assert counts["stored"] == sum(counts[fate] for fate in fates) > 0
 
 
-def test_a_rerun_changes_no_row_and_starts_no_engine(spark, logs, config, by_nights, monkeypatch):
+def test_a_rerun_changes_no_row_and_starts_no_engine(
+    spark, logs, config, by_nights, by_backfill, monkeypatch
+):
     def no_engine(*args):
-        raise AssertionError("a rerun with nothing new asked for the engine")
+        raise AssertionError("a rerun with nothing new started the engine")
+
+    def versions(warehouse):
+        return {name: version_of(str(warehouse), name) for name in DATA}
+
+    def publications(warehouse):
+        return [row for row in rows_of(str(warehouse), "pipeline_runs") if row["status"] == "published"]
 
     monkeypatch.setattr("jobs.embed.days.embed_tile", no_engine)
-    before = {name: version_of(str(by_nights), name) for name in DATA}
+    before = versions(by_nights), versions(by_backfill)
     for day in (LAST, DAYS[1]):
         call(spark, run_night, by_nights, config, "--logs", logs, "--date", day)
-    assert {name: version_of(str(by_nights), name) for name in DATA} == before
-    published = [row for row in rows_of(str(by_nights), "pipeline_runs") if row["status"] == "published"]
-    assert len(published) == len(DAYS)
+    call(spark, backfill_profiles, by_backfill, config, "--logs", logs, "--start", FIRST, "--end", LAST)
+    assert (versions(by_nights), versions(by_backfill)) == before
+    assert len(publications(by_nights)) == len(DAYS)
+    assert len(publications(by_backfill)) == 1
 
 
-def test_a_night_killed_after_the_embed_stage_embeds_nothing_twice(
-    spark, logs, config, by_backfill, warehouse
+def test_a_fold_killed_between_its_commits_is_completed_and_nothing_is_embedded_again(
+    spark, logs, config, by_backfill, warehouse, monkeypatch
 ):
+    create = Writer.create
+
+    def dies(writer, table):
+        if table.name == "user_profiles":
+            raise KeyboardInterrupt
+        return create(writer, table)
+
     call(spark, ingest_events, warehouse, config, "--logs", logs, "--date", FIRST)
     call(spark, embed_texts, warehouse, config, "--date", FIRST)
     embedded = version_of(warehouse, "text_embeddings")
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(Writer, "create", dies)
+        call(spark, fold_profiles, warehouse, config, "--date", FIRST, "--bootstrap")
     call(spark, run_night, warehouse, config, "--logs", logs, "--date", FIRST, "--bootstrap")
     assert version_of(warehouse, "text_embeddings") == embedded
-    first_day = [row for row in rows_of(str(by_backfill), "profile_states") if row["as_of_date"] == FIRST]
-    assert [r for r in rows_of(warehouse, "profile_states") if r["as_of_date"] == FIRST]
-    assert {r["user_id"] for r in rows_of(warehouse, "profile_states")} >= {r["user_id"] for r in first_day}
-
-
-def test_a_fold_killed_between_its_two_commits_is_mended(
-    spark, logs, config, by_backfill, warehouse, monkeypatch
-):
-    def killed(*args):
-        raise KeyboardInterrupt
-
-    call(spark, ingest_events, warehouse, config, "--logs", logs, "--date", FIRST)
-    call(spark, embed_texts, warehouse, config, "--date", FIRST)
-    with monkeypatch.context() as patched:
-        patched.setattr(
-            fold_profiles.delta,
-            "open_table",
-            lambda s, w, t, real=fold_profiles.delta.open_table: (
-                killed() if t.name == "user_profiles" else real(s, w, t)
-            ),
-        )
-        with pytest.raises(KeyboardInterrupt):
-            call(spark, fold_profiles, warehouse, config, "--date", FIRST, "--bootstrap")
-    call(spark, run_night, warehouse, config, "--logs", logs, "--date", FIRST, "--bootstrap")
-    assert (
-        latest_states(warehouse)
-        == {(r["user_id"], r["facet"]): r for r in rows_of(warehouse, "user_profiles")}
-        != {}
-    )
+    assert by_profile(rows_of(warehouse, "user_profiles")) == latest_states(warehouse) != {}
     assert differences(warehouse, FIRST) == []
+    states = rows_of(warehouse, "profile_states")
+    first_day = [row for row in rows_of(str(by_backfill), "profile_states") if row["as_of_date"] == FIRST]
+    assert [row for row in states if row["as_of_date"] == FIRST]
+    assert {row["user_id"] for row in states} >= {row["user_id"] for row in first_day}
 
 
-def test_a_missing_day_is_refused_by_name(spark, logs, config, warehouse):
+def test_a_missing_day_is_refused_by_name(spark, logs, config, after_nights, warehouse, tmp_path):
     with pytest.raises(JobError, match="begin its history"):
         call(spark, run_night, warehouse, config, "--logs", logs, "--date", FIRST)
-    call(spark, run_night, warehouse, config, "--logs", logs, "--date", FIRST, "--bootstrap")
+    begun = shutil.copytree(after_nights(1), tmp_path / "begun")
     with pytest.raises(JobError, match=f"{DAYS[1]} is not published"):
-        call(spark, run_night, warehouse, config, "--logs", logs, "--date", LAST)
+        call(spark, run_night, begun, config, "--logs", logs, "--date", LAST)
     with pytest.raises(JobError, match=f"ingest_events has not done {DAYS[1]}"):
-        call(spark, publish_run, warehouse, config, "--date", DAYS[1])
+        call(spark, publish_run, begun, config, "--date", DAYS[1])
 
 
-def test_other_fold_settings_are_refused(spark, logs, by_nights, tmp_path):
-    other = tmp_path / "other.yaml"
-    other.write_text("{engine: {kind: hash}, fold: {alpha: 0.5}}", encoding="utf-8")
+def test_changed_fold_settings_are_refused(spark, logs, by_nights, tmp_path):
+    changed = tmp_path / "changed.yaml"
+    changed.write_text("{engine: {kind: hash}, fold: {alpha: 0.5}}", encoding="utf-8")
     before = list(map(str, rows_of(by_nights, "pipeline_runs")))
-    days = ["--start", FIRST, "--end", LAST]
-    for job, arguments in (
-        (fold_profiles, ["--date", LAST]), (run_night, ["--logs", logs, "--date", LAST]), (backfill_profiles, ["--logs", logs, *days]),
-    ):  # fmt: skip
+    attempts = (
+        (fold_profiles, ["--date", LAST]),
+        (run_night, ["--logs", logs, "--date", LAST]),
+        (backfill_profiles, ["--logs", logs, "--start", FIRST, "--end", LAST]),
+    )
+    for job, arguments in attempts:
         with pytest.raises(JobError, match="other settings"):
-            call(spark, job, by_nights, str(other), *arguments)
-    # They ask before the ingest: no step is noted as begun, which a rebuild would have to finish.
-    told = {
-        (row["job"], row["status"]) for row in rows_of(by_nights, "pipeline_runs") if str(row) not in before
-    }
-    assert told == {
-        (job, status) for job in ("run_night", "backfill_profiles") for status in ("started", "failed")
-    }
+            call(spark, job, by_nights, str(changed), *arguments)
+    # They refuse before the ingest: no step is recorded as started, which a rebuild would have to finish.
+    new = [row for row in rows_of(by_nights, "pipeline_runs") if str(row) not in before]
+    composites = ("run_night", "backfill_profiles")
+    recorded = {(row["job"], row["status"]) for row in new}
+    assert recorded == {(job, status) for job in composites for status in ("started", "failed")}

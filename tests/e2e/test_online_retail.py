@@ -1,8 +1,9 @@
-"""Real purchases through the real parts: Spark, vLLM, Delta; read back with the deltalake package alone."""
+"""Real purchases through Spark, vLLM and Delta, read back with the deltalake package alone."""
 
 from datetime import date
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 from jobs import backfill_profiles, import_dataset, run_night
@@ -23,14 +24,21 @@ pytestmark = pytest.mark.vllm
 
 @pytest.fixture(scope="module")
 def logs(spark, shared_data, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("retail") / "logs"
-    source = shared_data / "uci-online-retail"
-    parser = import_dataset.arg_parser()
-    import_dataset.run(
-        spark,
-        parser.parse_args(["--mapping", "online_retail", "--source", str(source), "--logs", str(folder)]),
+    """The imported logs of the first twelve days."""
+    folder = tmp_path_factory.mktemp("retail")
+    name = "online_retail.parquet"
+    days = pq.read_table(
+        shared_data / "uci-online-retail" / name, filters=[("InvoiceDate", "<", "2010-12-13")]
     )
-    return folder
+    (folder / "source").mkdir()
+    pq.write_table(days, folder / "source" / name)
+    imported(spark, folder / "source", folder / "logs")
+    return folder / "logs"
+
+
+def imported(spark, source, logs):
+    words = ["--mapping", "online_retail", "--source", str(source), "--logs", str(logs)]
+    import_dataset.run(spark, import_dataset.arg_parser().parse_args(words))
 
 
 @pytest.fixture(scope="module")
@@ -47,6 +55,14 @@ def call(spark, job, warehouse, logs, *more):
     job.run(spark, job.arg_parser().parse_args(words))
 
 
+@pytest.mark.slow
+def test_the_entire_data_set_is_imported(spark, shared_data, tmp_path):
+    imported(spark, shared_data / "uci-online-retail", tmp_path / "logs")
+    days = sorted(path.name for path in (tmp_path / "logs").glob("dt=*"))
+    assert (days[0], days[-1], len(days)) == ("dt=2010-12-01", "dt=2011-12-09", 374)
+    assert all((tmp_path / "logs" / day / "_SUCCESS").exists() for day in days)
+
+
 def test_each_distinct_text_has_one_vector_of_unit_length(retail):
     embeddings = rows_of(retail, "text_embeddings")
     texts = {row["text_key"] for row in rows_of(retail, "behavior_events") if row["text_key"] is not None}
@@ -57,33 +73,28 @@ def test_each_distinct_text_has_one_vector_of_unit_length(retail):
     assert {row["engine"] for row in embeddings} == {"vllm"}
 
 
-def test_states_are_of_exactly_the_users_with_a_folded_event_that_day(retail):
+def test_users_have_a_state_on_exactly_the_days_of_their_folded_events(retail):
     vectors = {row["text_key"] for row in rows_of(retail, "text_embeddings")}
     folded = folded_events(rows_of(retail, "behavior_events"), vectors)
     states = rows_of(retail, "profile_states")
-    assert {(r["user_id"], r["as_of_date"]) for r in states} == {
-        (e["user_id"], e["event_date"]) for e in folded
-    }
-    assert NIGHT in {r["as_of_date"] for r in states} and CLOSED not in {r["as_of_date"] for r in states}
+    active = {(e["user_id"], e["event_date"]) for e in folded}
+    assert {(r["user_id"], r["as_of_date"]) for r in states} == active
+    days = {r["as_of_date"] for r in states}
+    assert NIGHT in days and CLOSED not in days
 
 
-def test_a_plain_fold_gives_the_same_profiles_to_the_bit(retail):
+def test_profiles_are_those_of_a_plain_fold(retail):
     assert differences(retail, NIGHT) == []
 
 
 def test_the_closed_day_is_covered_by_the_night_after_it(retail):
-    spans = {
-        (r["from_date"], r["date"]) for r in rows_of(retail, "pipeline_runs") if r["status"] == "published"
-    }
-    assert spans == {(FIRST, LAST), (CLOSED, NIGHT)}
+    published = [r for r in rows_of(retail, "pipeline_runs") if r["status"] == "published"]
+    assert {(r["from_date"], r["date"]) for r in published} == {(FIRST, LAST), (CLOSED, NIGHT)}
 
 
 def test_rows_without_a_customer_are_quarantined_and_the_counts_add_up(retail):
-    done = [
-        dict(r["counts"])
-        for r in rows_of(retail, "pipeline_runs")
-        if r["job"] == "ingest_events" and r["status"] == "done"
-    ]
+    ingests = [r for r in rows_of(retail, "pipeline_runs") if r["job"] == "ingest_events"]
+    done = [dict(r["counts"]) for r in ingests if r["status"] == "done"]
     quarantined = rows_of(retail, "quarantined_events")
     assert sum(c["read"] for c in done) == sum(c["stored"] + c["quarantined"] + c["duplicate"] for c in done)
     assert sum(c["stored"] for c in done) == len(rows_of(retail, "behavior_events"))
@@ -91,9 +102,11 @@ def test_rows_without_a_customer_are_quarantined_and_the_counts_add_up(retail):
     assert {row["reason"] for row in quarantined} == {"missing_user"}
 
 
+# The fast suite has test_nights.py for it: the same test with the hash engine.
+@pytest.mark.slow
 def test_a_rerun_changes_no_row_and_starts_no_engine(spark, logs, retail, monkeypatch):
     def no_engine(*args):
-        raise AssertionError("a rerun with nothing new asked for the engine")
+        raise AssertionError("a rerun with nothing new started the engine")
 
     monkeypatch.setattr("jobs.embed.days.embed_tile", no_engine)
     before = {name: version_of(retail, name) for name in TABLES}

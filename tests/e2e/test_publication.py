@@ -1,42 +1,25 @@
-"""Checks that bite, publications that are taken back, and what a person is shown of both; on a copy of two nights."""
+"""Failed checks, publications rolled back, and what people see of both; on a copy of two nights."""
 
 import shutil
-from datetime import date
-from pathlib import Path
+from functools import reduce
 
 import pytest
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from jobs import check_tables, make_demo_logs, publish_run, query_tables, run_night, show_runs
+from jobs import check_tables, publish_run, query_tables, run_night, show_runs
 from jobs.io.messages import JobError
+from schemas import quarantined_events
+from tests.builders import frame, row
+from tests.e2e.conftest import DAYS, FIRST
 from tests.e2e.tables import call, rows_of
 
-FIRST, LAST = date(2025, 3, 3), date(2025, 3, 4)
+LAST = DAYS[1]
 
 
 @pytest.fixture(scope="module")
-def logs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("demo") / "logs"
-    assert (
-        make_demo_logs.main(["--logs", str(folder), "--days", "2", "--users", "8", "--start", str(FIRST)])
-        == 0
-    )
-    return folder
-
-
-@pytest.fixture(scope="module")
-def config(tmp_path_factory: pytest.TempPathFactory) -> str:
-    file = tmp_path_factory.mktemp("config") / "hash.yaml"
-    file.write_text("engine: {kind: hash, hash_dimensions: 16}\n", encoding="utf-8")
-    return str(file)
-
-
-@pytest.fixture(scope="module")
-def two_nights(spark, logs, config, tmp_path_factory):
-    warehouse = tmp_path_factory.mktemp("nights") / "w"
-    call(spark, run_night, warehouse, config, "--logs", logs, "--date", FIRST, "--bootstrap")
-    call(spark, run_night, warehouse, config, "--logs", logs, "--date", LAST)
-    return warehouse
+def two_nights(after_nights):
+    return after_nights(2)
 
 
 @pytest.fixture
@@ -50,64 +33,63 @@ def test_every_rule_of_a_sound_night_holds(two_nights):
     assert [row["rule"] for row in results if not row["passed"]] == []
 
 
-# How each table is spoiled, and the rule that must see it.
+def with_value(column, value):
+    """One row of a table with this value in a column."""
+    return lambda rows: rows.limit(1).withColumn(column, F.lit(value))
+
+
+def unread_record(rows):
+    table = quarantined_events.TABLE
+    return frame(rows.sparkSession, table, [row(table, log_date=LAST, reason="bad_time")])
+
+
+def own_day(rows):
+    return rows.where(F.col("event_date") == F.lit(LAST))
+
+
+# Rows to append to each table, made from its own, and the rule that must find them.
 SPOILT = {
-    "behavior_events.key_unique": ("behavior_events", lambda t: t.limit(1)),
-    "items.key_unique": ("items", lambda t: t.limit(1)),
-    "text_embeddings.key_unique": ("text_embeddings", lambda t: t),
-    "profile_states.only_active_users": (
-        "profile_states",
-        lambda t: t.limit(1).withColumn("user_id", F.lit("nobody")),
-    ),
-    "profile_states.one_fold": (
-        "profile_states",
-        lambda t: t.limit(1).withColumn("fold_hash", F.lit("other")),
-    ),
-    "profile_states.vectors_of_one_size": (
-        "profile_states",
-        lambda t: t.limit(1).withColumn("vector", F.slice("vector", 1, 3)),
-    ),
-    "user_profiles.latest_states": (
-        "user_profiles",
-        lambda t: t.limit(1).withColumn("facet", F.lit("other")),
-    ),
-    "pipeline_runs.quarantined_are_there": (
-        "quarantined_events",
-        lambda t: t.sparkSession.createDataFrame(
-            [(LAST, "file", "new", 0, "raw", None, "bad_time", "why")], t.schema
+    "behavior_events": {
+        "behavior_events.key_unique": lambda rows: rows.limit(1),
+        "pipeline_runs.events_have_one_fate": lambda rows: with_value("event_id", "newer")(own_day(rows)),
+        "pipeline_runs.stored_events_are_there": with_value("event_id", "new"),
+    },
+    "items": {"items.key_unique": lambda rows: rows.limit(1)},
+    "text_embeddings": {"text_embeddings.key_unique": lambda rows: rows},
+    "profile_states": {
+        "profile_states.only_active_users": with_value("user_id", "nobody"),
+        "profile_states.one_fold": with_value("fold_hash", "other"),
+        "profile_states.vectors_of_one_size": lambda rows: rows.limit(1).withColumn(
+            "vector", F.slice("vector", 1, 3)
         ),
-    ),
-    "pipeline_runs.events_have_one_fate": (
-        "behavior_events",
-        lambda t: t.where(F.col("event_date") == F.lit(LAST)).limit(1).withColumn("event_id", F.lit("newer")),
-    ),
-    "pipeline_runs.stored_events_are_there": (
-        "behavior_events",
-        lambda t: t.limit(1).withColumn("event_id", F.lit("new")),
-    ),
+    },
+    "user_profiles": {"user_profiles.latest_states": with_value("facet", "other")},
+    "quarantined_events": {"pipeline_runs.quarantined_are_there": unread_record},
 }
 
 
 def test_spoilt_tables_are_not_published(spark, copied, config):
-    for table, spoil in SPOILT.values():
-        path = f"{copied}/{table}"
-        spoil(spark.read.format("delta").load(path).where(F.col("log_date") == F.lit(LAST)) if table == "behavior_events"
-              else spark.read.format("delta").load(path)).write.format("delta").mode("append").save(path)  # fmt: skip
+    for table, spoils in SPOILT.items():
+        stored = spark.read.format("delta").load(f"{copied}/{table}")
+        if table == "behavior_events":
+            stored = stored.where(F.col("log_date") == F.lit(LAST))
+        added = reduce(DataFrame.unionAll, [spoil(stored) for spoil in spoils.values()])
+        added.write.format("delta").mode("append").save(f"{copied}/{table}")
     before = query_tables.published_versions(copied)
     with pytest.raises(JobError, match="failed; nothing is published"):
         call(spark, check_tables, copied, config, "--date", LAST, "--run-id", "spoilt")
-    broken = {
-        row["rule"]
-        for row in rows_of(copied, "check_results")
-        if row["run_id"] == "spoilt" and not row["passed"]
-    }
-    assert broken >= SPOILT.keys()
-    with pytest.raises(JobError, match="check_tables failed on 2025-03-04"):
+    results = [row for row in rows_of(copied, "check_results") if row["run_id"] == "spoilt"]
+    broken = {row["rule"] for row in results if not row["passed"]}
+    assert broken >= {rule for spoils in SPOILT.values() for rule in spoils}
+    with pytest.raises(JobError, match=f"check_tables failed on {LAST}"):
         call(spark, publish_run, copied, config, "--date", LAST)
     assert query_tables.published_versions(copied) == before
 
 
-def test_a_publication_is_taken_back_and_made_again(spark, copied, logs, config, capsys):
+def test_a_publication_is_rolled_back_and_made_again(spark, copied, logs, config, capsys):
+    def without_checks(versions):
+        return {name: version for name, version in versions.items() if name != "check_results"}
+
     newest = query_tables.published_versions(copied)
     with pytest.raises(JobError, match=f"the newest publication is that of {LAST}"):
         call(spark, publish_run, copied, config, "--undo", FIRST)
@@ -116,19 +98,16 @@ def test_a_publication_is_taken_back_and_made_again(spark, copied, logs, config,
     assert before != newest and before["profile_states"] < newest["profile_states"]
     call(spark, run_night, copied, config, "--logs", logs, "--date", LAST)
     again = query_tables.published_versions(copied)
-    assert {n: v for n, v in again.items() if n != "check_results"} == {
-        n: v for n, v in newest.items() if n != "check_results"
-    }
+    assert without_checks(again) == without_checks(newest)
     capsys.readouterr()
     call(spark, show_runs, copied, config, "--versions")
-    assert dict(line.split() for line in capsys.readouterr().out.splitlines()) == {
-        n: str(v) for n, v in again.items()
-    }
+    shown = dict(line.split() for line in capsys.readouterr().out.splitlines())
+    assert shown == {name: str(version) for name, version in again.items()}
     call(spark, show_runs, copied, config)
     assert f"published: {FIRST} to {LAST}" in capsys.readouterr().out
 
 
-def test_the_first_publication_undone_leaves_readers_nothing(spark, copied, config):
+def test_rolling_back_the_first_publication_leaves_readers_nothing(spark, copied, config):
     call(spark, publish_run, copied, config, "--undo", LAST)
     call(spark, publish_run, copied, config, "--undo", FIRST)
     assert query_tables.published_versions(copied) == {}

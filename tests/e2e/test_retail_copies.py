@@ -1,20 +1,20 @@
-"""The two copies of the retail set, one cleaned and one as it was exported, hold the same events and the same texts."""
+"""The two copies of the retail data set, cleaned and as exported, hold the same events and texts."""
 
 import pandas as pd
 import pytest
 from pyspark.sql import functions as F
 
-from jobs.ingest.privacy import normal_form
+from jobs.ingest.privacy import stored_form
 from jobs.ingest.records import IDS
 from schemas.mapping import LogMapping, parse_mapping, shipped_mapping
 from schemas.settings import PrivacySettings
-from tests.jobs.fates import fated
+from tests.jobs.records import fated
 
 CLEAN = parse_mapping(shipped_mapping("online_retail") or "", "online_retail")
 EXPORTED = LogMapping.model_validate(
     CLEAN.model_dump() | {"source": CLEAN.source.model_dump() | {"format": "csv", "options": {}}}
 )
-# Days with broken descriptions among them: a pound sign read in the wrong encoding.
+# Days with some broken descriptions: a pound sign read in the wrong encoding.
 SOME = ["2010-12-20", "2010-12-23", "2011-01-05"]
 
 
@@ -28,7 +28,7 @@ def write_days(rows, folder, days, suffix, write):
 
 def decided(spark, root, mapping):
     is_stored = F.col("fate") == "stored"
-    item_text = normal_form(PrivacySettings())(F.col("title"))
+    item_text = stored_form(PrivacySettings()).text(F.col("title"))
     of_events = {
         "event_id": F.when(is_stored, F.col("event_id")),
         "item_key": F.when(is_stored, F.sha2("item_text", 256)),
@@ -65,7 +65,7 @@ def test_both_copies_give_the_same(spark, shared_data, tmp_path, days):
     assert one.count() == other.count() > 1000
     assert one.where("fate = 'stored'").count() > 1000
     for left, right in ((one, other), (other, one)):
-        # Texts are the same but for the broken ones; none of those rows has a customer, so no event is concerned.
+        # Only broken texts differ. None of their rows has a customer, so they are no events.
         assert left.drop("item_text").exceptAll(right.drop("item_text")).count() == 0
         assert left.exceptAll(right).count() == (32 if days is None else 3 + 1)
     one.unpersist()

@@ -1,4 +1,7 @@
-"""Days that were begun and not finished do not slip out with other days, and what the refusal names can be run; on a copy of four days."""
+"""Unfinished days are never published along with others, and the command that a refusal names finishes them.
+
+Each test works on a copy of a warehouse with four published days.
+"""
 
 import json
 import re
@@ -8,39 +11,33 @@ from pathlib import Path
 
 import pytest
 
-from jobs import (
-    backfill_profiles,
-    check_tables,
-    embed_texts,
-    ingest_events,
-    maintain_tables,
-    query_tables,
-    run_night,
-)
-from jobs.io import runs
-from jobs.io.history import FAILED
+from jobs import backfill_profiles, ingest_events, maintain_tables, query_tables, run_night
+from jobs.io.days import Days
 from jobs.io.messages import JobError
+from jobs.io.runs import RunLog
+from jobs.io.warehouse import Warehouse
+from jobs.night.guards import refuse_unfinished
 from tests.e2e.tables import call, differences, rows_of
 
-# Three days before the history, four that are published, and two after them; the window has two days.
+# Three days before the history, four published days, and two after them; the window has two days.
 DAYS = [date(2025, 3, 10) + timedelta(days=n) for n in range(9)]
 BEFORE, PUBLISHED, NEXT, LATER = DAYS[:3], DAYS[3:7], DAYS[7], DAYS[8]
 OLD, NEAR = PUBLISHED[0], PUBLISHED[2]
+FINISH_OLD = f"{OLD} was ingested and not finished since; run that day first"
 
 
 def event(user: str, day: date, hour: int) -> dict[str, str]:
-    what = f"{user} looked at thing {day.day % 4}"
     return {
         "event_id": f"{user}-{day}-{hour}",
         "user_id": user,
         "event_ts": f"{day}T{hour:02}:00:00Z",
         "event_type": "view",
-        "text": what,
+        "text": f"{user} looked at thing {day.day % 4}",
     }
 
 
 def deliver(logs: Path, day: date, *events: dict[str, str]) -> None:
-    """The day's log: what every user did, and more."""
+    """Writes the day's log: an event of every user, and these events."""
     folder = logs / f"dt={day}"
     folder.mkdir(parents=True, exist_ok=True)
     lines = [json.dumps(e) + "\n" for e in (*(event(user, day, 9) for user in ("ann", "bob")), *events)]
@@ -64,10 +61,8 @@ def logs(tmp_path):
 @pytest.fixture(scope="module")
 def config(tmp_path_factory):
     file = tmp_path_factory.mktemp("config") / "small.yaml"
-    file.write_text(
-        "{engine: {kind: hash, hash_dimensions: 8}, fold: {window_days: 2}, maintenance: {thin_after_days: 2}}",
-        encoding="utf-8",
-    )
+    engine, rest = "kind: hash, hash_dimensions: 8", "maintenance: {thin_after_days: 2}"
+    file.write_text(f"{{engine: {{{engine}}}, fold: {{window_days: 2}}, {rest}}}", encoding="utf-8")
     return str(file)
 
 
@@ -93,74 +88,95 @@ def night(spark, copied, config, logs):
 
 @pytest.fixture
 def backfill(spark, copied, config, logs):
-    return lambda first, last: call(
-        spark, backfill_profiles, copied, config, "--logs", logs, "--start", first, "--end", last
-    )
+    def run(first, last):
+        span = ("--start", first, "--end", last)
+        call(spark, backfill_profiles, copied, config, "--logs", logs, *span)
+
+    return run
 
 
 @pytest.fixture
 def killed(monkeypatch):
-    """Ends a job where it calls a function, and lets it write nothing more."""
+    """Runs a job that dies where it calls a function, as if killed: the run log gets no row after that.
 
-    def kill(job, module, name):
+    function: its full name where the job looks it up.
+    """
+
+    def kill(job, function):
+        write, used, is_dead = RunLog.write, [], False
+
+        def write_until_death(log, *args, **more):
+            used.append(log)
+            if not is_dead:
+                write(log, *args, **more)
+
         def dies(*args, **more):
-            runs.finish_writing(args[1])
+            nonlocal is_dead
+            is_dead = True
+            # The row of the start is written in parallel; here the kill comes after it.
+            used[-1].flush()
             raise KeyboardInterrupt
 
-        write = runs.write_row
         with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-            patched.setattr(module, name, dies)
-            patched.setattr(runs, "write_row", lambda *a, **k: None if a[3] == FAILED else write(*a, **k))
+            patched.setattr(function, dies)
+            patched.setattr(RunLog, "write", write_until_death)
             job()
 
     return kill
 
 
-def begun(warehouse, day):
-    return [
-        row
-        for row in rows_of(warehouse, "pipeline_runs")
-        if row["job"] == "ingest_events" and row["date"] == day
-    ]
+def ingests(warehouse, day):
+    """The run records of the day's ingests."""
+    rows = rows_of(warehouse, "pipeline_runs")
+    return [row for row in rows if row["job"] == "ingest_events" and row["date"] == day]
 
 
-def test_a_killed_backfill_before_the_history_does_not_slip_out_with_the_next_night(
+def named_range(refused: pytest.ExceptionInfo[JobError]) -> list[date]:
+    """The range that a refusal says to run."""
+    named = re.search(r"backfill_profiles --start (\S+) --end (\S+?)[ ,]", str(refused.value))
+    assert named, refused.value
+    return [date.fromisoformat(day) for day in named.groups()]
+
+
+# The fast suite proves it by test_guards.py (a chunk of a backfill) and by the killed redelivery below.
+@pytest.mark.slow
+def test_a_killed_backfill_before_the_history_is_not_published_with_the_next_night(
     night, backfill, killed, copied
 ):
-    killed(lambda: backfill(BEFORE[0], BEFORE[-1]), embed_texts, "embed_days")
+    killed(lambda: backfill(BEFORE[0], BEFORE[-1]), "jobs.night.steps.embed_days")
     shown = query_tables.published_versions(copied)
-    whole = f"{BEFORE[0]}..{BEFORE[-1]}", f"backfill_profiles --start {BEFORE[0]} --end {BEFORE[-1]}"
-    told = f"the range {whole[0]} was ingested and not finished since; run {whole[1]} first"
-    with pytest.raises(JobError, match=told):
+    days = f"{BEFORE[0]}..{BEFORE[-1]}"
+    command = f"backfill_profiles --start {BEFORE[0]} --end {BEFORE[-1]}"
+    message = f"the range {days} was ingested and not finished since; run {command} first"
+    with pytest.raises(JobError, match=message):
         night(NEXT)
-    assert query_tables.published_versions(copied) == shown and not begun(copied, NEXT)
+    assert query_tables.published_versions(copied) == shown
+    assert not ingests(copied, NEXT)
     backfill(BEFORE[0], BEFORE[-1])
     night(NEXT)
     assert differences(copied, NEXT) == []
 
 
-# The old day itself lies before the night's window; the near one inside it, but not what arrives late on it.
+# The old day lies before the night's window. The near one lies inside it, but its late event does not.
 @pytest.mark.parametrize(
     ("redelivered", "event_day"), [(OLD, OLD), pytest.param(NEAR, PUBLISHED[1], marks=pytest.mark.slow)]
 )
-def test_a_killed_delivery_does_not_slip_out_with_another_night(
+def test_a_killed_redelivery_is_not_published_with_another_night(
     spark, night, killed, copied, config, logs, redelivered, event_day
 ):
     deliver(logs, redelivered, event("bob", event_day, 15))
-    killed(lambda: night(redelivered), embed_texts, "embed_days")
+    killed(lambda: night(redelivered), "jobs.night.steps.embed_days")
     shown = query_tables.published_versions(copied)
-    with pytest.raises(
-        JobError, match=f"{redelivered} was ingested and not finished since; run that day first"
-    ):
+    message = f"{redelivered} was ingested and not finished since; run that day first"
+    with pytest.raises(JobError, match=message):
         night(NEXT)
-    assert query_tables.published_versions(copied) == shown and not begun(copied, NEXT)
-    # As a scheduler runs it, and upkeep that would take away what its fold restarts from.
-    with pytest.raises(
-        JobError, match=f"{redelivered} was ingested and not finished since; run that day first"
-    ):
+    assert query_tables.published_versions(copied) == shown
+    assert not ingests(copied, NEXT)
+    # So does the scheduler's first task; and maintenance would remove the states its fold restarts from.
+    with pytest.raises(JobError, match=message):
         call(spark, ingest_events, copied, config, "--logs", logs, "--date", NEXT)
     if redelivered == OLD:
-        with pytest.raises(JobError, match=f"{OLD} was ingested and not finished since; run that day first"):
+        with pytest.raises(JobError, match=message):
             call(spark, maintain_tables, copied, config, "--date", PUBLISHED[-1])
     night(redelivered)
     night(NEXT)
@@ -168,18 +184,17 @@ def test_a_killed_delivery_does_not_slip_out_with_another_night(
 
 
 @pytest.mark.slow
-def test_a_rebuild_shows_no_unfinished_day_and_leaves_it_runnable(
+def test_a_rebuild_publishes_no_unfinished_day_and_leaves_it_runnable(
     spark, night, killed, copied, config, logs, tmp_path
 ):
     deliver(logs, OLD, event("bob", OLD, 15))
-    killed(lambda: night(OLD), embed_texts, "embed_days")
+    killed(lambda: night(OLD), "jobs.night.steps.embed_days")
     other = tmp_path / "other.yaml"
     facets = "window_days: 2, facets: [{name: nobody, where: 'FALSE'}]"
-    other.write_text(
-        Path(config).read_text(encoding="utf-8").replace("window_days: 2", facets), encoding="utf-8"
-    )
+    changed = Path(config).read_text(encoding="utf-8").replace("window_days: 2", facets)
+    other.write_text(changed, encoding="utf-8")
     shown = query_tables.published_versions(copied)
-    with pytest.raises(JobError, match=f"{OLD} was ingested and not finished since; run that day first"):
+    with pytest.raises(JobError, match=FINISH_OLD):
         call(spark, backfill_profiles, copied, str(other), "--rebuild")
     assert query_tables.published_versions(copied) == shown
     call(spark, run_night, copied, str(other), "--logs", logs, "--date", OLD)
@@ -188,10 +203,8 @@ def test_a_rebuild_shows_no_unfinished_day_and_leaves_it_runnable(
 
 
 @pytest.mark.slow
-def test_an_ingest_that_was_killed_with_nothing_written_is_settled_by_a_run_with_nothing_new(
-    night, killed, copied
-):
-    killed(lambda: night(OLD), ingest_events, "known_events")
+def test_an_ingest_killed_before_any_write_is_settled_by_a_run_with_nothing_new(night, killed, copied):
+    killed(lambda: night(OLD), "jobs.ingest.days.known_events")
     with pytest.raises(JobError, match=f"{OLD} was ingested and not finished since"):
         night(NEXT)
     night(OLD)
@@ -199,63 +212,68 @@ def test_an_ingest_that_was_killed_with_nothing_written_is_settled_by_a_run_with
     assert query_tables.published_versions(copied)
 
 
-def test_a_delivery_that_can_t_be_read_keeps_no_night_from_its_readers(night, copied, logs):
-    (logs / f"dt={OLD}" / "events.jsonl.gz").write_bytes(b"\x1f\x8b torn")
+def make_unreadable(logs: Path, day: date) -> Path:
+    file = logs / f"dt={day}" / "events.jsonl.gz"
+    file.write_bytes(b"\x1f\x8b torn")
+    return file
+
+
+# The fast suite proves it by the next test.
+@pytest.mark.slow
+def test_an_unreadable_delivery_holds_up_no_other_night(night, copied, logs):
+    make_unreadable(logs, OLD)
     with pytest.raises(JobError):
         night(OLD)
     night(NEXT)
     assert differences(copied, NEXT) == []
 
 
-def test_an_ingest_that_failed_on_its_way_does_not_slip_out(night, monkeypatch, copied, logs):
+def test_an_ingest_that_failed_is_unfinished_from_its_first_write_on(spark, night, monkeypatch, copied, logs):
     def fails(*args):
         raise JobError("the storage is full")
 
+    unreadable = make_unreadable(logs, OLD)
+    with pytest.raises(JobError):
+        night(OLD)
+    (failed,) = (row for row in ingests(copied, OLD) if row["status"] == "failed")
+    assert not dict(failed["output_versions"])
+    refuse_unfinished(RunLog(Warehouse(spark, copied)).records(), Days.only(NEXT))
+    unreadable.unlink()
     deliver(logs, OLD, event("bob", OLD, 15) | {"item_id": "S1", "title": "a thing"})
     with monkeypatch.context() as patched, pytest.raises(JobError, match="storage is full"):
-        patched.setattr(ingest_events, "name_key", fails)
+        patched.setattr("jobs.ingest.days.name_key", fails)
         night(OLD)
-    failed = next(row for row in begun(copied, OLD) if row["status"] == "failed")
-    assert "items" in dict(failed["output_versions"])
+    failed = [row for row in ingests(copied, OLD) if row["status"] == "failed"]
+    assert "items" in dict(max(failed, key=lambda row: row["ended"])["output_versions"])
     with pytest.raises(JobError, match=f"{OLD} was ingested and not finished since"):
         night(NEXT)
 
 
-def way(error: pytest.ExceptionInfo[JobError]) -> list[date]:
-    """The range that a refusal says to run."""
-    named = re.search(r"backfill_profiles --start (\S+) --end (\S+?)[ ,]", str(error.value))
-    assert named, error.value
-    return [date.fromisoformat(day) for day in named.groups()]
-
-
-def test_a_range_that_was_folded_and_not_published_is_named_whole(night, backfill, killed, copied):
-    killed(lambda: backfill(NEXT, LATER), check_tables, "check_days")
-    with pytest.raises(
-        JobError, match=f"{NEXT} is not published; run that day first \\(or backfill from it\\)"
-    ):
+def test_a_folded_and_unpublished_range_is_named_completely(night, backfill, killed, copied):
+    killed(lambda: backfill(NEXT, LATER), "jobs.night.steps.check_days")
+    message = f"{NEXT} is not published; run that day first \\(or backfill from it\\)"
+    with pytest.raises(JobError, match=message):
         night(LATER)
-    with pytest.raises(
-        JobError, match=f"the range {NEXT}..{LATER} was folded and is not published"
-    ) as refused:
+    message = f"the range {NEXT}..{LATER} was folded and is not published"
+    with pytest.raises(JobError, match=message) as refused:
         night(NEXT)
-    assert way(refused) == [NEXT, LATER]
-    backfill(*way(refused))
+    assert named_range(refused) == [NEXT, LATER]
+    backfill(*named_range(refused))
     assert differences(copied, LATER) == []
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("filled", [False, True])
-def test_a_night_that_took_an_empty_day_along_is_named_with_it(night, backfill, killed, copied, logs, filled):
+def test_a_night_that_included_an_empty_day_is_named_with_it(night, backfill, killed, copied, logs, filled):
     close_empty(logs, NEXT)
-    killed(lambda: night(LATER), check_tables, "check_days")
+    killed(lambda: night(LATER), "jobs.night.steps.check_days")
     if filled:
         deliver(logs, NEXT)
-    with pytest.raises(
-        JobError, match=f"the range {NEXT}..{LATER} was folded and is not published"
-    ) as refused:
+    message = f"the range {NEXT}..{LATER} was folded and is not published"
+    with pytest.raises(JobError, match=message) as refused:
         night(NEXT)
     if filled:
-        backfill(*way(refused))
+        backfill(*named_range(refused))
     else:
         night(LATER)
     assert differences(copied, LATER) == []

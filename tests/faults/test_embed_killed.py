@@ -1,4 +1,7 @@
-"""The embed job under SIGKILL, as a process of its own: nothing is lost or doubled on the rerun, and no process outlives it."""
+"""The embed job under SIGKILL, as a separate process.
+
+The rerun loses and duplicates nothing, and no process outlives the job.
+"""
 
 import os
 import signal
@@ -14,9 +17,8 @@ import pytest
 from tests.conftest import ROOT
 from tests.e2e.tables import rows_of
 from tests.embedding_server import EmbeddingServer, embedding_server
-from tests.faults.embedding import DAY, settings_file, vectors, write_events
+from tests.faults.embedding import DAY, settings_file, text_key, vectors, write_events
 from tests.vllm_server import KEY, MODEL, free_port, vllm_server
-from udfs.text import text_key
 
 pytestmark = pytest.mark.slow
 
@@ -53,6 +55,7 @@ def started(warehouse: str, config: str, output: Path) -> Iterator[subprocess.Po
 
 
 def until(true: Callable[[], object], seconds: float, what: str) -> None:
+    """Waits until the condition holds. Fails, naming it, after that many seconds."""
     end = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < end, what
@@ -60,7 +63,7 @@ def until(true: Callable[[], object], seconds: float, what: str) -> None:
 
 
 def parents() -> dict[int, int]:
-    """Parent of each process that has not ended."""
+    """The parent of each process that has not ended."""
     found = {}
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
@@ -74,7 +77,7 @@ def parents() -> dict[int, int]:
 
 
 def below(pid: int) -> set[int]:
-    """The process and all it started."""
+    """The process and its descendants."""
     of, found = parents(), {pid}
     while more := {child for child, parent in of.items() if parent in found} - found:
         found |= more
@@ -82,7 +85,7 @@ def below(pid: int) -> set[int]:
 
 
 def engine_workers(pid: int) -> set[int]:
-    """The Python workers of the job that embed: forked by a daemon whose environment says so."""
+    """The job's Python workers with an engine: children of a daemon whose environment says so."""
 
     def is_engine(process: int) -> bool:
         try:
@@ -96,7 +99,7 @@ def engine_workers(pid: int) -> set[int]:
 
 
 @pytest.mark.parametrize("victim", ["driver", "worker"])
-def test_a_job_killed_in_mid_stage_goes_on_where_it_was(spark, warehouse, tmp_path, server, victim):
+def test_a_job_killed_mid_stage_continues_where_it_stopped(spark, warehouse, tmp_path, server, victim):
     write_events(spark, warehouse, TEXTS)
     config = settings_file(
         tmp_path, f"kind: vllm_server, endpoints: ['{server.url}'], tile_texts: 5, timeout_s: 60"
@@ -104,7 +107,7 @@ def test_a_job_killed_in_mid_stage_goes_on_where_it_was(spark, warehouse, tmp_pa
     with started(warehouse, config, tmp_path / "killed.txt") as job:
         until(lambda: len(vectors(warehouse)) >= 10, 240, "two tiles")
         server.delay_s = 8.0
-        until(lambda: server.open and engine_workers(job.pid), 60, "a worker that waits for vectors")
+        until(lambda: server.open and engine_workers(job.pid), 60, "a worker waiting for vectors")
         processes = below(job.pid)
         for process in [job.pid] if victim == "driver" else engine_workers(job.pid):
             os.kill(process, signal.SIGKILL)
@@ -124,7 +127,7 @@ def test_a_job_killed_in_mid_stage_goes_on_where_it_was(spark, warehouse, tmp_pa
 
 
 @pytest.mark.vllm
-def test_a_job_whose_server_is_killed_in_mid_stage_goes_on_where_it_was(
+def test_a_job_whose_server_is_killed_mid_stage_continues_where_it_stopped(
     spark, warehouse, tmp_path, monkeypatch
 ):
     texts = [f"a pot of tea number {i} for the garden" for i in range(3000)]
@@ -133,7 +136,7 @@ def test_a_job_whose_server_is_killed_in_mid_stage_goes_on_where_it_was(
     port = free_port()
 
     endpoint = f"kind: vllm_server, endpoints: ['http://127.0.0.1:{port}'], served_model: {MODEL}"
-    # The time is for a server that starts; one that is gone is waited for as long.
+    # Long enough for a server to start; the job waits as long for one that died.
     config = settings_file(tmp_path, f"{endpoint}, tile_texts: 200, timeout_s: 60")
     with (
         vllm_server(port, tmp_path / "server.txt") as server,

@@ -1,6 +1,6 @@
-"""Runs the benchmarks, each in a process of its own and one after the other; fails where a ratio is outside its bounds.
+"""Runs the benchmarks in turn, each in its own process; fails where a ratio is outside its bounds.
 
-python -m tests.perf [NAME ...]      the names are those of the files bench_NAME.py
+python -m tests.perf [NAME ...]      runs the files bench_NAME.py, by default all
 """
 
 import subprocess
@@ -14,14 +14,14 @@ def main(wanted: list[str]) -> int:
     if unknown := sorted(set(wanted) - set(NAMES)):
         print(f"there is no benchmark {unknown[0]}; there are {', '.join(NAMES)}", file=sys.stderr)
         return 2
-    # JSON alone on standard output; what the measured parts say goes where errors go.
+    # Only JSON goes to standard output; the messages of the measured jobs go to standard error.
     failed = [
         name
         for name in wanted or NAMES
         if subprocess.run([sys.executable, "-m", f"tests.perf.bench_{name}"]).returncode
     ]
     if failed:
-        print(f"outside their bounds, or not run to the end: {', '.join(failed)}", file=sys.stderr)
+        print(f"outside their bounds, or not completed: {', '.join(failed)}", file=sys.stderr)
     return 1 if failed else 0
 
 

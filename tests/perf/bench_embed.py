@@ -1,6 +1,7 @@
-"""The embed stage inside Spark beside the bare engine and sentence-transformers: same texts, same weights, engines loaded.
+"""Speed of the embed stage in Spark against the bare engine and sentence-transformers.
 
-Each contender has a process of its own and they take turns, so that a slow moment of the machine meets all of them.
+All embed the same texts with the same weights, with the model loaded before. Each contender has its own
+process, and they take turns, so that a slow moment of the machine affects all of them.
 """
 
 import csv
@@ -22,10 +23,10 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from pyspark.sql import DataFrame
+from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.pandas.types import from_arrow_schema
 
-from jobs.embed.stage import embed_tile, engine_workers, fed
+from jobs.embed.stage import arranged, embed_tile, engine_workers
 from jobs.io.model import engine_config, model_key_of
 from jobs.io.session import open_session
 from schemas.settings import EngineSettings, SparkSettings
@@ -41,7 +42,7 @@ from udfs.engines.vllm_local import environment, has_gpu, pick_dtype, quiet
 MOVIES = Path(__file__).resolve().parents[3] / "shared" / "data" / "ml-latest-small" / "movies.csv"
 NEXT_DAY = DAY + timedelta(days=1)
 ROUNDS = 3
-# Enough that the 0.3 s in which a stage begins are little.
+# Enough to make the 0.3 s in which a stage starts negligible.
 MIXED_TEXTS = 1000
 MAX_TOKENS = EngineSettings().max_tokens
 # The default of SentenceTransformer.encode.
@@ -54,7 +55,7 @@ def titles() -> list[str]:
 
 
 def mixed_texts() -> list[str]:
-    """Texts of 5 to 400 tokens, as many of each order of length."""
+    """Texts of 5 to 400 tokens, with lengths uniform on a logarithmic scale."""
     chance = random.Random(7)
     words = sorted({word for title in titles() for word in title.split() if word.isalpha()})
     return [" ".join(chance.choices(words, k=int(3 * 75 ** chance.random()))) for _ in range(MIXED_TEXTS)]
@@ -62,7 +63,7 @@ def mixed_texts() -> list[str]:
 
 @lru_cache(maxsize=1)
 def bare_engine(settings: EngineSettings):
-    """vLLM's own class as its documents use it, with the settings that were fastest here."""
+    """vLLM's own class, used as in its documentation, with the settings that were fastest here."""
     config = engine_config(settings)
     os.environ |= environment(config, 1)
     with quiet():
@@ -70,14 +71,19 @@ def bare_engine(settings: EngineSettings):
         from vllm.config import PoolerConfig
 
         return LLM(
-            model=str(model_folder(config)), runner="pooling", dtype=pick_dtype() if config.dtype == "auto" else config.dtype,
-            enforce_eager=True, max_model_len=MAX_TOKENS, block_size=None if has_gpu() else 32,
-            pooler_config=PoolerConfig(seq_pooling_type=config.pooling), disable_log_stats=True,
-        )  # fmt: skip
+            model=str(model_folder(config)),
+            runner="pooling",
+            dtype=pick_dtype() if config.dtype == "auto" else config.dtype,
+            enforce_eager=True,
+            max_model_len=MAX_TOKENS,
+            block_size=None if has_gpu() else 32,
+            pooler_config=PoolerConfig(seq_pooling_type=config.pooling),
+            disable_log_stats=True,
+        )
 
 
 def bare(settings: EngineSettings, texts: list[str]) -> float:
-    """Seconds of LLM.embed; the texts are sorted by length, which it does not do itself."""
+    """Seconds of LLM.embed. The texts are sorted by length, which it does not do itself."""
     engine = bare_engine(settings)
     began = time.monotonic()
     engine.embed(
@@ -98,7 +104,7 @@ def sentence_transformer(dtype: str):
 
 
 def sentence_transformers(dtype: str, texts: list[str]) -> float:
-    """Seconds of SentenceTransformer.encode, which sorts by length itself; torch takes every core."""
+    """Seconds of SentenceTransformer.encode on all cores. It sorts by length itself."""
     model = sentence_transformer(dtype)
     began = time.monotonic()
     model.encode(texts, batch_size=ST_BATCH, normalize_embeddings=True)
@@ -106,15 +112,11 @@ def sentence_transformers(dtype: str, texts: list[str]) -> float:
 
 
 class Timed(Embedder):
-    """The stage's own engine, which notes in a file how long it tokenised and how long its model computed, seconds."""
+    """The stage's own engine, which writes to a file the seconds spent in tokenising and in the model."""
 
     def __init__(self, engine: Embedder, file: str) -> None:
-        self.model_key, self.dim, self.engine, self.dtype = (
-            engine.model_key,
-            engine.dim,
-            engine.engine,
-            engine.dtype,
-        )
+        self.model_key, self.dim = engine.model_key, engine.dim
+        self.engine, self.dtype = engine.engine, engine.dtype
         self._engine, self._file, self._spent = engine, Path(file), {"tokenise": 0.0, "model": 0.0}
 
     def tokenise(self, texts):
@@ -132,9 +134,9 @@ class Timed(Embedder):
 
 
 def shares(rows: DataFrame, settings: EngineSettings, file: str) -> dict[str, float]:
-    """Which parts of the stage's time are tokenising, the model, and what waits for both: Spark, Arrow and the pipe.
+    """Shares of the stage's time: tokenising, the model, and transport (Spark, Arrow and the pipe).
 
-    Tokenising runs beside the model, so that the three are more than one.
+    Tokenising runs in parallel with the model, so the sum exceeds one.
     """
     config, expected = engine_config(settings), Expected(model_key_of(settings))
 
@@ -143,9 +145,8 @@ def shares(rows: DataFrame, settings: EngineSettings, file: str) -> dict[str, fl
 
     began = time.monotonic()
     with engine_workers(rows.sparkSession, settings):
-        fed(rows, settings).mapInArrow(embed, from_arrow_schema(OUTPUT_SCHEMA)).write.format("noop").mode(
-            "overwrite"
-        ).save()
+        stage = arranged(rows, settings).mapInArrow(embed, from_arrow_schema(OUTPUT_SCHEMA))
+        stage.write.format("noop").mode("overwrite").save()
     taken = time.monotonic() - began
     spent = json.loads(Path(file).read_text())
     parts = {"tokenising": spent["tokenise"], "model": spent["model"], "transport": taken - spent["model"]}
@@ -153,9 +154,10 @@ def shares(rows: DataFrame, settings: EngineSettings, file: str) -> dict[str, fl
 
 
 def token_counts(texts: list[str]) -> dict[str, float]:
-    """Tokens of the texts, and which part of sentence-transformers' batches is padding; vLLM packs texts end to end."""
+    """Tokens of the texts, and the share of padding in sentence-transformers' batches; vLLM has none."""
     config = engine_config(EngineSettings())
-    lengths = sorted((len(ids) for ids in tokenise(load_tokenizer(config), config, texts).ids), reverse=True)
+    ids = tokenise(load_tokenizer(config), config, texts).ids
+    lengths = sorted(map(len, ids), reverse=True)
     padded = sum(lengths[i] * len(lengths[i : i + ST_BATCH]) for i in range(0, len(lengths), ST_BATCH))
     return {
         "tokens": sum(lengths),
@@ -179,7 +181,7 @@ def in_process(
 def compare(
     contenders: dict[str, Callable[[list[str]], float]], texts: list[str], rounds: int
 ) -> dict[str, float]:
-    """Median seconds of each contender, which take turns."""
+    """Median seconds of each contender; they take turns."""
     for contender in contenders.values():
         contender(texts[::50])  # loads it
     seconds: dict[str, list[float]] = {name: [] for name in contenders}
@@ -189,120 +191,111 @@ def compare(
     return {name: statistics.median(taken) for name, taken in seconds.items()}
 
 
-def nights(texts: list[str]) -> dict[str, object]:
-    """Whole jobs from the shell to the prompt: with one text to embed, with all of them, and once more with nothing new."""
-    told: dict[str, object] = {}
+def jobs_of(texts: list[str]) -> dict[str, object]:
+    """Embed jobs from the command line: with one text, with all texts, and again with nothing new."""
+    measured: dict[str, object] = {}
     with tempfile.TemporaryDirectory() as folder:
+        warehouse = f"{folder}/w"
         with open_session("bench embed", SparkSettings(driver_memory="1g")) as spark:
-            write_events(spark, f"{folder}/w", ["a red bicycle"])
-            write_events(spark, f"{folder}/w", ["a red bicycle", *texts], NEXT_DAY)
+            write_events(spark, warehouse, ["a red bicycle"])
+            write_events(spark, warehouse, ["a red bicycle", *texts], NEXT_DAY)
         for name, day in (("first_vector", DAY), ("all", NEXT_DAY), ("nothing_new", NEXT_DAY)):
+            command = [sys.executable, "-m", "jobs.embed_texts", "--date", str(day)]
             began = time.monotonic()
-            command = [
-                sys.executable,
-                "-m",
-                "jobs.embed_texts",
-                "--date",
-                str(day),
-                "--warehouse",
-                f"{folder}/w",
-                "--run-id",
-                name,
-            ]
-            subprocess.run(command, check=True, stdout=sys.stderr)
+            arguments = ["--warehouse", warehouse, "--run-id", name]
+            subprocess.run([*command, *arguments], check=True, stdout=sys.stderr)
             job_s = round(time.monotonic() - began, 1)
-            (row,) = [
-                row
-                for row in rows_of(f"{folder}/w", "pipeline_runs")
-                if row["run_id"] == name and row["status"] == "done"
-            ]
+            done = [row for row in rows_of(warehouse, "pipeline_runs") if row["status"] == "done"]
+            (row,) = [row for row in done if row["run_id"] == name]
             phases = {f"{phase}_s": seconds for phase, seconds in dict(row["seconds"]).items()}
-            told[name] = {"job_s": job_s, "embedded": dict(row["counts"])["embedded"], **phases}
-    return told
+            measured[name] = {"job_s": job_s, "embedded": dict(row["counts"])["embedded"], **phases}
+    return measured
 
 
 def ratios_of(name: str, seconds: dict[str, float], dtype: str) -> list[Ratio]:
-    # docs/decisions/0004-embedding.md says why 1.5 is out of reach where both must compute in float32.
+    """The stage against both contenders. dtype: what the stage computes in."""
+    # In float32 on both sides 1.5 is out of reach: see docs/benchmarks.md.
     least = 1.5 if dtype == "bfloat16" else 1.1
+    over_st = f"{name}: stage in {dtype} / sentence-transformers in float32"
     return [
         Ratio(f"{name}: stage / bare LLM.embed", seconds["bare"] / seconds["stage"], least=0.9),
-        Ratio(
-            f"{name}: stage in {dtype} / sentence-transformers in float32",
-            seconds["st"] / seconds["stage"],
-            least=least,
-        ),
+        Ratio(over_st, seconds["st"] / seconds["stage"], least=least),
     ]
 
 
-def main() -> int:
-    sets = {"titles": titles(), "mixed": mixed_texts()}
-    settings = EngineSettings()
-    expected = Expected(model_key_of(settings))
-    figures: dict[str, Any] = {}
-    ratios = []
+def given(spark: SparkSession, texts: list[str]) -> DataFrame:
+    """The texts as a cached (text_key, text)."""
+    rows = [(f"{i:08}", text) for i, text in enumerate(texts)]
+    frame = spark.createDataFrame(rows, "text_key string, text string").persist()
+    frame.count()
+    return frame
+
+
+def stage(spark: SparkSession, settings: EngineSettings, texts: list[str]) -> float:
+    """Seconds of the embed stage; the result is discarded."""
+    rows = given(spark, texts)
+    began = time.monotonic()
+    with engine_workers(spark, settings):
+        tile = embed_tile(rows, settings, Expected(model_key_of(settings)))
+        tile.write.format("noop").mode("overwrite").save()
+    taken = time.monotonic() - began
+    rows.unpersist()
+    return taken
+
+
+def compare_stage(sets: dict[str, list[str]]) -> tuple[list[Ratio], dict[str, Any]]:
+    """The stage against the bare engine and sentence-transformers, on each set of texts."""
+    settings, ratios, figures = EngineSettings(), [], {}
     with own_process() as process:
-        dtype = process.submit(pick_dtype).result()  # as each engine finds for itself
+        dtype = process.submit(pick_dtype).result()  # as each engine chooses it
     with (
-        open_session("bench embed", SparkSettings(driver_memory="2g")) as spark, own_process() as vllm, own_process() as st,
+        open_session("bench embed", SparkSettings(driver_memory="2g")) as spark,
+        own_process() as vllm,
+        own_process() as st,
         tempfile.TemporaryDirectory() as folder,
-    ):  # fmt: skip
-
-        def given(texts: list[str]) -> DataFrame:
-            rows = spark.createDataFrame(
-                [(f"{i:08}", text) for i, text in enumerate(texts)], "text_key string, text string"
-            ).persist()
-            rows.count()
-            return rows
-
-        def stage(texts: list[str]) -> float:
-            rows = given(texts)
-            began = time.monotonic()
-            with engine_workers(spark, settings):
-                embed_tile(rows, settings, expected).write.format("noop").mode("overwrite").save()
-            taken = time.monotonic() - began
-            rows.unpersist()
-            return taken
-
+    ):
+        contenders = {
+            "stage": functools.partial(stage, spark, settings),
+            "bare": functools.partial(in_process, vllm, bare, settings),
+            "st": functools.partial(in_process, st, sentence_transformers, "float32"),
+        }
         for name, texts in sets.items():
-            seconds = compare(
-                {
-                    "stage": stage,
-                    "bare": functools.partial(in_process, vllm, bare, settings),
-                    "st": functools.partial(in_process, st, sentence_transformers, "float32"),
-                },
-                texts,
-                ROUNDS,
-            )
+            seconds = compare(contenders, texts, ROUNDS)
             ratios += ratios_of(name, seconds, dtype)
             counted = token_counts(texts)
             figures[name] = {
                 "texts": len(texts),
-                **{f"{who}_texts_per_s": round(len(texts) / taken, 1) for who, taken in seconds.items()},
+                **texts_per_second(seconds, len(texts)),
                 "stage_tokens_per_s": round(counted["tokens"] / seconds["stage"]),
                 **counted,
-                **shares(given(texts), settings, f"{folder}/{name}.json"),
+                **shares(given(spark, texts), settings, f"{folder}/{name}.json"),
             }
-    for other in ("float32", "bfloat16"):
-        with own_process() as vllm, own_process() as st:
-            like = EngineSettings(dtype=other)
-            seconds = compare(
-                {
-                    "bare": functools.partial(in_process, vllm, bare, like),
-                    "st": functools.partial(in_process, st, sentence_transformers, other),
-                },
-                sets["titles"][::4],
-                ROUNDS,
-            )
-        ratios.append(
-            Ratio(
-                f"titles: bare LLM.embed / sentence-transformers, both {other}",
-                seconds["st"] / seconds["bare"],
-            )
-        )
-        figures[other] = {
-            f"{who}_texts_per_s": round(len(sets["titles"][::4]) / taken, 1) for who, taken in seconds.items()
+    return ratios, figures
+
+
+def compare_engines(texts: list[str], dtype: str) -> tuple[Ratio, dict[str, float]]:
+    """The bare engine against sentence-transformers, both in one dtype."""
+    with own_process() as vllm, own_process() as st:
+        contenders = {
+            "bare": functools.partial(in_process, vllm, bare, EngineSettings(dtype=dtype)),
+            "st": functools.partial(in_process, st, sentence_transformers, dtype),
         }
-    figures["jobs"] = nights(sets["titles"])
+        seconds = compare(contenders, texts, ROUNDS)
+    name = f"titles: bare LLM.embed / sentence-transformers, both {dtype}"
+    return Ratio(name, seconds["st"] / seconds["bare"]), texts_per_second(seconds, len(texts))
+
+
+def texts_per_second(seconds: dict[str, float], texts: int) -> dict[str, float]:
+    return {f"{contender}_texts_per_s": round(texts / taken, 1) for contender, taken in seconds.items()}
+
+
+def main() -> int:
+    sets = {"titles": titles(), "mixed": mixed_texts()}
+    ratios, figures = compare_stage(sets)
+    for dtype in ("float32", "bfloat16"):
+        ratio, figures[dtype] = compare_engines(sets["titles"][::4], dtype)
+        ratios.append(ratio)
+    figures["jobs"] = jobs_of(sets["titles"])
     return report("embed", ratios, figures)
 
 

@@ -1,4 +1,4 @@
-"""How fast events and vectors in tables become states: against the usual notebook, against Spark's own sort, and the kernel alone."""
+"""Speed of the fold, against a typical notebook and Spark's own sort, and of the kernel alone."""
 
 import sys
 import tempfile
@@ -10,24 +10,23 @@ import numpy as np
 import pandas as pd
 from pyspark.sql import DataFrame, SparkSession
 
-from jobs.io import delta
 from jobs.io.session import fit_to_size, open_session
+from jobs.io.warehouse import Warehouse
 from schemas import behavior_events, profile_states, text_embeddings
 from schemas.settings import SparkSettings
-from tests.perf.fold_tables import DIM, FIRST, SETTINGS, fold, write_events, write_vectors
+from tests.perf.fold_tables import DIM, FIRST, SETTINGS, Traffic, fold, write_events, write_vectors
 from tests.perf.report import Ratio, report
 from tests.udfs.fold.configs import constants
 from udfs.fold.contract import EVENT_ROW, LEDGER_SIZE
 from udfs.fold.kernel import Gate, Open, Out, Priors, Rows, Texts, fold_rows, squared_norms
 
 EVENTS, USERS, TEXTS = 1_000_000, 50_000, 10_000
-# How many events of how many texts (0: each its own); the first warms the session, and the notebook is measured on it. It is large
-# enough for plans to be compiled (jobs/io/session.py): else the notebook would be slowed and what follows would begin cold.
+# Name, events, texts (0: each event has its own). The first warms up the session, and the notebook uses it.
+# It is large enough for plans to be compiled (jobs/io/session.py); otherwise the notebook would be slower and
+# the other sizes would start cold.
 SIZES = (("warm", EVENTS * 2 // 5, TEXTS), ("few texts", EVENTS, TEXTS), ("own texts", EVENTS // 4, 0))
-
-
-# Twenty times the notebook, 0.4 of the sort and five times the notebook for distinct texts are the aims; docs/decisions/0005-fold.md says
-# what stands between. These are what is reached, less what one machine varies.
+# The aims are 20 times the notebook, 0.4 of the sort, and 5 times the notebook for distinct texts;
+# docs/benchmarks.md has the figures reached. These bounds are those less the variation of one machine.
 LEAST = (4.5, 0.08, 1.6)
 
 
@@ -37,17 +36,15 @@ def timed(work: Callable[[], object]) -> float:
     return time.perf_counter() - began
 
 
-def shuffle_and_sort(spark: SparkSession, warehouse: str) -> float:
-    """What Spark itself needs to bring the events into the order of the fold; the result goes nowhere."""
-    events = delta.read_table(spark, warehouse, behavior_events.TABLE).select(
-        "user_id", "event_ts", "event_id", "text_key"
-    )
+def shuffle_and_sort(warehouse: Warehouse) -> float:
+    """Seconds in which Spark brings the events into the order of the fold; the result is discarded."""
+    events = warehouse.read(behavior_events.TABLE).select("user_id", "event_ts", "event_id", "text_key")
     ordered = events.repartition("user_id").sortWithinPartitions("user_id", "event_ts", "event_id")
     return timed(lambda: ordered.write.format("noop").mode("overwrite").save())
 
 
 def numpy_fold(events: pd.DataFrame) -> pd.DataFrame:
-    """One user's events with their vectors into the profile, as a notebook would write it: the same gate, without ledger and digest."""
+    """Folds one user's events as a notebook would: the same gate, without ledger and digest."""
     gate = SETTINGS.fold
     ordered = events.sort_values(["event_ts", "event_id"])
     p, total, s1, s2 = None, 0.0, 0.0, 0.0
@@ -70,13 +67,11 @@ def numpy_fold(events: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def notebook(spark: SparkSession, warehouse: str, target: str) -> float:
-    """groupBy.applyInPandas with NumPy, written to Delta."""
+def notebook(warehouse: Warehouse, target: str) -> float:
+    """Seconds of groupBy.applyInPandas with NumPy, written to Delta."""
     columns = ["user_id", "event_ts", "event_id", "text_key", "0.5D AS weight"]
-    events = delta.read_table(spark, warehouse, behavior_events.TABLE).selectExpr(*columns)
-    joined = events.join(
-        delta.read_table(spark, warehouse, text_embeddings.TABLE).select("text_key", "vector"), "text_key"
-    )
+    events = warehouse.read(behavior_events.TABLE).selectExpr(*columns)
+    joined = events.join(warehouse.read(text_embeddings.TABLE).select("text_key", "vector"), "text_key")
     folded: DataFrame = joined.groupBy("user_id").applyInPandas(
         numpy_fold, "user_id string, event_count long, vector array<float>"
     )
@@ -115,49 +110,48 @@ def memory_bandwidth() -> float:
     return block.nbytes / min(timed(block.max) for _ in range(3))
 
 
+def measured_speeds(spark: SparkSession, folder: str) -> tuple[dict[str, float], dict[str, object]]:
+    """Events a second of each contender and size, and the fold's phases in seconds."""
+    speeds: dict[str, float] = {}
+    phases: dict[str, object] = {}
+    for name, events, texts in SIZES:
+        warehouse = Warehouse(spark, str(Path(folder) / name.replace(" ", "_")))
+        write_events(warehouse, Traffic(events, USERS * events // EVENTS, texts))
+        write_vectors(warehouse, texts or events)
+        fit_to_size(spark, [warehouse.uri])
+        if name == "warm":
+            fold(warehouse, FIRST, FIRST)
+            shuffle_and_sort(warehouse)
+            speeds["notebook"] = events / notebook(warehouse, f"{warehouse.uri}/notebook")
+            continue
+        speeds[f"sort, {name}"] = events / min(shuffle_and_sort(warehouse) for _ in range(2))
+        began = time.perf_counter()
+        phases[name] = fold(warehouse, FIRST, FIRST).seconds
+        speeds[f"fold, {name}"] = events / (time.perf_counter() - began)
+        assert warehouse.read(profile_states.TABLE).count() > 0
+    return speeds, phases
+
+
 def main() -> int:
     kernel, bandwidth = kernel_speed(), memory_bandwidth()
     with (
         open_session("bench fold", SparkSettings(driver_memory="3g")) as spark,
         tempfile.TemporaryDirectory() as folder,
     ):
-        speeds, phases = {}, {}
-        for name, events, texts in SIZES:
-            warehouse = str(Path(folder) / name.replace(" ", "_"))
-            users = USERS * events // EVENTS
-            write_events(spark, warehouse, FIRST, 1, events, users, texts)
-            write_vectors(spark, warehouse, texts or events)
-            fit_to_size(spark, [warehouse])
-            if name == "warm":
-                fold(spark, warehouse, FIRST, FIRST)
-                shuffle_and_sort(spark, warehouse)
-                speeds["notebook"] = events / notebook(spark, warehouse, f"{warehouse}/notebook")
-                continue
-            speeds[f"sort, {name}"] = events / min(shuffle_and_sort(spark, warehouse) for _ in range(2))
-            began = time.perf_counter()
-            phases[name] = fold(spark, warehouse, FIRST, FIRST).seconds
-            speeds[f"fold, {name}"] = events / (time.perf_counter() - began)
-            assert delta.read_table(spark, warehouse, profile_states.TABLE).count() > 0
-        ratios = [
-            Ratio("fold over notebook", speeds["fold, few texts"] / speeds["notebook"], least=LEAST[0]),
-            Ratio(
-                "fold over Spark's sort",
-                speeds["fold, few texts"] / speeds["sort, few texts"],
-                least=LEAST[1],
-            ),
-            Ratio(
-                "fold of distinct texts over notebook",
-                speeds["fold, own texts"] / speeds["notebook"],
-                least=LEAST[2],
-            ),
-            Ratio("kernel over 1.5M events a second", kernel / 1.5e6, least=1),
-        ]
-        figures = {name: round(speed) for name, speed in speeds.items()} | {
-            "kernel, events a second": round(kernel),
-            "kernel, share of the memory bandwidth of a core": round(kernel * DIM * 4 / bandwidth, 3),
-            "phases": phases,
-        }
-        return report("fold", ratios, figures)
+        speeds, phases = measured_speeds(spark, folder)
+    few, own = speeds["fold, few texts"], speeds["fold, own texts"]
+    ratios = [
+        Ratio("fold over notebook", few / speeds["notebook"], least=LEAST[0]),
+        Ratio("fold over Spark's sort", few / speeds["sort, few texts"], least=LEAST[1]),
+        Ratio("fold of distinct texts over notebook", own / speeds["notebook"], least=LEAST[2]),
+        Ratio("kernel over 1.5M events a second", kernel / 1.5e6, least=1),
+    ]
+    figures = {name: round(speed) for name, speed in speeds.items()} | {
+        "kernel, events a second": round(kernel),
+        "kernel, share of the memory bandwidth of a core": round(kernel * DIM * 4 / bandwidth, 3),
+        "phases": phases,
+    }
+    return report("fold", ratios, figures)
 
 
 if __name__ == "__main__":

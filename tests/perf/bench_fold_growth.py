@@ -1,4 +1,4 @@
-"""What an event costs the fold as their number grows, and what the driver is left with."""
+"""The cost of an event as their number grows, and the heap that the driver keeps afterwards."""
 
 import gc
 import sys
@@ -9,8 +9,9 @@ from pathlib import Path
 from pyspark.sql import SparkSession
 
 from jobs.io.session import fit_to_size, open_session
+from jobs.io.warehouse import Warehouse
 from schemas.settings import SparkSettings
-from tests.perf.fold_tables import FIRST, fold, write_events, write_vectors
+from tests.perf.fold_tables import FIRST, Traffic, fold, write_events, write_vectors
 from tests.perf.report import Ratio, report
 
 TEXTS, EVENTS_A_USER = 10_000, 20
@@ -18,9 +19,10 @@ MILLION = 1_000_000
 
 
 def heap_in_use(spark: SparkSession) -> float:
-    """Bytes that Java holds after it has thrown away what nobody needs."""
+    """Bytes that Java holds after garbage collection."""
     java = spark._jvm.java.lang
-    # What Java finds to be nobody's Spark then drops from its store, in a thread of its own; and Python's cycles hold on to some of it.
+    # Python's reference cycles keep Java objects alive; and Spark drops what Java collected from its store
+    # later, in a thread of its own.
     gc.collect()
     for _ in range(2):
         java.System.gc()
@@ -29,13 +31,13 @@ def heap_in_use(spark: SparkSession) -> float:
 
 
 def seconds_and_heap(spark: SparkSession, folder: str, events: int) -> tuple[float, float]:
-    """Of the fold of so many events of one day."""
-    warehouse = str(Path(folder) / str(events))
-    write_events(spark, warehouse, FIRST, 1, events, events // EVENTS_A_USER, TEXTS)
-    write_vectors(spark, warehouse, TEXTS)
-    fit_to_size(spark, [warehouse])
+    """The time to fold this many events of one day, and the heap in use afterwards, bytes."""
+    warehouse = Warehouse(spark, str(Path(folder) / str(events)))
+    write_events(warehouse, Traffic(events, events // EVENTS_A_USER, TEXTS))
+    write_vectors(warehouse, TEXTS)
+    fit_to_size(spark, [warehouse.uri])
     began = time.perf_counter()
-    fold(spark, warehouse, FIRST, FIRST)
+    fold(warehouse, FIRST, FIRST)
     return time.perf_counter() - began, heap_in_use(spark)
 
 
@@ -44,7 +46,7 @@ def main() -> int:
         open_session("bench fold growth", SparkSettings(driver_memory="3g")) as spark,
         tempfile.TemporaryDirectory() as folder,
     ):
-        seconds_and_heap(spark, folder, MILLION // 5)  # warms the session
+        seconds_and_heap(spark, folder, MILLION // 5)  # warms up the session
         (one, heap), (five, heap_of_five) = (
             seconds_and_heap(spark, folder, events) for events in (MILLION, 5 * MILLION)
         )

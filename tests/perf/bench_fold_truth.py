@@ -1,8 +1,9 @@
-"""How well profiles follow what their users truly like: cosine with the truth over days for each gate, and a plot of it.
+"""How well profiles follow the users' true interests: cosine with the truth by day, for each gate.
 
-A generated log tells each user's interests and when they change. The truth of a day is the mean of its topics' item vectors in
-the user's mixture; profile and truth are compared after the mean of all items is taken off. Users with at least 150 events whose
-interests change after the 75th; without Spark, by the kernel alone.
+A generated log records each user's interests and when they change. The truth of a day is the mean of the
+item vectors of the user's topics, weighted by the user's mixture. The mean of all items is subtracted from
+profile and truth before they are compared. Only users with at least 150 events whose interests change after
+the 75th count. Without Spark, by the kernel alone.
 
     python -m tests.perf.bench_fold_truth [--plot FILE.svg]
 """
@@ -30,7 +31,7 @@ from udfs.fold.stream import fold_stream
 
 DAYS, USERS = 75, 120
 LEAST_EVENTS, BEFORE_CHANGE = 150, 75
-# Days around the change that are shown and compared.
+# Days around the change that are compared.
 AROUND = range(-15, 31)
 GATES = [
     ("effective", "follow"),
@@ -51,7 +52,7 @@ WEIGHTS = {
 
 
 def events_of(logs: Path) -> dict[str, list[dict[str, Any]]]:
-    """Each user's readable events about an item, in the fold's order."""
+    """Each user's readable events about an item that the user likes, in the fold's order."""
     found: dict[str, dict[str, dict[str, Any]]] = defaultdict(dict)
     for line in (
         line
@@ -73,25 +74,35 @@ def events_of(logs: Path) -> dict[str, list[dict[str, Any]]]:
 
 
 def states_of(
-    events: dict[str, list[dict[str, Any]]], vectors: dict[str, np.ndarray], constants: FoldConstants
+    events: dict[str, list[dict[str, Any]]], vectors: dict[str, np.ndarray], formula: FoldConstants
 ) -> dict[str, Any]:
-    """(day, profile) by day for each user."""
+    """Each user's (day, profile), in the order of days."""
     rows = [
         {"kind": VECTOR_ROW, "text_key": item, "vector": vector.tolist()} for item, vector in vectors.items()
     ]
-    rows += [
-        {
-            "kind": EVENT_ROW, "user_id": user, "facet": "main", "user_bucket": 0, "day": e["moment"].date(), "event_ts": e["moment"],
-            "event_id": e["event_id"], "weight": WEIGHTS.get(e["event_type"], 0.2), "text_key": e["item_id"], "digest_high": 0,
-            "digest_low": 0,
-        }
-        for user, own in events.items() for e in own
-    ]  # fmt: skip
+    rows += [event_row(user, event) for user, own in events.items() for event in own]
     states = defaultdict(list)
-    for batch in fold_stream(iter([pa.RecordBatch.from_pylist(rows, INPUT_SCHEMA)]), constants):
+    for batch in fold_stream(iter([pa.RecordBatch.from_pylist(rows, INPUT_SCHEMA)]), formula):
         for row in batch.select(["user_id", "as_of_date", "vector"]).to_pylist():
             states[row["user_id"]].append((row["as_of_date"], np.array(row["vector"])))
     return states
+
+
+def event_row(user: str, event: dict[str, Any]) -> dict[str, Any]:
+    """A row of the fold's stream."""
+    return {
+        "kind": EVENT_ROW,
+        "user_id": user,
+        "facet": "main",
+        "user_bucket": 0,
+        "day": event["moment"].date(),
+        "event_ts": event["moment"],
+        "event_id": event["event_id"],
+        "weight": WEIGHTS.get(event["event_type"], 0.2),
+        "text_key": event["item_id"],
+        "digest_high": 0,
+        "digest_low": 0,
+    }
 
 
 def cosines_of(
@@ -116,13 +127,13 @@ def cosines_of(
 
 
 def plot(curves: dict[str, dict[int, float]], users: int, file: str) -> None:
-    import matplotlib
+    import matplotlib as mpl
 
-    matplotlib.use("svg")
-    matplotlib.rcParams["svg.hashsalt"] = "nightfold"
-    from matplotlib import pyplot
+    mpl.use("svg")
+    mpl.rcParams["svg.hashsalt"] = "nightfold"
+    from matplotlib import pyplot as plt
 
-    figure, axes = pyplot.subplots(figsize=(8, 4.5))
+    figure, axes = plt.subplots(figsize=(8, 4.5))
     for name, curve in curves.items():
         axes.plot(list(curve), list(curve.values()), label=name)
     axes.axvline(0, color="grey", linewidth=0.8, linestyle=":")
@@ -136,44 +147,43 @@ def plot(curves: dict[str, dict[int, float]], users: int, file: str) -> None:
     figure.savefig(file, metadata={"Date": None})
 
 
-def main(argv: list[str]) -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--plot", metavar="FILE", help="draw the curves into this SVG file")
-    args = parser.parse_args(argv)
+def generated_log() -> tuple[dict[str, list[dict[str, Any]]], dict[str, Any], list[dict[str, Any]]]:
+    """Events by user, the truth about each user, and the items of a generated log."""
     with tempfile.TemporaryDirectory() as folder:
         logs = Path(folder) / "logs"
         with redirect_stdout(sys.stderr):
             make_demo_logs.main(["--logs", str(logs), "--days", str(DAYS), "--users", str(USERS)])
-        events = events_of(logs)
-        users = {
-            u["user_id"]: u
-            for u in map(
-                json.loads, (logs / "_truth" / "users.jsonl").read_text(encoding="utf-8").splitlines()
-            )
-        }
-        items = [
-            json.loads(line)
-            for line in (logs / "_truth" / "items.jsonl").read_text(encoding="utf-8").splitlines()
-        ]
-    drawn = load_embedder(config(kind="hash", hash_dimensions=384)).embed([item["title"] for item in items])
+        users = {user["user_id"]: user for user in read_lines(logs / "_truth" / "users.jsonl")}
+        return events_of(logs), users, read_lines(logs / "_truth" / "items.jsonl")
+
+
+def read_lines(file: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+
+
+def is_followed(events: list[dict[str, Any]], change: str | None) -> bool:
+    """Whether a user has enough events, before and after the change of interests."""
+    early = sum(str(event["moment"].date()) < change for event in events) if change else 0
+    return len(events) >= LEAST_EVENTS and BEFORE_CHANGE <= early <= len(events) - 30
+
+
+def main(argv: list[str]) -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--plot", metavar="FILE", help="draw the curves into this SVG file")
+    args = parser.parse_args(argv)
+    events, users, items = generated_log()
+    embedder = load_embedder(config(kind="hash", hash_dimensions=384))
+    drawn = embedder.embed([item["title"] for item in items])
     vectors = {item["item_id"]: vector for item, vector in zip(items, drawn, strict=True)}
     mean = drawn.mean(axis=0)
     topics = {
-        t: np.mean([vectors[i["item_id"]] for i in items if i["topic"] == t], axis=0)
-        for t in {i["topic"] for i in items}
+        topic: np.mean([vectors[item["item_id"]] for item in items if item["topic"] == topic], axis=0)
+        for topic in {item["topic"] for item in items}
     }
-
-    def is_followed(user: str) -> bool:
-        change = users[user]["change_date"]
-        early = sum(str(e["moment"].date()) < change for e in events[user]) if change else 0
-        return len(events[user]) >= LEAST_EVENTS and BEFORE_CHANGE <= early <= len(events[user]) - 30
-
-    followed = [user for user in events if is_followed(user)]
+    followed = {u: own for u, own in events.items() if is_followed(own, users[u]["change_date"])}
     curves = {}
     for gate, relevance in GATES:
-        states = states_of(
-            {user: events[user] for user in followed}, vectors, constants(gate=gate, relevance=relevance)
-        )
+        states = states_of(followed, vectors, constants(gate=gate, relevance=relevance))
         by_user = [cosines_of(states[user], users[user], topics, mean) for user in followed]
         curves[f"{gate}, {relevance}"] = {
             o: float(np.mean([c[o] for c in by_user if o in c])) for o in AROUND

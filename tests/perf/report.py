@@ -1,4 +1,4 @@
-"""How a benchmark says what it measured: ratios of one run, each with the bound it must keep, as one line of JSON."""
+"""The report of a benchmark: ratios measured in one run, each with its bounds, as one line of JSON."""
 
 import json
 import os
@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 
 @dataclass(frozen=True)
 class Ratio:
-    """A figure that means the same on every machine, and the least and the most that it may be."""
+    """A figure that means the same on every machine, with its lower and upper bound (inclusive)."""
 
     name: str
     value: float
@@ -23,13 +23,13 @@ class Ratio:
 
 
 def report(bench: str, ratios: Sequence[Ratio], figures: Mapping[str, object]) -> int:
-    """Prints the line; the exit status, 1 where a ratio is outside its bounds."""
-    told = [
+    """Prints the line. Returns the exit status: 1 where a ratio is outside its bounds."""
+    shown = [
         {k: round(v, 4) if isinstance(v, float) else v for k, v in asdict(r).items()} | {"holds": r.holds}
         for r in ratios
     ]
     print(
-        json.dumps({"bench": bench, "cores": os.cpu_count(), "ratios": told, "figures": dict(figures)}),
+        json.dumps({"bench": bench, "cores": os.cpu_count(), "ratios": shown, "figures": dict(figures)}),
         flush=True,
     )
     return 0 if all(r.holds for r in ratios) else 1

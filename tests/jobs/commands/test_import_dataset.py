@@ -14,7 +14,7 @@ import yaml
 from jobs import import_dataset
 from jobs.io.messages import JobError
 from schemas.mapping import LogMapping
-from tests.jobs.fates import fated
+from tests.jobs.records import fated
 
 DAY = "2025-04-01"
 CSV = {"who": "string", "dt": "string", "Item no.": "string", "words": "string"}

@@ -81,8 +81,8 @@ def test_events_follow_the_truth_of_their_moment(logs: Path, events: list[dict[s
         if situation == "after":
             in_old_main.append(user["before"].get(topic, 0) > 0.1)
     assert set(expected) == {"before", "after", "evening", "with_family"}
-    for situation in expected:
-        for rank, mean in expected[situation].items():
+    for situation, by_rank in expected.items():
+        for rank, mean in by_rank.items():
             assert abs(found[situation][rank] - mean) < 4 * max(mean, 1) ** 0.5, (
                 rank,
                 mean,

@@ -1,0 +1,49 @@
+"""A generated log and its nights, made once for all end-to-end tests; a test that writes works on a copy."""
+
+import shutil
+from collections.abc import Callable
+from datetime import date, timedelta
+from pathlib import Path
+
+import pytest
+
+from jobs import make_demo_logs, run_night
+from tests.e2e.tables import call
+
+FIRST = date(2025, 3, 3)
+DAYS = [FIRST + timedelta(days=n) for n in range(4)]
+
+
+@pytest.fixture(scope="session")
+def logs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four days of a generated log."""
+    folder = tmp_path_factory.mktemp("demo") / "logs"
+    argv = ["--logs", str(folder), "--days", str(len(DAYS)), "--users", "25", "--start", str(FIRST)]
+    assert make_demo_logs.main(argv) == 0
+    return folder
+
+
+@pytest.fixture(scope="session")
+def config(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Settings with the hash engine."""
+    file = tmp_path_factory.mktemp("config") / "hash.yaml"
+    file.write_text("engine: {kind: hash, tile_texts: 40}\n", encoding="utf-8")
+    return str(file)
+
+
+@pytest.fixture(scope="session")
+def after_nights(spark, logs, config, tmp_path_factory) -> Callable[[int], Path]:
+    """after_nights(n): the warehouse after the first n nights of the log, to be read or copied."""
+    warehouses: list[Path] = []
+
+    def after(count: int) -> Path:
+        for day in DAYS[len(warehouses) : count]:
+            warehouse = tmp_path_factory.mktemp("nights") / "w"
+            if warehouses:
+                shutil.copytree(warehouses[-1], warehouse)
+            bootstrap = [] if warehouses else ["--bootstrap"]
+            call(spark, run_night, warehouse, config, "--logs", logs, "--date", day, *bootstrap)
+            warehouses.append(warehouse)
+        return warehouses[count - 1]
+
+    return after

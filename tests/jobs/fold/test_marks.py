@@ -1,0 +1,157 @@
+"""Weights and facets of events.
+
+Floods (bursts, days beyond the cap, impossible minutes) have no weight, as by a plain count of the same
+rules; and facet predicates must give the same answer about an event every time.
+"""
+
+from datetime import UTC, datetime, timedelta
+from unittest.mock import patch
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from pyspark.sql import functions as F
+
+from jobs.fold import marks
+from jobs.fold.marks import FOLDED, RETRACT, ZERO_WEIGHT, facets_of, mark_events
+from jobs.io.messages import JobError
+from schemas import behavior_events, rejected_texts, text_embeddings
+from schemas.settings import FacetSettings, FoldSettings
+
+# ---- floods
+
+RULES = FoldSettings(daily_cap=12, burst_repeats=2, burst_seconds=10, minute_limit=8)
+START = datetime(2025, 4, 1, tzinfo=UTC)
+SCHEMA = (
+    "user_id string, event_date date, event_ts timestamp, event_id string, event_type string, item_id string"
+)
+
+
+def floods(events):
+    """event_ids of what has no weight only because it is a flood, by the rules in plain Python.
+
+    events: (user, second, id, item, fate) of one day.
+    """
+    found = set()
+    for user in {event[0] for event in events}:
+        mine = sorted((e for e in events if e[0] == user), key=lambda e: (e[1], e[2]))
+        counted = 0
+        for n, (_, second, name, item, fate) in enumerate(mine):
+            equal = [e for e in mine[:n] if e[3:] == (item, fate) and second - e[1] < RULES.burst_seconds]
+            counted += fate == FOLDED
+            if len(equal) >= RULES.burst_repeats or counted > RULES.daily_cap:
+                found.add(name)
+        before = [[e for e in mine[:n] if last[1] - e[1] < 60] for n, last in enumerate(mine)]
+        if any(len(minute) >= RULES.minute_limit for minute in before):
+            found |= {e[2] for e in mine}
+    return found & {e[2] for e in events if e[4] == FOLDED}
+
+
+def marked(spark, events):
+    """event_ids of what has no weight.
+
+    events: (user, second, id, item, fate) of one day, where the fate is FOLDED or RETRACT.
+    """
+    rows = [
+        (
+            user,
+            START.date(),
+            START + timedelta(seconds=second),
+            name,
+            "view" if fate == FOLDED else RETRACT,
+            item,
+        )
+        for user, second, name, item, fate in events
+    ]
+    return weightless(spark, spark.createDataFrame(rows, SCHEMA).withColumn("text_key", F.col("item_id")))
+
+
+def weightless(spark, frame):
+    frame = frame.withColumn("log_date", F.col("event_date"))
+    missing = {
+        c.name: F.lit(None).cast(c.type) for c in behavior_events.TABLE.columns if c.name not in frame.columns
+    }
+    no_vectors, no_refusals = (
+        spark.createDataFrame([], table.spark_schema())
+        for table in (text_embeddings.TABLE, rejected_texts.TABLE)
+    )
+    found = mark_events(frame.withColumns(missing), no_vectors, no_refusals, RULES, F.lit(True)).collect()
+    fates = {row["event_id"]: row["fate"] for row in found}
+    assert len(fates) == frame.count()
+    return {name for name, fate in fates.items() if fate == ZERO_WEIGHT}
+
+
+EVENT = st.tuples(
+    st.sampled_from("ab"),
+    st.integers(0, 200),
+    st.sampled_from("xyz"),
+    st.sampled_from([FOLDED, FOLDED, RETRACT]),
+)
+
+
+@pytest.mark.parametrize("few", [marks.FEW_DAYS, 0])
+@settings(max_examples=5, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(days=st.lists(st.lists(EVENT, min_size=1, max_size=40), min_size=12, max_size=12))
+def test_floods_are_marked_as_the_rules_say(spark, few, days):
+    # A dozen days at a time, each with its own users: one Spark job takes longer than a thousand examples.
+    events = [
+        (f"{user}{d}", second, f"{d}-{n:03d}", item, fate)
+        for d, day in enumerate(days)
+        for n, (user, second, item, fate) in enumerate(day)
+    ]
+    with patch.object(marks, "FEW_DAYS", few):
+        assert marked(spark, events) == floods(events)
+
+
+def test_days_without_many_events_are_not_sorted(spark):
+    few = [("a", n, f"a{n}", "x", FOLDED) for n in range(2)]
+    different = [("b", n, f"b{n}", f"{n}", FOLDED) for n in range(8)]
+    with patch.object(marks, "mark_floods", side_effect=AssertionError):
+        assert marked(spark, few + different) == set()
+
+
+def test_a_number_in_one_column_is_not_a_repeat_of_the_same_number_in_another(spark):
+    numbers = [(0.5, None), (None, 0.5), (0.5, None), (None, 0.5)]
+    rows = [
+        ("a", START.date(), START + timedelta(seconds=n), f"a{n}", "rating", "x", *pair)
+        for n, pair in enumerate(numbers)
+    ]
+    frame = spark.createDataFrame(rows, f"{SCHEMA}, rating double, value double")
+    assert weightless(spark, frame.withColumn("text_key", F.col("item_id"))) == set()
+
+
+# ---- facet predicates
+
+
+@pytest.fixture
+def events(spark):
+    rows = spark.createDataFrame([], behavior_events.TABLE.spark_schema())
+    return rows.selectExpr("*", "CAST(NULL AS DOUBLE) AS polarity")
+
+
+def some(where):
+    return FoldSettings(facets=(FacetSettings(name="some", where=where),))
+
+
+@pytest.mark.parametrize(
+    "where", ["place = 'home'", "dayofweek(event_date) IN (1, 7)", "array_contains(companions, 'family')"]
+)
+def test_a_predicate_that_follows_from_the_event_is_accepted(events, where):
+    events.select(facets_of(events, some(where)))
+
+
+@pytest.mark.parametrize(
+    ("where", "message"),
+    [
+        ("rand() < 0.5", "the same answer"),
+        ("event_date = current_date()", "the same answer"),
+        ("event_ts < now()", "the same answer"),
+        ("log_date = event_date", "log_date"),
+        ("event_id = 'e1'", "event_id"),
+        ("source_file LIKE 'x%'", "source_file"),
+        ("place = ", "PARSE"),
+    ],
+)
+def test_a_predicate_that_changes_or_is_not_about_the_event_is_refused(events, where, message):
+    with pytest.raises(JobError, match=message):
+        facets_of(events, some(where))

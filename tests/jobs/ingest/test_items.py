@@ -1,0 +1,174 @@
+"""Item versions from events and catalogues: which title holds on which day, in any order of the days."""
+
+import gzip
+import json
+
+import pytest
+
+from jobs.io.messages import JobError
+from tests.e2e.tables import rows_of
+from tests.jobs.ingest.days import (
+    FIFTH,
+    FIRST,
+    FOURTH,
+    SECOND,
+    THIRD,
+    by_days,
+    canonical,
+    counts_of_newest,
+    event,
+    stored_in,
+)
+
+# ---- titles of events
+
+
+def test_of_several_titles_the_last_holds_and_at_one_instant_that_of_the_greatest_id(ingest, tmp_path):
+    early, late = f"{FIRST}T08:00:00Z", f"{FIRST}T09:00:00Z"
+    titles = [("9", early, "Z"), ("1", late, "A"), ("3", late, "B"), ("2", late, "C")]
+    ingest(FIRST, *[event(event_id=id_, event_ts=time, title=title) for id_, time, title in titles])
+    assert [row["title"] for row in rows_of(str(tmp_path / "w"), "items")] == ["B"]
+
+
+def test_a_title_of_white_space_is_not_a_title(ingest, tmp_path):
+    blank = event(event_id="2", event_ts=f"{FIRST}T11:00:00Z", title="\u00a0\t")
+    ingest(FIRST, event(event_id="1", title="Kettle"), blank)
+    assert [row["title"] for row in rows_of(str(tmp_path / "w"), "items")] == ["Kettle"]
+
+
+def test_a_changed_title_is_a_new_text_from_its_day_on(ingest, tmp_path):
+    ingest(FIRST, event(event_id="1", title="Old  name"), event(event_id="2"))
+    events = ingest(SECOND, event(SECOND, event_id="3", title="New name"), event(SECOND, event_id="4"))
+    assert {row["event_id"]: row["text"] for row in events} == {
+        "1": "Old name",
+        "2": "Old name",
+        "3": "New name",
+        "4": "New name",
+    }
+    items = sorted(rows_of(str(tmp_path / "w"), "items"), key=lambda row: row["valid_from"])
+    assert [(row["title"], row["first_seen_date"], row["valid_from"]) for row in items] == [
+        ("Old  name", FIRST, FIRST),
+        ("New name", FIRST, SECOND),
+    ]
+
+
+def test_titles_hold_from_their_day_on_in_whatever_order_days_arrive(ingest):
+    titles = {FIRST: "A", SECOND: "B", THIRD: "A"}
+    for day in (SECOND, FIRST, THIRD):
+        ingest(day, event(day, event_id=f"{day}", title=titles[day]))
+    blank = event(FOURTH, event_id="blank", title="\u00a0\t", item_id="S2", text="own")
+    found = ingest(FOURTH, event(FOURTH, event_id="4"), blank)
+    assert by_days(found) == [(FIRST, "A"), (SECOND, "B"), (THIRD, "A"), (FOURTH, "A"), (FOURTH, "own")]
+
+
+# ---- titles that change stored texts of later days
+
+
+def test_a_title_before_stored_days_says_which_to_ingest_again_and_that_repairs_them(
+    ingest, read_together, tmp_path, capsys
+):
+    days = {
+        FIRST: [event(event_id="1", title="Kettle")],
+        SECOND: [event(SECOND, event_id="2"), event(SECOND, event_id="own", text="own")],
+        THIRD: [
+            event(THIRD, event_id="3"),
+            event(THIRD, event_id="other", item_id="S2"),
+            event(THIRD, event_id="back", event_type="retract", retracts_event_id="2"),
+        ],
+    }
+    for day in (SECOND, THIRD):
+        ingest(day, *days[day])
+    assert "another text" not in capsys.readouterr().out
+    ingest(FIRST, *days[FIRST])
+    warning = (
+        "2 events of later days would have another text, because 2025-04-01..2025-04-01 name their items "
+        "differently: ingest 2025-04-02..2025-04-03 again, in order"
+    )
+    assert warning in capsys.readouterr().out
+    assert counts_of_newest(str(tmp_path / "w"))["stale_texts"] == 2
+    together = read_together(days)
+    assert stored_in(str(tmp_path / "w")) != together
+    for day, events in days.items():
+        ingest(day, *events)
+    assert stored_in(str(tmp_path / "w")) == together
+    capsys.readouterr()
+    ingest(FIRST, *days[FIRST])
+    assert "another text" not in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_a_title_added_to_an_older_day_holds_until_the_next_one(ingest, read_together, tmp_path, capsys):
+    days = {
+        FIRST: [event(event_id="1", title="A")],
+        SECOND: [event(SECOND, event_id="2")],
+        # Repeats the title in force, so that the table of items has no row of this day.
+        THIRD: [event(THIRD, event_id="3", title="A", text="own")],
+        FOURTH: [event(FOURTH, event_id="4"), event(FOURTH, event_id="5", item_id="S2", title="C")],
+        FIFTH: [event(FIFTH, event_id="6", item_id="S2")],
+    }
+    for day, events in days.items():
+        ingest(day, *events)
+    days[SECOND] += [
+        event(SECOND, event_id="7", title="B"),
+        event(SECOND, event_id="8", item_id="S2", title="D"),
+    ]
+    capsys.readouterr()
+    ingest(SECOND, *days[SECOND])
+    # S2 has its own title from the fourth day on, as before.
+    said = capsys.readouterr().out
+    assert "1 events of later days would have another text" in said
+    assert "ingest 2025-04-03..2025-04-04" in said
+    for day in (THIRD, FOURTH):
+        ingest(day, *days[day])
+    assert stored_in(str(tmp_path / "w")) == read_together(days)
+
+
+def test_a_withdrawn_title_leaves_later_events_without_their_text(ingest, capsys):
+    ingest(FIRST, event(event_id="1", title="A"))
+    ingest(SECOND, event(SECOND, event_id="2"))
+    ingest(FIRST, event(event_id="1"))
+    assert "1 events of later days would have another text" in capsys.readouterr().out
+    assert by_days(ingest(SECOND, event(SECOND, event_id="2"))) == [(FIRST, None), (SECOND, None)]
+
+
+# ---- catalogues
+
+CATALOGUE = {
+    "source": {"format": "json", "columns": {"id": "string", "name": "string", "price": "int"}},
+    "fields": {"item_id": "id", "title": "name", "attributes": "map('price', cast(price as string))"},
+}
+
+
+def catalogue(root, day, content):
+    folder = root / "logs" / "items" / f"dt={day}"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "c.jsonl.gz").write_bytes(content)
+
+
+def test_unusable_rows_of_a_catalogue_are_counted(ingest, tmp_path):
+    good = [{"id": "S1", "name": "Kettle", "price": 3}, {"id": "S2", "name": "Cup"}]
+    bad = [
+        {"id": "S1"},
+        {"name": "no id"},
+        {"id": " ", "name": "blank"},
+        {"id": "S1", "name": "a\0b"},
+        {"id": "S1", "name": "x", "price": "cheap"},
+    ]
+    lines = [json.dumps(row) for row in good + bad] + ['{"id": "S1", "na', "nothing"]
+    catalogue(tmp_path, FIRST, gzip.compress("\n".join(lines).encode()))
+    events = ingest(FIRST, event(event_id="1", title="By the event"), mapping=canonical(items=CATALOGUE))
+    assert [row["text"] for row in events] == ["Kettle"]
+    counts = counts_of_newest(str(tmp_path / "w"))
+    assert (counts["items_read"], counts["items_unusable"]) == (9, 7)
+
+
+def test_a_corrupt_or_unfitting_catalogue_stops_the_day_before_anything_is_written(ingest, tmp_path):
+    sound = gzip.compress(b'{"id": "S1", "name": "Kettle"}\n' * 5000)
+    catalogue(tmp_path, FIRST, sound[:-30])
+    with pytest.raises(JobError, match=r"c.jsonl.gz can't be decompressed"):
+        ingest(FIRST, event(), event(user_id=None), mapping=canonical(items=CATALOGUE))
+    catalogue(tmp_path, FIRST, sound)
+    unfitting = CATALOGUE | {"fields": {"item_id": "id", "title": "no_such"}}
+    with pytest.raises(JobError, match=r"the mapping's items do not fit the catalogue: .*no_such"):
+        ingest(FIRST, event(), mapping=canonical(items=unfitting))
+    assert not (tmp_path / "w" / "quarantined_events").exists()

@@ -1,0 +1,192 @@
+"""One day in every form a log comes in: the same events in any format, compression, files and encoding."""
+
+import gzip
+import io
+import json
+from datetime import UTC, datetime
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from jobs.ingest import damage
+from jobs.io.messages import JobError
+from schemas.mapping import parse_mapping
+from tests.jobs.records import DAY, ROWS, as_csv, as_json, as_parquet, fated, mapping_of, write_day, zstd
+
+HALVES = ROWS[:5], ROWS[5:]
+OTHER_SCHEMA = as_parquet([{"more": 1} | row | {"stars": float(row["stars"])} for row in HALVES[1]])
+FORMS = {
+    "json": ({"a.jsonl": as_json(ROWS).encode()}, mapping_of("json")),
+    "json.gz": ({"a.jsonl.gz": gzip.compress(as_json(ROWS).encode())}, mapping_of("json")),
+    "json.zst": ({"a.jsonl.zst": zstd(as_json(ROWS).encode())}, mapping_of("json")),
+    "json, many files below folders": (
+        {f"h={n:02d}/a.jsonl": as_json([row]).encode() for n, row in enumerate(ROWS)},
+        mapping_of("json"),
+    ),
+    "json with byte order marks": (
+        {f"{n}.jsonl": as_json(half).encode("utf-8-sig") for n, half in enumerate(HALVES)},
+        mapping_of("json"),
+    ),
+    "json in Latin-1": (
+        {"a.jsonl": as_json(ROWS).encode("latin-1")},
+        mapping_of("json", encoding="ISO-8859-1"),
+    ),
+    "csv": ({"a.csv": as_csv(ROWS).encode()}, mapping_of("csv")),
+    "csv.gz with ;": ({"a.csv.gz": gzip.compress(as_csv(ROWS, ";").encode())}, mapping_of("csv", sep=";")),
+    "csv with ||": ({"a.csv": as_csv(ROWS, "||").encode()}, mapping_of("csv", sep="||")),
+    "csv without header": ({"a.csv": as_csv(ROWS, header=False).encode()}, mapping_of("csv", header="false")),
+    "csv with byte order marks": (
+        {f"{n}.csv": as_csv(half).encode("utf-8-sig") for n, half in enumerate(HALVES)},
+        mapping_of("csv"),
+    ),
+    "csv in Latin-1": (
+        {"a.csv": as_csv(ROWS, "\t").encode("latin-1")},
+        mapping_of("csv", sep="\t", encoding="ISO-8859-1"),
+    ),
+    "parquet": ({f"{n}.parquet": as_parquet(half) for n, half in enumerate(HALVES)}, mapping_of("parquet")),
+    "parquet of several schemas": (
+        {"0.parquet": as_parquet(HALVES[0]), "1.parquet": OTHER_SCHEMA},
+        mapping_of("parquet"),
+    ),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_every_form_gives_the_same_events(spark, tmp_path, form):
+    files, mapping = FORMS[form]
+    write_day(tmp_path, files)
+    assert damage.require_sound(spark, mapping.source.format, [f"{tmp_path}/dt={DAY}"], 200) == {}
+    rows = fated(spark, str(tmp_path), mapping).collect()
+    assert {row["fate"] for row in rows} == {"stored"}
+    names = ("user_id", "item_id", "text", "rating", "utc_offset_min")
+    found = {(*[row[name] for name in names], row["event_ts"].astimezone(UTC)) for row in rows}
+    # The mapping's zone is two hours ahead of UTC.
+    hours = [datetime(2025, 4, 1, n, 15, tzinfo=UTC).timestamp() - 7200 for n in range(12)]
+    instants = [datetime.fromtimestamp(second, UTC) for second in hours]
+    assert found == {
+        (row["user"], row["item"], row["words"], (row["stars"] - 1) / 4, 120, instant)
+        for row, instant in zip(ROWS, instants, strict=True)
+    }
+
+
+def test_a_csv_row_of_another_length_or_type_is_quarantined(spark, tmp_path):
+    bad = ["only,two", '001,"2025-04-01 10:00:00",view,7,x,many', "1,2,3,4,5,6,7", "," * 30_000]
+    write_day(tmp_path, {"a.csv": (as_csv(ROWS[:2]) + "\n".join(bad)).encode()})
+    reasons = sorted(row["reason"] or "" for row in fated(spark, str(tmp_path), mapping_of("csv")).collect())
+    assert reasons == ["", "", "unreadable", "unreadable", "unreadable", "wrong_type"]
+
+
+SINGLE_QUOTES = "{'user': 'single', 'what': 'view', 'item': '1', 'when': '2025-04-01 01:00:00'}"
+# A line made of two records, and the fates or reasons of what it holds, sorted.
+LINES = {
+    "two": (lambda one, two: one + two, ["stored", "unreadable"]),
+    "truncated": (lambda one, two: one + two[:30], ["stored", "unreadable"]),
+    "words": (lambda one, two: f"{one} words", ["stored", "unreadable"]),
+    "comma": (lambda one, two: f"{one},", ["stored", "unreadable"]),
+    "closed": (lambda one, two: f"{one}}}", ["stored", "unreadable"]),
+    "nested": (lambda one, two: one[:-1] + ', "more": {"a": [{}]}}' + two, ["stored", "unreadable"]),
+    "single quotes": (lambda one, two: SINGLE_QUOTES + two, ["stored", "unreadable"]),
+    "array and more": (lambda one, two: f"[{one}] {two}", ["stored", "unreadable"]),
+    "array": (lambda one, two: f"[{one}, {two}]", ["stored", "stored"]),
+    "empty array": (lambda one, two: "[]", ["unreadable"]),
+    "sound": (lambda one, two: one[:-1] + ', "more": {"a": "}{"}} \t', ["stored"]),
+    "no record": (lambda one, two: one[:-9] + "{}", ["unreadable"]),
+}
+
+
+def test_no_part_of_a_json_line_is_lost(spark, tmp_path):
+    pairs = {name: [json.dumps(row | {"user": name}) for row in ROWS[:2]] for name in LINES}
+    write_day(tmp_path, {f"{name}.jsonl": line(*pairs[name]).encode() for name, (line, _) in LINES.items()})
+    found = {name: [] for name in LINES}
+    for row in fated(spark, str(tmp_path), mapping_of("json")).collect():
+        name = row["source_file"].removeprefix(f"dt={DAY}/").removesuffix(".jsonl")
+        found[name].append(row["reason"] or row["fate"])
+    assert {name: sorted(ends) for name, ends in found.items()} == {n: ends for n, (_, ends) in LINES.items()}
+
+
+def test_parquet_columns_of_other_types(spark, tmp_path):
+    def file(**other):
+        return as_parquet([{name: value for name, value in (ROWS[0] | other).items() if value is not None}])
+
+    not_utf8 = pa.StringArray.from_buffers(1, pa.py_buffer(b"\0\0\0\0\3\0\0\0"), pa.py_buffer(b"a\xff\xfe"))
+    out = io.BytesIO()
+    of_texts = pa.ListArray.from_arrays([0, 1], not_utf8)
+    pq.write_table(pa.Table.from_pylist([ROWS[0]]).append_column("with", of_texts), out)
+    files = {
+        "0": file(words=None, stars=None),
+        "bytes": file(item=b"00", words=b"caf\xc3\xa9 \xff"),
+        "bytes_in_id": file(item=b"S\xff"),
+        "number": file(item=7),
+        "list": file(**{"with": ["Ann"]}),
+        "large": file(stars=2**32 + 3),
+        "bytes_in_list": file(**{"with": [b"a\xff"]}),
+        "text_in_list": out.getvalue(),
+    }
+    write_day(tmp_path, {f"{name}.parquet": content for name, content in files.items()})
+    mapping = json.loads(mapping_of("parquet").model_dump_json())
+    mapping["source"]["columns"] |= {"stars": "int", "with": "array<string>"}
+    mapping["fields"]["companions"] = "`with`"
+    rows = fated(spark, str(tmp_path), parse_mapping(json.dumps(mapping), "m")).collect()
+    found = {row["source_file"].removeprefix(f"dt={DAY}/").removesuffix(".parquet"): row for row in rows}
+    assert {name: row["reason"] for name, row in found.items()} == {
+        "0": None,
+        "bytes": None,
+        "number": None,
+        "list": None,
+        "bytes_in_id": "control_characters",
+        "large": "wrong_type",
+        "bytes_in_list": "wrong_type",
+        "text_in_list": "wrong_type",
+    }
+    stored = {
+        name: (row["item_id"], row["text"], row["rating"], row["companions"])
+        for name, row in found.items()
+        if not row["reason"]
+    }
+    words = ROWS[0]["words"]
+    assert stored == {
+        "0": ("00", None, None, None),
+        "bytes": ("00", "café \ufffd", 0, None),
+        "number": ("7", words, 0, None),
+        "list": ("00", words, 0, ["Ann"]),
+    }
+
+
+def test_days_with_different_headers_are_read_by_name(spark, tmp_path):
+    write_day(tmp_path, {"a.csv": as_csv(ROWS[:1]).encode()})
+    lines = as_csv([ROWS[1] | {"words": "x"}], "|").splitlines()
+    reversed_ = [",".join(reversed(line.split("|"))) for line in lines]
+    write_day(tmp_path, {"a.csv": "\n".join(reversed_).encode()}, day="2025-04-02")
+    write_day(tmp_path, {"a.csv": b""}, day="2025-04-03")
+    rows = fated(spark, str(tmp_path), mapping_of("csv")).collect()
+    found = sorted((str(row["log_date"]), row["item_id"], row["fate"]) for row in rows)
+    assert found == [(DAY, "00", "stored"), ("2025-04-02", "01", "stored")]
+
+
+def test_a_folder_whose_name_is_a_glob_pattern_is_read_literally(spark, tmp_path):
+    for name, item in (("l[1]", "right"), ("l1", "wrong")):
+        write_day(tmp_path / name, {"a.jsonl": as_json([ROWS[0] | {"item": item}]).encode()})
+    rows = fated(spark, str(tmp_path / "l[1]"), mapping_of("json")).collect()
+    assert [(row["item_id"], row["source_file"]) for row in rows] == [("right", f"dt={DAY}/a.jsonl")]
+
+
+WRONG_HEADER = "none of the mapping's columns: its header has user;when;.*, and the mapping wants user, when"
+
+
+@pytest.mark.parametrize(
+    ("file", "mapping", "sentence"),
+    [
+        pytest.param("a.csv", mapping_of("csv"), WRONG_HEADER, id="separator"),
+        pytest.param(
+            "a.jsonl",
+            mapping_of("json", encoding="UTF-16"),
+            "the mapping's options do not fit the logs: .*UTF-16",
+            id="encoding",
+        ),
+    ],
+)
+def test_a_mapping_that_does_not_fit_the_files_is_refused(spark, tmp_path, file, mapping, sentence):
+    write_day(tmp_path, {file: as_csv(ROWS, ";").replace('"', "").encode()})
+    with pytest.raises(JobError, match=sentence), damage.readable():
+        fated(spark, str(tmp_path), mapping)

@@ -1,0 +1,44 @@
+"""Which jobs must have done a day before it is published."""
+
+import pytest
+
+from jobs.io.messages import JobError
+from jobs.night.publication import require_chain
+from jobs.night.steps import CHAIN
+from tests.jobs.run_records import DAY, ON_DAY, VERSIONS, days, record
+
+
+def chain(*statuses):
+    done = zip(CHAIN, statuses, strict=True)
+    return [record(job, status, minute=minute) for minute, (job, status) in enumerate(done)]
+
+
+DONE = chain("done", "done", "done", "done")
+
+
+def test_a_complete_chain_may_be_published():
+    require_chain(DONE, CHAIN, VERSIONS, ON_DAY)
+
+
+@pytest.mark.parametrize("missing", CHAIN)
+def test_a_job_that_has_not_done_the_day_is_named(missing):
+    others = [r for r in DONE if r.job != missing]
+    with pytest.raises(JobError, match=f"{missing} has not done {DAY}"):
+        require_chain(others, CHAIN, VERSIONS, ON_DAY)
+
+
+def test_every_day_of_a_range_must_be_done():
+    with pytest.raises(JobError, match=f"ingest_events has not done {days(1).first}; run it first"):
+        require_chain(DONE, CHAIN, VERSIONS, days(0, 1))
+
+
+def test_a_failed_check_counts_more_than_an_older_one_that_passed():
+    later = record("check_tables", "failed", minute=9)
+    with pytest.raises(JobError, match="check_tables failed on 2025-03-03 the last time"):
+        require_chain([*DONE, later], CHAIN, VERSIONS, ON_DAY)
+
+
+def test_tables_that_changed_since_the_check_must_be_checked_again():
+    now = VERSIONS | {"user_profiles": 3, "check_results": 9, "pipeline_runs": 9}
+    with pytest.raises(JobError, match="user_profiles changed after the tables were checked for 2025-03-03"):
+        require_chain(DONE, CHAIN, now, ON_DAY)
