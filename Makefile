@@ -80,16 +80,17 @@ test-slow: setup ## the tests left out of `make test`
 bench: setup ## speed, as ratios measured in one run, as JSON; fails below a recorded bound: [BENCH=name ...]
 	@$(PYTHON) -m tests.perf $$BENCH
 
-test-gpu: setup ## the tests that need a GPU (docs/gpu.md)
+test-gpu: setup ## the tests that need a GPU, after make setup GPU=1 (docs/gpu.md)
 	@$(PYTHON) -m pytest -m gpu tests/gpu
 
 bench-gpu: setup ## GPU throughput, the share of its peak, and Spark against the bare engine: [MODEL=folder] [POOLING=LAST]
 	@$(PYTHON) -m tests.gpu.throughput $${MODEL:+"$$MODEL"} $${POOLING:+"$$POOLING"}
 
-check: setup ## ruff, mypy and the import rule
+check: setup ## ruff (rules and layout), mypy, the import rules, the sizes of functions, the links of the docs
 	@.venv/bin/ruff check
+	@.venv/bin/ruff format --check
 	@.venv/bin/mypy
-	@$(PYTHON) -m pytest -q tests/test_rooms.py
+	@$(PYTHON) -m pytest -q tests/test_rooms.py tests/test_sizes.py tests/docs/test_links.py
 
 need = $(if $($(1)),,$(error give $(1)=, as in: make $(2)))
 common = --logs "$$LOGS" --warehouse "$$WAREHOUSE" --mapping "$$MAPPING" $(if $(CONFIG),--config "$$CONFIG")
