@@ -72,7 +72,8 @@ endif
 
 test: setup ## the whole suite but for what is marked slow
 	@.venv-airflow/bin/python -m pytest tests/dags
-	@$(PYTHON) -m pytest -m "not slow and not gpu"
+	@$(PYTHON) -m coverage run -m pytest -m "not slow and not gpu"
+	@$(PYTHON) -m coverage report --skip-covered --sort=cover
 
 test-slow: setup ## the tests left out of `make test`
 	@$(PYTHON) -m pytest -m "slow and not gpu"
@@ -125,5 +126,5 @@ locks: setup ## resolve the locks of all environments
 	@docker/setup.sh locks
 
 clean: ## remove the demo and all caches; the environments stay
-	@rm -rf $(DEMO) .pytest_cache .mypy_cache .ruff_cache .hypothesis spark-warehouse metastore_db
+	@rm -rf $(DEMO) .coverage .pytest_cache .mypy_cache .ruff_cache .hypothesis spark-warehouse metastore_db
 	@find . -name __pycache__ -not -path './.venv*' -not -path './.uv*' -prune -exec rm -rf {} +
