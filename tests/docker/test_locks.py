@@ -161,7 +161,11 @@ def set_up(folder: Path, *arguments: str) -> list[str]:
     """The environments that `make setup` installs, in order."""
     environment = {key: value for key, value in os.environ.items() if key not in ("GPU", "MAKEFLAGS")}
     run = subprocess.run(
-        ["make", "--silent", "setup", *arguments], cwd=folder, env=environment, capture_output=True, text=True
+        ["make", "--silent", "--no-print-directory", "setup", *arguments],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
     )
     assert run.returncode == 0, run.stderr
     return [
@@ -199,5 +203,10 @@ def test_a_new_lock_installs_the_same_kind_again(checkout):
 
 @pytest.mark.parametrize("value", ["2", "yes", "", "0 1"])
 def test_another_value_of_gpu_is_refused(checkout, value):
-    run = subprocess.run(["make", "setup", f"GPU={value}"], cwd=checkout, capture_output=True, text=True)
+    run = subprocess.run(
+        ["make", "--no-print-directory", "setup", f"GPU={value}"],
+        cwd=checkout,
+        capture_output=True,
+        text=True,
+    )
     assert run.returncode == 2 and "GPU is 0 or 1, as in: make setup GPU=1" in run.stderr and run.stdout == ""
