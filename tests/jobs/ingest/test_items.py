@@ -88,8 +88,8 @@ def test_a_title_before_stored_days_says_which_to_ingest_again_and_that_repairs_
     assert counts_of_newest(str(tmp_path / "w"))["stale_texts"] == 2
     together = read_together(days)
     assert stored_in(str(tmp_path / "w")) != together
-    for day, events in days.items():
-        ingest(day, *events)
+    for day in (SECOND, THIRD):  # as the warning says
+        ingest(day, *days[day])
     assert stored_in(str(tmp_path / "w")) == together
     capsys.readouterr()
     ingest(FIRST, *days[FIRST])
