@@ -142,14 +142,27 @@ def toy_warehouse(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return toy / "build"
 
 
-@pytest.mark.parametrize(("title", "continued", "needs_warehouse"), CASES)
-def test_a_recipe_does_what_it_promises(title, continued, needs_warehouse, tmp_path, request):
-    toy = copy_repository(tmp_path)
-    if needs_warehouse:
-        shutil.copytree(request.getfixturevalue("toy_warehouse"), toy / "build")
+def toy_of(continued: str | None, folder: Path) -> Path:
+    """A copy of the repository, with the files and diffs of the recipe that is continued."""
+    toy = copy_repository(folder)
     if continued:
         follow(toy, RECIPES[continued], with_commands=False)
+    return toy
+
+
+@pytest.mark.parametrize(("title", "continued", "needs_warehouse"), CASES)
+def test_a_recipe_does_what_it_promises(title, continued, needs_warehouse, tmp_path, request):
+    toy = toy_of(continued, tmp_path)
+    if needs_warehouse:
+        shutil.copytree(request.getfixturevalue("toy_warehouse"), toy / "build")
     follow(toy, RECIPES[title])
+
+
+# Quick, so that `make test` finds a diff that the code has left behind, even in a slow recipe.
+@pytest.mark.parametrize(("title", "continued"), [case.values[:2] for case in CASES])
+def test_the_files_and_diffs_of_a_recipe_fit_the_code(title, continued, tmp_path):
+    toy = toy_of(continued, tmp_path)
+    follow(toy, RECIPES[title], with_commands=False)
     check_style(toy, RECIPES[title])
 
 
