@@ -65,11 +65,13 @@ def test_user_profiles_are_the_latest_states(by_nights):
 
 def test_every_record_is_accounted_for(by_nights, logs):
     planted = json.loads((logs / "_truth" / "dirt.json").read_text(encoding="utf-8"))["days"]
+    unusable = ("missing_user", "bad_time", "torn", "too_late")
+    for kind in (*unusable, "late", "double", "retractions"):
+        assert any(day[kind] for day in planted.values()), f"the log has no {kind}"
     for run in rows_of(str(by_nights), "pipeline_runs"):
         counts = dict(run["counts"])
         if run["job"] == "ingest_events" and run["status"] == "done":
             day = planted[str(run["date"])]
-            unusable = ("missing_user", "bad_time", "torn", "too_late")
             assert counts["read"] == day["lines"]
             assert counts["read"] == counts["stored"] + counts["quarantined"] + counts["duplicate"]
             assert counts["duplicate"] == day["double"]
