@@ -108,8 +108,10 @@ class SparkJob(SparkSubmitOperator):
             application=f"{{{{ setting('root') }}}}/jobs/{kwargs['task_id']}.py",
             application_args=[*arguments, "--warehouse", "{{ setting('warehouse') }}"],
             py_files="{{ setting('py_files') }}",
-            # spark-submit puts only jobs/ on the path, and workers would use any python3 they find.
+            # spark-submit puts only jobs/ on the path, and workers would use any python3 they find. Under the
+            # locale C, which cron and containers have, Java would not find files with other letters.
             env_vars={
+                "LC_ALL": "C.UTF-8",
                 "PYTHONPATH": "{{ setting('root') }}",
                 "PYSPARK_PYTHON": "{{ setting('root') }}/.venv/bin/python",
             },

@@ -49,6 +49,7 @@ COPY --from=build /opt/nightfold/jobs jobs
 ENV PATH=/opt/nightfold/.venv/bin:$PATH \
     PYTHONPATH=/opt/nightfold \
     PYTHONUNBUFFERED=1 \
+    LC_ALL=C.UTF-8 \
     PYSPARK_PYTHON=/opt/nightfold/.venv/bin/python \
     SPARK_HOME=/opt/nightfold/.venv/lib/python3.11/site-packages/pyspark \
     SPARK_LOCAL_DIRS=/scratch \

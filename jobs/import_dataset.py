@@ -16,16 +16,18 @@ from itertools import pairwise
 from typing import Final
 
 from pyspark.errors import PySparkException
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from jobs.ingest import damage
 from jobs.ingest.times import times_of
 from jobs.io import logs
 from jobs.io.cli import Parser, existing_folder, folder_uri, run_main
+from jobs.io.columns import quoted, typed_columns
 from jobs.io.days import Days
+from jobs.io.formats import UNREADABLE, declared_types
 from jobs.io.messages import JobError, one_sentence, say
-from jobs.io.session import fit_to_size
+from jobs.io.session import fit_to_size, in_zone, moved
 from jobs.io.storage import copy_files, folder_content, matching_files, move, remove_folder, touch
 from schemas.mapping import LogMapping, Source
 
@@ -50,16 +52,16 @@ def arg_parser() -> Parser:
 def place_rows(rows: DataFrame, mapping: LogMapping) -> DataFrame:
     """The rows with DAY, the UTC date of the mapping's time; null without a time or outside years 1 to 9999.
 
-    A declared column that the rows lack is null, as in the ingest.
+    The time is read as the ingest will read it. A declared column that the rows lack is null, as there.
     """
-    present = set(rows.columns)
-    typed = {
-        name: F.col(logs.quoted(name)) if name in present else F.lit(None) for name in mapping.source.columns
-    }
-    casts = [column.cast(mapping.source.columns[name]).alias(name) for name, column in typed.items()]
-    typed_rows = rows.select(F.struct("*").alias("raw row"), *casts)
-    day = F.to_date(times_of(typed_rows, mapping)["event_ts"])
-    return typed_rows.select("`raw row`.*", F.when(F.year(day).between(1, 9999), day).alias(DAY))
+    raw = in_zone(rows.select(F.struct("*").alias("raw row"), "*"), mapping.zone)
+    kinds = {field.name: field.dataType for field in rows.schema}
+    typed, _ = typed_columns(kinds, declared_types(mapping.source), mapping.source.format == "parquet")
+    typed_rows = raw.select("raw row", *[column.alias(name) for name, column in typed.items()])
+    timed = typed_rows.select("raw row", times_of(typed_rows, mapping)["event_ts"].alias("time"))
+    day = F.to_date("time")
+    dated = moved(timed, rows.sparkSession).select("`raw row`.*", day.alias(DAY))
+    return dated.withColumn(DAY, F.when(F.year(DAY).between(1, 9999), F.col(DAY)))
 
 
 def span(rows_by_day: Mapping[date, int], source: str) -> tuple[date, date]:
@@ -110,23 +112,43 @@ def write_rows(placed: DataFrame, source: Source, folder: str) -> None:
     """
     options = write_options(source)
     by_file = placed.repartition(DAY, FILE)
-    if source.format == "json" and ("multiline", "true") in {
-        (name.lower(), value.lower()) for name, value in source.options.items()
-    }:
-        # The reader parses each file as one JSON value; the records of an array become rows.
-        records = F.collect_list(
-            F.struct(*[logs.quoted(name) for name in placed.columns if name not in (DAY, FILE)])
-        )
-        # The text writer writes a string's bytes unchanged, whatever the encoding.
-        array = (
-            F.encode(F.to_json(records, options), options.get("encoding", "UTF-8"))
-            .cast("string")
-            .alias("value")
-        )
-        arrays = by_file.groupBy(F.col(DAY), F.col(FILE)).agg(array)
-        arrays.write.partitionBy(DAY, FILE).text(folder)
+    if source.format == "json" and ("encoding" in options or is_multiline(source)):
+        write_json_texts(by_file, source, folder)
     else:
         by_file.write.partitionBy(DAY, FILE).format(source.format).options(**options).save(folder)
+
+
+def is_multiline(source: Source) -> bool:
+    return ("multiline", "true") in {(name.lower(), text.lower()) for name, text in source.options.items()}
+
+
+def write_json_texts(by_file: DataFrame, source: Source, folder: str) -> None:
+    """As the JSON writer does, but in ASCII with escapes, which every encoding has.
+
+    The reader parses each file of several lines as one JSON value; the records of an array become rows.
+    """
+    options, encoding = write_options(source), source.options.get("encoding", "UTF-8")
+    names = [name for name in by_file.columns if name not in (DAY, FILE)]
+    records = F.struct(*[quoted(name) for name in names])
+    line_end = source.options.get("lineSep", "\n").encode(encoding).decode("latin-1")
+    if is_multiline(source):
+        by_file = by_file.groupBy(F.col(DAY), F.col(FILE)).agg(F.collect_list(records).alias("value"))
+        records, line_end = F.col("value"), "\n"  # after the only value, where it means nothing
+    escaped = in_ascii(F.to_json(records, options))
+    # The text writer writes a string's bytes unchanged, whatever the encoding.
+    texts = by_file.select(DAY, FILE, F.encode(escaped, encoding).cast("string").alias("value"))
+    texts.write.partitionBy(DAY, FILE).text(folder, lineSep=line_end)
+
+
+def in_ascii(json_text: Column) -> Column:
+    """JSON with an escape for every other character, in UTF-16 as JSON has them."""
+    runs = F.regexp_extract_all(json_text, F.lit(r"(?s)[\x00-\x7f]+|[^\x00-\x7f]+"), 0)
+
+    def escaped(run: Column) -> Column:
+        units = F.regexp_replace(F.hex(F.encode(run, "UTF-16BE")), "(.{4})", r"\\u$1")
+        return F.when(F.octet_length(run) == F.char_length(run), run).otherwise(units)
+
+    return F.array_join(F.transform(runs, escaped), "")
 
 
 def split_rows(spark: SparkSession, mapping: LogMapping, source: str, target: str) -> None:
@@ -142,7 +164,7 @@ def split_rows(spark: SparkSession, mapping: LogMapping, source: str, target: st
     placed.persist()
     try:
         first, last = check_rows(placed, mapping.source, source)
-        dated = placed.drop(logs.UNREADABLE).withColumn(DAY, F.coalesce(DAY, F.lit(first)))
+        dated = placed.drop(UNREADABLE).withColumn(DAY, F.coalesce(DAY, F.lit(first)))
         write_rows(dated, mapping.source, f"{target}/_split")
     finally:
         placed.unpersist()
@@ -168,7 +190,7 @@ def with_file(rows: DataFrame, files: Sequence[str], source: str) -> DataFrame:
 
 def check_rows(placed: DataFrame, source: Source, folder: str) -> tuple[date, date]:
     """The first and the last day. Raises JobError if a record can't be parsed or the days are implausible."""
-    broken = F.count(logs.quoted(logs.UNREADABLE)) if logs.UNREADABLE in placed.columns else F.lit(0)
+    broken = F.count(quoted(UNREADABLE)) if UNREADABLE in placed.columns else F.lit(0)
     found = placed.groupBy(DAY).agg(F.count("*").alias("rows"), broken.alias("broken")).collect()
     if unparsed := sum(row["broken"] for row in found):
         raise JobError(

@@ -17,6 +17,7 @@ from pyspark.errors import IllegalArgumentException, PySparkException
 from pyspark.sql import DataFrame, SparkSession
 
 from jobs.io import logs
+from jobs.io.formats import THREADS
 from jobs.io.messages import JobError, one_sentence
 from jobs.io.storage import (
     data_files,
@@ -52,7 +53,7 @@ def require_sound(
         }
         files = [file for file in files if _extension(file) in compressed]
         find_damage = _compression_damage
-    with ThreadPoolExecutor(logs.THREADS) as pool:
+    with ThreadPoolExecutor(THREADS) as pool:
         problems = pool.map(lambda file: find_damage(spark, file, max_expansion), files)
         for file, problem in zip(files, problems, strict=True):
             if problem is not None:
@@ -87,8 +88,10 @@ def _promised(spark: SparkSession, folder: str) -> dict[str, int]:
 
 def _compression_damage(spark: SparkSession, file: str, max_expansion: int) -> str | None:
     """The problem with a compressed file, found by decompressing it without storing anything."""
-    limit = max(STEP, max_expansion * file_size(spark, file))
-    stream = None
+    compressed = file_size(spark, file)
+    if not compressed:
+        return "has no bytes: a compressed file of nothing has some"
+    limit, stream = max(STEP, max_expansion * compressed), None
     try:
         stream, size = open_compressed(spark, file), 0
         while step := int(stream.skip(STEP)):

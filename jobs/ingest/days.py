@@ -35,7 +35,7 @@ from jobs.ingest.items import (
     with_stale_text,
 )
 from jobs.ingest.privacy import StoredForm, name_key, require_same_key, stored_form, text_key
-from jobs.ingest.records import misfit
+from jobs.ingest.records import map_records, misfit
 from jobs.ingest.texts import to_events, with_item, with_texts
 from jobs.io.days import Days
 from jobs.io.logs import Logs, day_folders, items_folder, read_days, require_closed
@@ -149,9 +149,9 @@ def judge(scope: Scope) -> Judged:
         catalogue = read_catalogue(scope)
     known = known_events(run.warehouse, scope.days, scope.settings.fold.window_days)
     with damage.readable():
-        read = read_days(run.spark, mapping.source, folders, scope.logs.root)
+        read = read_days(run.spark, mapping.source, folders, scope.logs.root, mapping.zone)
     try:
-        named = identified(read, mapping, scope.settings, scope.form)
+        named = identified(map_records(read, mapping, run.spark), scope.settings, scope.form)
     except AnalysisException as error:
         raise JobError(
             f"the mapping does not fit the logs: {misfit(read, mapping)}{one_sentence(error)}"

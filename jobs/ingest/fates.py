@@ -13,8 +13,8 @@ from pyspark.sql import types as T
 
 from jobs.ingest.privacy import ColumnFunction, StoredForm, text_key
 from jobs.ingest.reasons import REASONS, find_reasons
-from jobs.ingest.records import DERIVED, map_records
-from schemas.mapping import EVENT_FIELDS, LogMapping
+from jobs.ingest.records import DERIVED
+from schemas.mapping import EVENT_FIELDS
 from schemas.settings import Settings
 from udfs.privacy import RECORD_HELD
 
@@ -34,15 +34,14 @@ GIVEN = "given "
 FEW_AMBIGUOUS = 200_000
 
 
-def identified(records: DataFrame, mapping: LogMapping, settings: Settings, form: StoredForm) -> DataFrame:
+def identified(mapped: DataFrame, settings: Settings, form: StoredForm) -> DataFrame:
     """Every record with its event fields, the reason why it can't be an event, and its identity.
 
     Without a shuffle.
 
-    records: as jobs.io.logs.read_days returns them.
+    mapped: as jobs.ingest.records.map_records returns them.
     """
     known_types = list(settings.fold.type_weights)
-    mapped = map_records(records, mapping)
     reasoned = find_reasons(mapped, settings.fold.window_days, settings.ingest, known_types)
     return identify(form.redact(reasoned))
 

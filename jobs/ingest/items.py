@@ -7,7 +7,9 @@ from pyspark.sql import functions as F
 
 from jobs.ingest.records import NOT_IN_IDS, NOT_IN_TEXTS, field, is_visible, with_unique_keys
 from jobs.io import logs
+from jobs.io.columns import quoted
 from jobs.io.days import Days
+from jobs.io.formats import UNREADABLE
 from schemas.mapping import ITEM_FIELDS, ItemSource
 from schemas.settings import IngestSettings
 
@@ -53,9 +55,9 @@ def catalogue_rows(records: DataFrame, source: ItemSource, ingest: IngestSetting
     """
     fields = {name: field(source.fields.get(name), type_) for name, type_ in ITEM_FIELDS.items()}
     fields["attributes"] = with_unique_keys(fields["attributes"])
-    unreadable, wrong_type = (F.col(logs.quoted(name)) for name in (logs.UNREADABLE, logs.WRONG_TYPE))
+    unreadable, wrong_type = (F.col(quoted(name)) for name in (UNREADABLE, logs.WRONG_TYPE))
     named = records.select(
-        F.col(logs.quoted(logs.LOG_DATE)).alias("delivered"),
+        F.col(quoted(logs.LOG_DATE)).alias("delivered"),
         (unreadable.isNull() & wrong_type.isNull()).alias("is_read"),
         *[column.alias(name) for name, column in fields.items()],
     )

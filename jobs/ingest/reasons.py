@@ -7,7 +7,7 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from jobs.ingest.records import AS_READ, DERIVED, IDS, NOT_IN_IDS, NOT_IN_TEXTS, is_visible
-from jobs.io import logs
+from jobs.io.columns import quoted
 from schemas.mapping import EVENT_FIELDS
 from schemas.settings import IngestSettings
 from udfs.privacy import RECORD_HELD
@@ -40,7 +40,7 @@ def find_reasons(
     for code, condition in _conditions(window_days, ingest, known_types).items():
         reason = reason.when(condition, code)
     source = [
-        F.col(logs.quoted(name)).alias(name.removeprefix(AS_READ))
+        F.col(quoted(name)).alias(name.removeprefix(AS_READ))
         for name in mapped.columns
         if name.startswith(AS_READ)
     ]

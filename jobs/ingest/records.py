@@ -1,12 +1,15 @@
 """From records as they were read to event fields, by the mapping's expressions."""
 
 from pyspark.errors import AnalysisException
-from pyspark.sql import Column, DataFrame
+from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from jobs.ingest.times import times_of
 from jobs.io import logs
+from jobs.io.columns import quoted
+from jobs.io.formats import UNREADABLE
+from jobs.io.session import moved
 from schemas.mapping import EVENT_FIELDS, LogMapping
 
 # Prefix of the source's own fields, which keeps their names apart from ours.
@@ -21,8 +24,12 @@ BLANKS = r"\t-\r\x1c-\x20\x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u30
 DERIVED = "~"
 
 
-def map_records(records: DataFrame, mapping: LogMapping) -> DataFrame:
-    """Event fields by the mapping's expressions, whether the filter passes, and the source's own fields."""
+def map_records(records: DataFrame, mapping: LogMapping, spark: SparkSession) -> DataFrame:
+    """Event fields by the mapping's expressions, whether the filter passes, and the source's own fields.
+
+    records: as jobs.io.logs.read_days returns them, in a session of the mapping's zone; the events are in
+    the session that is given.
+    """
     fields = {name: field(mapping.fields.get(name), type_) for name, type_ in EVENT_FIELDS.items()}
     fields |= times_of(records, mapping)
     fields |= {name: _unless_blank(fields[name]) for name in IDS}
@@ -31,20 +38,21 @@ def map_records(records: DataFrame, mapping: LogMapping) -> DataFrame:
     fields["text"] = F.when(fields["event_type"] != "retract", fields["text"])
     scale = mapping.rating_max - mapping.rating_min
     fields["rating"] = (fields["rating"] - F.lit(mapping.rating_min)) / F.lit(scale)
-    unreadable = F.col(logs.quoted(logs.UNREADABLE))
+    unreadable = F.col(quoted(UNREADABLE))
     passed = F.lit(True)
     if mapping.filter is not None:
         passed = F.coalesce(F.expr(mapping.filter), F.lit(False)) | unreadable.isNotNull()
     own = [name for name in records.columns if name not in logs.ADDED]
-    return records.select(
-        F.col(logs.quoted(logs.LOG_DATE)).alias("log_date"),
-        F.col(logs.quoted(logs.SOURCE_FILE)).alias("source_file"),
+    mapped = records.select(
+        F.col(quoted(logs.LOG_DATE)).alias("log_date"),
+        F.col(quoted(logs.SOURCE_FILE)).alias("source_file"),
         unreadable.alias("unreadable"),
-        F.col(logs.quoted(logs.WRONG_TYPE)).alias("wrong_type"),
-        *[F.col(logs.quoted(name)).alias(f"{AS_READ}{name}") for name in own],
+        F.col(quoted(logs.WRONG_TYPE)).alias("wrong_type"),
+        *[F.col(quoted(name)).alias(f"{AS_READ}{name}") for name in own],
         passed.alias("passed"),
         *[column.alias(name) for name, column in fields.items()],
     )
+    return moved(mapped, spark)
 
 
 def misfit(records: DataFrame, mapping: LogMapping) -> str:

@@ -14,9 +14,11 @@ from threading import Thread
 from typing import Any, Final
 
 from pyspark import SparkConf
-from pyspark.sql import SparkSession
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql.classic.dataframe import DataFrame as ClassicDataFrame
 
-from jobs.io.storage import folder_size
+from jobs.io.messages import say
+from jobs.io.storage import folder_size, jvm
 from schemas.settings import SparkSettings
 
 # The results depend on these: set in every session, submitted or not.
@@ -29,6 +31,10 @@ _ALWAYS: Final = {
     "spark.sql.ansi.enabled": "false",
     # A duplicate key in a map would end the job too.
     "spark.sql.mapKeyDedupPolicy": "LAST_WIN",
+    # A name means the column of exactly this name: logs have `user` beside `USER`.
+    "spark.sql.caseSensitive": "true",
+    # Nanoseconds, which pandas writes by default, come as numbers (jobs/io/formats.py makes them times).
+    "spark.sql.legacy.parquet.nanosAsLong": "true",
     # A plain Python UDF over a Delta scan hangs forever with the default (SPARK-58241).
     "spark.sql.execution.arrow.pythonUDF.columnarInput.enabled": "false",
 }
@@ -58,6 +64,8 @@ _DEFAULTS: Final = {
     "spark.sql.codegen.cache.maxEntries": "1000",
     # Rows for a few partitions are written as they arrive, a file for each, without sorting them first.
     "spark.sql.maxConcurrentOutputFileWriters": "16",
+    # Java decodes the names of files by the locale, and passes over those that it can't decode.
+    "spark.executorEnv.LC_ALL": "C.UTF-8",
     # Delta's default of 50 snapshot partitions costs seconds on every small table.
     "spark.databricks.delta.snapshotPartitions": "1",
 }
@@ -102,6 +110,8 @@ def open_session(name: str, settings: SparkSettings) -> Iterator[SparkSession]:
         # Py4J imports pyspark.testing (and pandas) on first use, about 1 s: do it while the JVM starts.
         Thread(target=import_module, args=("pyspark.testing",), daemon=True).start()
         os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
+        # Cron, systemd and slim containers have the locale C; no other part of a job depends on it.
+        os.environ["LC_ALL"] = "C.UTF-8"
         wanted |= local_conf(settings)
     conf = {key: value for key, value in wanted.items() if not given.contains(key)} | _ALWAYS
     builder = SparkSession.builder.appName(f"nightfold {name}")
@@ -112,6 +122,8 @@ def open_session(name: str, settings: SparkSettings) -> Iterator[SparkSession]:
         partitions = settings.shuffle_partitions or spark.sparkContext.defaultParallelism
         spark.conf.set("spark.sql.shuffle.partitions", str(partitions))
     fit_to_size(spark, [])
+    if (encoding := jvm(spark).java.lang.System.getProperty("sun.jnu.encoding")) != "UTF-8":
+        say(f"Java decodes names of files as {encoding}; others stop their day: set LC_ALL=C.UTF-8")
     try:
         yield spark
     finally:
@@ -170,6 +182,27 @@ def configured(spark: SparkSession, conf: Mapping[str, str]) -> Iterator[None]:
     finally:
         for key, old in before.items():
             spark.conf.unset(key) if old is None else spark.conf.set(key, old)
+
+
+def in_zone(rows: DataFrame, zone: str | None) -> DataFrame:
+    """The same rows in a session that differs in its time zone alone; in theirs without a zone.
+
+    Spark binds the zone of an expression when a plan is made. A session of its own, and not a setting of
+    this one, since other threads make plans meanwhile.
+    """
+    if zone is None:
+        return rows
+    spark = rows.sparkSession
+    zoned = SparkSession(spark.sparkContext, spark._jsparkSession.cloneSession())
+    zoned.conf.set("spark.sql.session.timeZone", zone)
+    return moved(rows, zoned)
+
+
+def moved(rows: DataFrame, spark: SparkSession) -> DataFrame:
+    """The same rows, with all further plans made in this session."""
+    plan = rows._jdf.queryExecution().analyzed()
+    dataset = jvm(spark).org.apache.spark.sql.classic.Dataset
+    return ClassicDataFrame(dataset.ofRows(spark._jsparkSession, plan), spark)
 
 
 @contextmanager

@@ -1,8 +1,10 @@
 """Files on any file system that Hadoop knows: local folders, HDFS and object stores alike."""
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from fnmatch import fnmatch
+from pathlib import Path
 from typing import Any
 
 from py4j.protocol import Py4JJavaError
@@ -11,6 +13,12 @@ from pyspark.sql import SparkSession
 from jobs.io.messages import JobError
 
 ZSTD = (".zst", ".zstd")
+# Reader options under which local files are opened without checksums: Hadoop looks for the checksum of
+# a name with a colon under an invalid path.
+PLAIN_LOCAL = {
+    "fs.file.impl": "org.apache.hadoop.fs.RawLocalFileSystem",
+    "fs.file.impl.disable.cache": "true",
+}
 
 
 def jvm(spark: SparkSession) -> Any:
@@ -30,17 +38,79 @@ def hadoop_path(spark: SparkSession, path: str) -> Any:
 
 def located(spark: SparkSession, path: str) -> tuple[Any, Any]:
     """A Hadoop path and its file system."""
-    found = hadoop_path(spark, path)
-    return found, found.getFileSystem(hadoop_conf(spark))
+    found, conf = hadoop_path(spark, path), hadoop_conf(spark)
+    if has_colon([path]):
+        conf = jvm(spark).org.apache.hadoop.conf.Configuration(conf)
+        for name, value in PLAIN_LOCAL.items():
+            conf.set(name, value)
+    return found, found.getFileSystem(conf)
+
+
+def has_colon(paths: Sequence[str]) -> bool:
+    """Whether the name of a file has a colon."""
+    return any(":" in path.rsplit("/", 1)[-1] for path in paths)
+
+
+def is_local(path: str) -> bool:
+    """Whether a path lies on this machine's file system."""
+    return "://" not in path and not path.startswith("file:")
 
 
 # ---- looking
 
 
 def data_files(spark: SparkSession, folder: str) -> list[str]:
-    """The data files in a folder and below, sorted; markers such as _SUCCESS and .crc are left out."""
+    """The data files in a folder and below, sorted; markers such as _SUCCESS and .crc are left out.
+
+    Local folders are listed by Python, as bytes: Java passes over what it can't decode or open.
+
+    Raises JobError at an entry that is no file that could be read: a link that leads nowhere or out of the
+    folder, a pipe, a name that is not UTF-8, a file or folder without permission.
+    """
+    if is_local(folder):
+        if not Path(folder).exists():
+            return []
+        top = os.path.realpath(os.fsencode(folder))
+        return sorted(_local_files(top, top, folder))
     path, fs = located(spark, folder)
     return sorted(_files_below(fs, path)) if fs.exists(path) else []
+
+
+def _local_files(top: bytes, within: bytes, shown: str) -> Iterator[str]:
+    """The files of one folder below `top`. shown: the folder under the name that the user gave."""
+    try:
+        entries = [*os.scandir(within)]
+    except OSError as error:
+        raise JobError(f"{shown} can't be listed: {error.strerror}") from error
+    for entry in entries:
+        path = f"{shown}/{os.fsdecode(entry.name)}"
+        if _is_marker(os.fsdecode(entry.name)):
+            continue
+        problem = _entry_problem(entry, top)
+        if problem:
+            raise JobError(f"{ascii(path)[1:-1]} {problem}; nothing of its day was stored")
+        if entry.is_dir():
+            yield from _local_files(top, entry.path, path)
+        else:
+            yield path
+
+
+def _entry_problem(entry: os.DirEntry[bytes], top: bytes) -> str | None:
+    try:
+        entry.name.decode("utf-8")
+    except UnicodeDecodeError:
+        return "has a name that is not UTF-8: rename it"
+    if entry.is_symlink():
+        target = os.path.realpath(entry.path)
+        if not Path(os.fsdecode(target)).exists():
+            return "is a link that leads nowhere"
+        if os.path.commonpath([target, top]) != top:
+            return "is a link that leads out of its folder: put the file itself there"
+        if entry.is_dir():
+            return "is a link to a folder: its files would be read twice"
+    if not (entry.is_file() or entry.is_dir()):
+        return "is neither a file nor a folder"
+    return None if os.access(entry.path, os.R_OK) else "can't be read: permission denied"
 
 
 def _files_below(fs: Any, path: Any) -> Iterator[str]:
@@ -134,7 +204,9 @@ def open_parquet(spark: SparkSession, file: str) -> Iterator[Any]:
     """A Parquet file's reader, which has read the footer (the last part to be written)."""
     path, fs = located(spark, file)
     parquet = jvm(spark).org.apache.parquet.hadoop
-    reader = parquet.ParquetFileReader.open(parquet.util.HadoopInputFile.fromPath(path, fs.getConf()))
+    # Of the file system that was found, not of the one that the path's name leads to.
+    input_file = parquet.util.HadoopInputFile.fromPath(path, fs.getConf())
+    reader = parquet.ParquetFileReader.open(input_file)
     try:
         yield reader
     finally:

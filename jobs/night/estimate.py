@@ -84,8 +84,9 @@ def missing_in_logs(warehouse: Warehouse, settings: Settings, logs: Logs, days: 
     # Without the key of user ids, which a dry run does not need.
     form = StoredForm(settings.privacy.scrub_texts, settings.privacy.phone_region, key=None)
     spark = warehouse.spark
-    read = read_days(spark, logs.mapping.source, logs.folders(days), logs.root)
-    mapped = map_records(read, logs.mapping).where("passed")
+    mapping = logs.mapping
+    read = read_days(spark, mapping.source, logs.folders(days), logs.root, mapping.zone)
+    mapped = map_records(read, mapping, spark).where("passed")
     texts = mapped.select("text").unionByName(mapped.select(F.col("title").alias("text")))
     delivered = [day for day in day_folders(spark, f"{logs.root}/items") if day <= days.last]
     catalogue = catalogue_of(warehouse, logs, settings, delivered)

@@ -13,6 +13,7 @@ from pyspark.sql import DataFrame, SparkSession
 
 from jobs.ingest.fates import decide_fates, identified, known_identities
 from jobs.ingest.privacy import stored_form
+from jobs.ingest.records import map_records
 from jobs.io import logs
 from schemas import behavior_events
 from schemas.mapping import LogMapping, parse_mapping
@@ -85,6 +86,6 @@ def fated(spark: SparkSession, root: str, mapping: LogMapping, settings: Setting
     form = stored_form(settings.privacy)
     folders = [logs.day_folder(root, day) for day in logs.day_folders(spark, root)]
     known = known_identities(spark.createDataFrame([], behavior_events.TABLE.spark_schema()))
-    records = logs.read_days(spark, mapping.source, folders, root)
-    read = identified(records, mapping, settings, form).localCheckpoint()
+    records = logs.read_days(spark, mapping.source, folders, root, mapping.zone)
+    read = identified(map_records(records, mapping, spark), settings, form).localCheckpoint()
     return decide_fates(read, known, not mapping.texts, form.text)

@@ -121,8 +121,8 @@ def test_a_shipped_mapping_parses(name):
 
 def test_the_canonical_mapping_defines_every_field_under_its_own_name():
     mapping = parse_mapping(shipped_mapping("canonical") or "", "canonical")
-    assert set(mapping.fields) == set(EVENT_FIELDS)
     # utc_offset_min is not a column of the log: it comes from the offset in event_ts.
+    assert set(mapping.fields) == set(EVENT_FIELDS) - {"utc_offset_min"}
     assert set(mapping.source.columns) == set(EVENT_FIELDS) - {"utc_offset_min"}
 
 

@@ -33,6 +33,10 @@ def parquet_bomb() -> bytes:
 DAMAGED = {
     "cut.jsonl.gz": (lambda: gzip.compress(TEXT)[:-40], "json", "can't be decompressed"),
     "cut.jsonl.zst": (lambda: zstd(TEXT)[:-10], "json", "can't be decompressed"),
+    "empty.jsonl.gz": (bytes, "json", "has no bytes"),
+    "empty.jsonl.zst": (bytes, "json", "has no bytes"),
+    "empty.jsonl.bz2": (bytes, "json", "has no bytes"),
+    "empty.parquet": (bytes, "parquet", "is not a complete Parquet file"),
     "none.jsonl.gz": (lambda: b"hello", "json", "can't be decompressed"),
     "bomb.jsonl.gz": (
         lambda: gzip.compress(b"\0" * (80 << 20)),

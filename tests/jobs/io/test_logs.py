@@ -10,8 +10,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from jobs.ingest import damage
+from jobs.io import logs
 from jobs.io.messages import JobError
-from schemas.mapping import parse_mapping
+from schemas.mapping import Source, parse_mapping
 from tests.jobs.records import DAY, ROWS, as_csv, as_json, as_parquet, fated, mapping_of, write_day, zstd
 
 HALVES = ROWS[:5], ROWS[5:]
@@ -169,6 +170,109 @@ def test_a_folder_whose_name_is_a_glob_pattern_is_read_literally(spark, tmp_path
         write_day(tmp_path / name, {"a.jsonl": as_json([ROWS[0] | {"item": item}]).encode()})
     rows = fated(spark, str(tmp_path / "l[1]"), mapping_of("json")).collect()
     assert [(row["item_id"], row["source_file"]) for row in rows] == [("right", f"dt={DAY}/a.jsonl")]
+
+
+def with_columns(mapping, columns, fields):
+    """The mapping with further columns and fields."""
+    values = json.loads(mapping.model_dump_json())
+    values["source"]["columns"] |= columns
+    values["fields"] |= fields
+    return parse_mapping(json.dumps(values), "m")
+
+
+def test_names_of_any_letters_are_read(spark, tmp_path):
+    """Hadoop looks for the checksum of a name with a colon under a path that it refuses."""
+    names = ["a.jsonl", "événements.jsonl", "région=Île/b.jsonl", "h=12:00/events_2025-04-01T12:00:00.jsonl"]
+    for format_, content in (("json", as_json(ROWS[:1]).encode()), ("parquet", as_parquet(ROWS[:1]))):
+        root = tmp_path / format_
+        write_day(root, dict.fromkeys(names, content) | {"12:00.jsonl.gz": gzip.compress(content)})
+        if format_ == "parquet":
+            (root / f"dt={DAY}" / "12:00.jsonl.gz").unlink()
+        assert damage.require_sound(spark, format_, [f"{root}/dt={DAY}"], 200) == {}
+        rows = fated(spark, str(root), mapping_of(format_)).collect()
+        expected = names + ["12:00.jsonl.gz"] * (format_ == "json")
+        assert sorted(row["source_file"] for row in rows) == sorted(f"dt={DAY}/{name}" for name in expected)
+
+
+@pytest.mark.parametrize("format_", ["json", "csv", "parquet"])
+def test_a_column_may_stand_in_the_names_of_folders(spark, tmp_path, format_):
+    content = {"json": as_json, "csv": as_csv, "parquet": as_parquet}[format_](ROWS[:1])
+    content = content if isinstance(content, bytes) else content.encode()
+    folders = ["country=DE", "country=C%C3%B4te d%27Ivoire/n=7", "country=__HIVE_DEFAULT_PARTITION__", "n=x"]
+    write_day(tmp_path, {f"{folder}/{format_}": content for folder in folders})
+    columns, fields = {"country": "string", "n": "int", "dt": "date"}, {"place": "country", "value": "n"}
+    fields |= {"extra": "map('day', CAST(dt AS STRING))"}
+    mapping = with_columns(mapping_of(format_), columns, fields)
+    rows = fated(spark, str(tmp_path), mapping).collect()
+    found = {
+        (row["place"], row["value"], row["extra"]["day"], row["reason"]) for row in rows if not row["reason"]
+    }
+    assert found == {("DE", None, DAY, None), ("Côte d'Ivoire", 7, DAY, None), (None, None, DAY, None)}
+    assert [row["reason"] for row in rows if row["reason"]] in (["wrong_type"], [])
+    assert len(rows) == 4
+
+
+def test_columns_that_differ_in_case_are_two(spark, tmp_path):
+    mapping = with_columns(mapping_of("json"), {"ITEM": "string"}, {"place": "ITEM"})
+    for format_ in ("json", "csv", "parquet"):
+        row = ROWS[0] | {"ITEM": "other"}
+        lines = ",".join(row) + "\n" + ",".join(f'"{value}"' for value in (row | {"words": "x"}).values())
+        content = {"json": as_json([row]).encode(), "csv": lines.encode(), "parquet": as_parquet([row])}[
+            format_
+        ]
+        write_day(tmp_path / format_, {"a": content})
+        source = mapping.source.model_copy(update={"format": format_})
+        of_format = mapping.model_copy(update={"source": source})
+        found = fated(spark, str(tmp_path / format_), of_format).collect()
+        assert [(row["item_id"], row["place"], row["reason"]) for row in found] == [("00", "other", None)]
+
+
+HEADERS = {
+    "n, ts": ({"n": "string", "ts": "string"}, None),
+    "n,N": ({"n": "string"}, None),
+    "n,x,x": ({"n": "string"}, "the column x twice"),
+    "n,n": ({"n": "string"}, "the column n twice"),
+    "n,  n": ({"n": "string"}, "the column n twice"),
+    "n,c1": ({"n": "string", "c1": "string"}, None),
+    "n,,": ({"n": "string"}, None),
+}
+
+
+@pytest.mark.parametrize("header", HEADERS)
+def test_a_header_gives_every_column_a_value_or_stops(spark, tmp_path, header):
+    columns, problem = HEADERS[header]
+    places = header.count(",") + 1
+    write_day(tmp_path, {"a.csv": f"{header}\n{','.join(map(str, range(places)))}\n".encode()})
+    source = Source(format="csv", columns=columns)
+    if problem:
+        with pytest.raises(JobError, match=problem):
+            logs.read_days(spark, source, [f"{tmp_path}/dt={DAY}"], str(tmp_path))
+        return
+    row = logs.read_days(spark, source, [f"{tmp_path}/dt={DAY}"], str(tmp_path)).collect()[0]
+    assert [row[name] for name in columns] == [str(place) for place in range(len(columns))]
+
+
+UNREADABLE_TYPES = {
+    "time32": pa.array([None], pa.time32("ms")),
+    "float16": pa.array([None], pa.float16()),
+}
+
+
+def test_only_mapped_parquet_columns_must_be_readable(spark, tmp_path):
+    table = pa.table(
+        {"user": ["u"], **UNREADABLE_TYPES, "USER": ["x"], "uuid": pa.array([b"0" * 16], pa.uuid())}
+    )
+    (tmp_path / f"dt={DAY}").mkdir()
+    pq.write_table(table, tmp_path / f"dt={DAY}" / "a.parquet")
+    folders, root = [f"{tmp_path}/dt={DAY}"], str(tmp_path)
+    read = logs.read_days(spark, Source(format="parquet", columns={"user": "string"}), folders, root)
+    assert [row["user"] for row in read.collect()] == ["u"]
+    for name in UNREADABLE_TYPES:
+        source = Source(format="parquet", columns={"user": "string", name: "string"})
+        with pytest.raises(JobError, match=rf"a\.parquet: the column {name} has a type that can't be read"):
+            logs.read_days(spark, source, folders, root)
+    with pytest.raises(JobError, match=r"a\.parquet has none of the mapping's columns, which are who"):
+        logs.read_days(spark, Source(format="parquet", columns={"who": "string"}), folders, root)
 
 
 WRONG_HEADER = "none of the mapping's columns: its header has user;when;.*, and the mapping wants user, when"

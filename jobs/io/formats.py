@@ -1,0 +1,265 @@
+"""The files of a log as Spark's readers give them: one frame for each set of columns, nothing passed over."""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Final, cast
+
+from py4j.protocol import Py4JJavaError
+from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import functions as F
+from pyspark.sql import types as T
+
+from jobs.io.columns import as_read_from_json, quoted
+from jobs.io.messages import JobError
+from jobs.io.storage import PLAIN_LOCAL, first_line, has_colon, jvm, open_parquet
+from schemas.mapping import Source
+
+# Reading footers and headers mostly waits for the disk or the network.
+THREADS = 4
+# Longest list of names in a message, characters.
+SHOWN = 300
+# The column of records that can't be parsed; the blank keeps it apart from any source's names.
+UNREADABLE = "unreadable record"
+# Half of a character outside the Basic Multilingual Plane, escaped in JSON without its other half.
+LONE_SURROGATE: Final = (
+    r"(?i)\\u(d[89ab][0-9a-f]{2}(?!\\ud[c-f][0-9a-f]{2})|(?<!\\ud[89ab][0-9a-f]{2}\\u)d[c-f][0-9a-f]{2})"
+)
+# Names and types of the columns of a Parquet file, with the annotations of those that need a conversion.
+ParquetColumns = tuple[tuple[str, str, str], ...]
+NANOSECONDS: Final = {"TIMESTAMP(NANOS,true)": "timestamp", "TIMESTAMP(NANOS,false)": "timestamp_ntz"}
+UUID: Final = "UUID"
+
+
+def parts(
+    spark: SparkSession,
+    source: Source,
+    listed: Mapping[str, Sequence[str]],
+    keeps_unmapped: bool = False,
+    **more: str,
+) -> list[DataFrame]:
+    """Files or folders with their own columns, one frame for each schema.
+
+    Unparsable records are in UNREADABLE. A JSON value that may be of any type is a variant.
+
+    listed: the data files of each path. keeps_unmapped: whether columns that the mapping does not name are
+    read, too, as far as Spark can read them. more: further options of the reader.
+    """
+    files = [file for path in listed for file in listed[path]]
+    if has_colon(files):
+        more = more | PLAIN_LOCAL
+    if not listed:
+        return []
+    if source.format == "parquet":
+        return _parquet_parts(spark, source, files, keeps_unmapped, more)
+    return (_json_parts if source.format == "json" else _csv_parts)(spark, source, listed, more)
+
+
+def declared_types(source: Source) -> T.StructType:
+    """The declared columns with their types."""
+    ddl = ", ".join(f"{quoted(name)} {ddl}" for name, ddl in source.columns.items())
+    return cast(T.StructType, T.StructType.fromDDL(ddl))
+
+
+def literal(path: str) -> str:
+    """A path for Spark's readers, with glob characters escaped."""
+    return re.sub(r"([][{}*?\\])", r"\\\1", path)
+
+
+# ---- JSON
+
+
+def _json_parts(
+    spark: SparkSession, source: Source, listed: Mapping[str, Sequence[str]], more: Mapping[str, str]
+) -> list[DataFrame]:
+    paths = [literal(path) for path in listed]
+    # Where the text is not UTF-8, Spark must be told the line separator.
+    options = {"lineSep": "\n"} | source.options if "encoding" in source.options else source.options
+    reader = spark.read.options(mode="PERMISSIVE", columnNameOfCorruptRecord=UNREADABLE, **more)
+    fields = [
+        T.StructField(field.name, as_read_from_json(field.dataType)) for field in declared_types(source)
+    ]
+    schema = T.StructType([*fields, T.StructField(UNREADABLE, T.StringType())])
+    records = reader.options(**options).schema(schema).json(paths)
+    unreadable = F.col(quoted(UNREADABLE))
+    # Those come again, mended, with what was passed over.
+    sound = records.where(F.coalesce(~unreadable.rlike(LONE_SURROGATE), F.lit(True)))
+    return [sound, _passed_over(spark, paths, options, more, schema)]
+
+
+def _passed_over(
+    spark: SparkSession,
+    paths: Sequence[str],
+    options: Mapping[str, str],
+    more: Mapping[str, str],
+    schema: T.StructType,
+) -> DataFrame:
+    """What Spark's JSON reader silently drops, in UNREADABLE, and the records with half a character.
+
+    It drops the rest of a line after its first value, and `[]`. Half a character, as in a text that was cut
+    within an emoji, is no reason to lose a record: it becomes the replacement character.
+    """
+    is_whole_file = {name.lower(): text for name, text in options.items()}.get("multiline", "false")
+    text = spark.read.options(**options, **more)
+    lines = text.text([*paths], wholetext=is_whole_file == "true")
+    line, quiet = F.col("value"), {**options, "mode": "PERMISSIVE", "columnNameOfCorruptRecord": UNREADABLE}
+    # Most lines are one flat object, whose only closing brace is the last byte: those need no parsing.
+    is_flat = F.octet_length(F.substring_index(line, "}", 1)) == F.octet_length(line) - 1
+    # Parses only if nothing but our own ending follows the line's first value.
+    wrapped = F.concat(F.lit('{"line":'), line, F.lit(',"end":0}'))
+    is_single = F.from_json(wrapped, "end INT", quiet)["end"].isNotNull()
+    # A line that does not start with a value is in the reader's own UNREADABLE.
+    as_object = F.from_json(line, f"{quoted(UNREADABLE)} STRING", quiet)
+    as_array = F.from_json(line, "ARRAY<STRING>", quiet)
+    has_value = (as_object.isNotNull() & as_object[UNREADABLE].isNull()) | as_array.isNotNull()
+    # From the first object's end on, so that the rest does not look like a record.
+    rest = F.substring(line, F.instr(line, "}"), F.octet_length(line))
+    # Nested conditions: Spark would compute their common subexpressions first, and for every line.
+    is_empty_array = F.when(line.rlike(r"^\s*\["), F.size(as_array) == 0)
+    lost = F.when(is_flat, F.lit(False)).when(is_single, is_empty_array).otherwise(has_value | is_empty_array)
+    may_be_half = F.contains(line, F.lit("\\ud")) | F.contains(line, F.lit("\\uD"))
+    is_refused = F.from_json(line, schema, quiet)[UNREADABLE].isNotNull()
+    is_half = F.when(F.when(may_be_half, line.rlike(LONE_SURROGATE)), is_refused)
+    is_half = F.coalesce(is_half, F.lit(False))
+    mended = F.from_json(F.regexp_replace(line, LONE_SURROGATE, r"\\ufffd"), schema, quiet)
+    found = lines.where(is_half | lost).select(F.when(is_half, mended).alias("record"), rest.alias("rest"))
+    columns = [F.col("record")[field.name].alias(field.name) for field in schema.fields[:-1]]
+    unreadable = F.when(F.col("record").isNull(), F.col("rest")).otherwise(F.col("record")[UNREADABLE])
+    return found.select(*columns, unreadable.alias(UNREADABLE))
+
+
+# ---- CSV
+
+
+def _csv_parts(
+    spark: SparkSession, source: Source, listed: Mapping[str, Sequence[str]], more: Mapping[str, str]
+) -> list[DataFrame]:
+    """Columns go by the names in a file's header, in any order.
+
+    Without a header they are the declared ones.
+    """
+    # maxColumns: a line with too many columns is then a bad line, not an error for the file.
+    defaults = {"header": "true", "escape": '"', "enforceSchema": "false", "maxColumns": "1000000"}
+    options = defaults | source.options
+    by_names: dict[tuple[str, ...], list[str]] = {}
+    for path in listed:
+        with_header = options["header"] == "true"
+        names = _header(spark, source, path, {**options, **more}) if with_header else tuple(source.columns)
+        by_names.setdefault(names, []).append(literal(path))
+    by_names.pop((), None)  # files of zero bytes
+    reader = spark.read.options(mode="PERMISSIVE", columnNameOfCorruptRecord=UNREADABLE, **more)
+    found = []
+    for names, alike in by_names.items():
+        schema = ", ".join(f"{quoted(name)} STRING" for name in [*names, UNREADABLE])
+        read = reader.options(**options).schema(schema).csv(alike)
+        found.append(read.toDF(*[name.strip() for name in names], UNREADABLE))
+    return found
+
+
+def _header(spark: SparkSession, source: Source, path: str, options: Mapping[str, str]) -> tuple[str, ...]:
+    """The column names of a CSV file or folder; empty where there are no bytes."""
+    names = tuple(spark.read.options(**options).csv(literal(path)).columns)
+    shown = [name.strip() for name in names]
+    # Spark adds its place to a name that occurs twice.
+    if any(name.endswith(str(place)) for place, name in enumerate(names)):
+        first = spark.read.options(**{**options, "header": "false"}).csv(literal(path)).first()
+        shown = [(name or "").strip() for name in first or ()]
+    twice = sorted({name for name in shown if name and shown.count(name) > 1})
+    if twice:
+        raise JobError(
+            f"{path} has the column {twice[0]} twice in its header; which one is meant can't be told"
+        )
+    if names and not set(shown) & set(source.columns):
+        found, wanted = ", ".join(names)[:SHOWN], ", ".join(source.columns)[:SHOWN]
+        raise JobError(
+            f"{path} has none of the mapping's columns: its header has {found}, "
+            f"and the mapping wants {wanted}"
+        )
+    return names
+
+
+# ---- Parquet
+
+
+def _parquet_parts(
+    spark: SparkSession,
+    source: Source,
+    files: Sequence[str],
+    keeps_unmapped: bool,
+    more: Mapping[str, str],
+) -> list[DataFrame]:
+    """The files grouped by the columns they have, since Spark reads all with the schema of one."""
+    columns = _ParquetTypes(spark, None if keeps_unmapped else set(source.columns))
+    by_columns: dict[ParquetColumns, list[str]] = {}
+    with ThreadPoolExecutor(THREADS) as pool:
+        for file, found in zip(files, pool.map(columns.of_file, files), strict=True):
+            by_columns.setdefault(found, []).append(file)
+    read = []
+    for found, alike in by_columns.items():
+        if not found:
+            wanted = ", ".join(source.columns)[:SHOWN]
+            raise JobError(f"{alike[0]} has none of the mapping's columns, which are {wanted}")
+        fields = [
+            T.StructField(name, T.StructType.fromJson(json.loads(kind))[0].dataType)
+            for name, kind, _ in found
+        ]
+        reader = spark.read.options(**source.options, **more).schema(T.StructType(fields))
+        rows = reader.parquet(*map(literal, alike))
+        converted = {n: _converted(F.col(quoted(n)), note) for n, _, note in found if note}
+        read.append(rows.withColumns(converted) if converted else rows)
+    return read
+
+
+def _converted(column: Column, annotation: str) -> Column:
+    if annotation == UUID:
+        digits = F.lower(F.hex(column))
+        cuts = [(1, 8), (9, 4), (13, 4), (17, 4), (21, 12)]
+        return F.concat_ws("-", *[F.when(column.isNotNull(), F.substring(digits, *cut)) for cut in cuts])
+    # Microseconds, rounded down before 1970, too.
+    micros = (column - F.pmod(column, F.lit(1000))) / 1000
+    return F.timestamp_micros(micros.cast("bigint")).cast(NANOSECONDS[annotation])
+
+
+class _ParquetTypes:
+    """The types of the wanted columns (None: of all that Spark can read), found once for each schema."""
+
+    def __init__(self, spark: SparkSession, wanted: set[str] | None) -> None:
+        self.spark, self.wanted = spark, wanted
+        self.known: dict[str, ParquetColumns] = {}
+
+    def of_file(self, file: str) -> ParquetColumns:
+        """(name, type as JSON, annotation) of each column. Raises JobError where one can't be read."""
+        try:
+            with open_parquet(self.spark, file) as reader:
+                schema = reader.getFileMetaData().getSchema()
+                text = str(schema.toString())
+                if text not in self.known:
+                    fields = [(str(field.getName()), field) for field in schema.getFields()]
+                    found = [self._column(file, name, field) for name, field in fields if self._wants(name)]
+                    self.known[text] = tuple(column for column in found if column is not None)
+        except Py4JJavaError as error:
+            raise JobError(f"{file} is not a complete Parquet file: {first_line(error)}") from error
+        return self.known[text]
+
+    def _wants(self, name: str) -> bool:
+        return self.wanted is None or name in self.wanted
+
+    def _column(self, file: str, name: str, field: Any) -> tuple[str, str, str] | None:
+        annotation = str(field.getLogicalTypeAnnotation())
+        if annotation == UUID:
+            return name, T.StructType([T.StructField(name, T.BinaryType())]).json(), UUID
+        java = jvm(self.spark)
+        alone = java.java.util.ArrayList()
+        alone.add(field)
+        message = java.org.apache.parquet.schema.MessageType("spark_schema", alone)
+        parquet = java.org.apache.spark.sql.execution.datasources.parquet
+        conf = self.spark._jsparkSession.sessionState().conf()
+        try:
+            kind = parquet.ParquetToSparkSchemaConverter(conf).convert(message).json()
+        except Exception as error:
+            if self.wanted is None:
+                return None
+            kind = " ".join(str(field).split())
+            raise JobError(f"{file}: the column {name} has a type that can't be read ({kind})") from error
+        return name, str(kind), annotation if annotation in NANOSECONDS else ""

@@ -1,0 +1,75 @@
+"""Every entry of a folder is a data file, a marker, or the reason why its day stops."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from jobs.io.messages import JobError
+from jobs.io.storage import data_files
+
+
+def test_all_names_are_listed_but_markers(spark, tmp_path):
+    names = [
+        "a.jsonl",
+        "événements.jsonl",
+        "région=Île/b.jsonl",
+        "12:00:00.jsonl",
+        "a b%20+c.jsonl",
+        "日/本.jsonl",
+    ]
+    for name in [*names, "_SUCCESS", ".a.jsonl.crc", "_old/a.jsonl", ".hidden/a.jsonl", "x._COPYING_"]:
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+    assert data_files(spark, str(tmp_path)) == sorted(f"{tmp_path}/{name}" for name in names)
+    assert data_files(spark, f"{tmp_path}/missing") == []
+
+
+def test_a_link_inside_the_folder_and_the_folder_itself_may_be_links(spark, tmp_path):
+    day = tmp_path / "day"
+    (day / "more").mkdir(parents=True)
+    (day / "more" / "a.jsonl").touch()
+    (day / "b.jsonl").symlink_to("more/a.jsonl")
+    (tmp_path / "link").symlink_to("day")
+    assert data_files(spark, f"{tmp_path}/link") == [
+        f"{tmp_path}/link/b.jsonl",
+        f"{tmp_path}/link/more/a.jsonl",
+    ]
+
+
+ENTRIES = {
+    "leads nowhere": lambda path: path.symlink_to("missing"),
+    "leads out of its folder": lambda path: path.symlink_to("/etc/hostname"),
+    "out of its folder: put": lambda path: path.symlink_to(path.parents[2] / "beside.jsonl"),
+    "a link to a folder": lambda path: path.symlink_to(path.parent),
+    "out of its folder": lambda path: path.symlink_to("/etc"),
+    "neither a file nor a folder": os.mkfifo,
+}
+
+
+@pytest.mark.parametrize("problem", ENTRIES)
+def test_an_entry_that_can_t_be_read_stops_the_day_by_name(spark, tmp_path, problem):
+    (tmp_path / "beside.jsonl").touch()
+    day = tmp_path / "dt=2025-04-01"
+    (day / "below").mkdir(parents=True)
+    (day / "a.jsonl").touch()
+    ENTRIES[problem](day / "below" / "é.jsonl")
+    with pytest.raises(JobError, match=rf"below/\\xe9.jsonl .*{problem}.*nothing of its day was stored"):
+        data_files(spark, str(day))
+
+
+def test_a_name_that_is_not_utf_8_stops_the_day(spark, tmp_path):
+    Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.jsonl")).touch()
+    with pytest.raises(JobError, match=r"caf.*is not UTF-8"):
+        data_files(spark, str(tmp_path))
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+@pytest.mark.parametrize("name", ["a.jsonl", "below"])
+def test_a_file_without_permission_stops_the_day(spark, tmp_path, name):
+    (tmp_path / "below").mkdir()
+    (tmp_path / "a.jsonl").touch()
+    (tmp_path / name).chmod(0)
+    with pytest.raises(JobError, match=f"{name} can't be read: permission denied"):
+        data_files(spark, str(tmp_path))
