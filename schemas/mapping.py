@@ -6,10 +6,10 @@ from importlib import resources
 from typing import Any, Final, Literal
 from zoneinfo import ZoneInfo
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pyspark.sql import types as T
 
+from schemas.documents import DocumentError, parse_document
 from schemas.settings import first_problem
 from schemas.table import DOUBLE, INT, STRING, STRINGS, TEXT_MAP, TIMESTAMP
 
@@ -51,7 +51,7 @@ class MappingError(ValueError):
 
 
 class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Source(_Part):
@@ -128,9 +128,9 @@ class LogMapping(_Part):
 def parse_mapping(text: str, source: str) -> LogMapping:
     """A mapping from YAML text; `source` names the file in errors. Raises MappingError with one sentence."""
     try:
-        values: Any = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise MappingError(f"{source} is not valid YAML: {' '.join(str(error).split())}") from error
+        values = parse_document(text)
+    except DocumentError as error:
+        raise MappingError(f"{source} {error}") from error
     if not isinstance(values, dict):
         raise MappingError(f"{source} must contain source and fields")
     try:

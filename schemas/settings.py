@@ -4,10 +4,11 @@ import hashlib
 import json
 import re
 from datetime import date
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from schemas.documents import DocumentError, parse_document
 
 CODE_VERSION: Final = "0.1.0"
 # Incremented whenever the same events and vectors would give different bits.
@@ -20,12 +21,16 @@ ADDRESS: Final = re.compile(
 )
 
 
+# Longest value in a message, characters.
+SHOWN_VALUE: Final = 80
+
+
 class SettingsError(ValueError):
     """The configuration file is invalid; the message is one sentence for its author."""
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class EngineSettings(_Section):
@@ -314,9 +319,9 @@ class Settings(_Section):
 def parse_settings(text: str, source: str) -> Settings:
     """Settings from YAML text; `source` names the file in errors. Raises SettingsError with one sentence."""
     try:
-        values: Any = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise SettingsError(f"{source} is not valid YAML: {_one_line(error)}") from error
+        values = parse_document(text)
+    except DocumentError as error:
+        raise SettingsError(f"{source} {error}") from error
     if values is None:
         return Settings()
     if not isinstance(values, dict):
@@ -341,6 +346,11 @@ def first_problem(error: ValidationError) -> str:
         if problem["type"] == "tuple_type"
         else problem["msg"].removeprefix("Value error, ")
     )
+    value, kind = problem["input"], problem["type"]
+    # An address may contain a password. A message of our own names what it needs to.
+    is_shown = kind not in ("value_error", "missing") and "endpoints" not in problem["loc"]
+    if is_shown and isinstance(value, str | int | float):
+        message += f", not {repr(value)[:SHOWN_VALUE]}"
     return f"{where}: {message}" if where else message
 
 
@@ -362,7 +372,3 @@ def default_yaml() -> str:
 
 def _digest(value: object) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()[:16]
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())

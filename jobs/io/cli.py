@@ -11,12 +11,14 @@ from pathlib import Path
 from threading import Thread, current_thread, main_thread
 from types import FrameType
 from typing import NoReturn
+from urllib.parse import unquote, urlsplit
 
 from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 
 from jobs.io.messages import JobError, worker_sentence
 from jobs.io.session import open_session
+from schemas.documents import LARGEST
 from schemas.settings import Settings, SettingsError, SparkSettings, parse_settings
 
 EXIT_FAILED = 1
@@ -78,14 +80,43 @@ def _no_day(text: str) -> NoReturn:
 
 
 def folder_uri(text: str) -> str:
-    """A folder that may not exist yet; absolute, so that executors see the same one."""
-    text = text.removeprefix("file://")
-    if "://" in text:
+    """A folder that may not exist yet; absolute, so that executors see the same one.
+
+    A file: address is decoded as RFC 8089 has it; anything else without :// is a path, taken literally.
+
+    >>> folder_uri("file:/logs"), folder_uri("file://localhost/my%20logs"), folder_uri("s3a://bucket/logs/")
+    ('/logs', '/my logs', 's3a://bucket/logs')
+    """
+    if text.lower().startswith("file:"):
+        text = _path_of(text)
+    elif "://" in text:
         return text.rstrip("/")
     path = Path(text).expanduser().resolve()
     if path.exists() and not path.is_dir():
         raise argparse.ArgumentTypeError(f"'{text}' is a file, not a folder")
     return str(path)
+
+
+def _path_of(address: str) -> str:
+    parts = urlsplit(address)
+    if parts.netloc.lower() not in ("", "localhost"):
+        raise argparse.ArgumentTypeError(
+            f"'{address}' names the machine {parts.netloc}; a local folder is file:///folder"
+        )
+    if parts.query or parts.fragment or not parts.path.startswith("/"):
+        raise argparse.ArgumentTypeError(
+            f"'{address}' is no address of a folder; write file:///folder, and %3F for ? and %23 for #"
+        )
+    return unquote(parts.path)
+
+
+def small_text(path: str) -> str:
+    """The text of a settings or mapping file. Raises OSError or UnicodeDecodeError, a device is none."""
+    if not Path(path).is_file() and Path(path).exists():
+        raise OSError("it is no file")
+    with Path(path).open("rb") as file:
+        # One byte more than allowed, so that the parser refuses a larger file without its being read.
+        return file.read(LARGEST + 1).decode("utf-8-sig")
 
 
 def existing_folder(text: str) -> str:
@@ -99,7 +130,7 @@ def existing_folder(text: str) -> str:
 def settings_file(text: str) -> Settings:
     """An argument's settings: a YAML file."""
     try:
-        return parse_settings(Path(text).read_text(encoding="utf-8"), text)
+        return parse_settings(small_text(text), text)
     except FileNotFoundError:
         raise argparse.ArgumentTypeError(f"no such file: {text}") from None
     except (OSError, UnicodeDecodeError) as error:

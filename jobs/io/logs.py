@@ -19,7 +19,7 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
-from jobs.io.cli import Parser, existing_folder
+from jobs.io.cli import Parser, existing_folder, small_text
 from jobs.io.columns import as_type, quoted, typed_columns
 from jobs.io.days import Days
 from jobs.io.formats import SHOWN, UNREADABLE, declared_types, parts
@@ -64,7 +64,7 @@ def mapping_file(text: str) -> LogMapping:
     """An argument's mapping: a YAML file, or the name of a shipped one."""
     shipped = shipped_mapping(text)
     try:
-        return parse_mapping(shipped if shipped is not None else Path(text).read_text(encoding="utf-8"), text)
+        return parse_mapping(shipped if shipped is not None else small_text(text), text)
     except FileNotFoundError:
         names = ", ".join(shipped_names())
         raise argparse.ArgumentTypeError(f"no such file: {text} (shipped mappings are {names})") from None

@@ -1,0 +1,73 @@
+"""What YAML says is what its author meant, or one sentence."""
+
+import pytest
+
+from schemas.documents import DocumentError, parse_document
+from schemas.mapping import MappingError, parse_mapping
+from schemas.settings import SettingsError, parse_settings
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("a: 1\nb: 2\na: 3\n", "has the key 'a' twice, the second time on line 3"),
+        ("x: {a: 1, 'a': 1}", "has the key 'a' twice"),
+        ("[1]: 2", "has a key on line 1 that is not a word"),
+        ("a: &x [1]\nb: *x", "uses an alias"),
+        ("[" * 100_000, "nested more than 20 levels"),
+        ("a: " * 3, "is not valid YAML"),
+        ("a: !!python/object/apply:os.system ['true']", "is not valid YAML"),
+        ("a: b\n" * 300_000, "larger than 1 MiB"),
+    ],
+)
+def test_what_is_no_document_is_said_in_one_sentence(text, problem):
+    with pytest.raises(DocumentError, match=problem) as raised:
+        parse_document(text)
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("word", ["no", "on", "yes", "off", "y", "2025-02-29", "12:30", "1_000", "0x1F", "="])
+def test_a_word_is_a_text_as_key_and_as_value(word):
+    assert parse_document(f"{word}: {word}") == {word: word}
+
+
+def test_numbers_are_decimal():
+    assert parse_document("[010, -7, 1e3, .5, 1., +2.5e-1]") == [10, -7, 1000.0, 0.5, 1.0, 0.25]
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("fold: {first_day: 2025-02-29}", ["fold.first_day", "'2025-02-29'", "day"]),
+        ("fold: {alpha: .nan}", ["fold.alpha", "nan"]),
+        ("fold: {type_weights: {view: .inf}}", ["fold.type_weights.view", "inf"]),
+        ("fold: {daily_cap: many}", ["fold.daily_cap", "'many'"]),
+        ("privacy: {scrub_texts: maybe}", ["privacy.scrub_texts", "'maybe'"]),
+        ("fold: {window_days: 99999999999999999999999}", ["fold.window_days"]),
+        ("fold: {window_days: " + "9" * 5000 + "}", ["fold.window_days"]),
+        ("on: {}", ["unknown key 'on'"]),
+    ],
+)
+def test_a_setting_s_mistake_names_key_value_and_reason(text, named):
+    with pytest.raises(SettingsError) as raised:
+        parse_settings(text, "s.yaml")
+    assert [part for part in named if part not in str(raised.value)] == []
+
+
+def test_an_address_with_a_password_is_not_shown():
+    with pytest.raises(SettingsError) as raised:
+        parse_settings("engine: {kind: vllm_server, endpoints: 'http://me:secret@host'}", "s.yaml")
+    assert "secret" not in str(raised.value)
+
+
+def test_settings_of_yaml_s_older_words_still_work():
+    assert parse_settings("privacy: {scrub_texts: yes, phone_region: NO}", "s").privacy.phone_region == "NO"
+    assert parse_settings("privacy: {scrub_texts: on}", "s").privacy.scrub_texts
+
+
+def test_a_mapping_may_name_columns_by_any_word():
+    source = "source: {format: json, columns: {no: string, on: string, 404: string}}"
+    fields = "fields: {user_id: no, event_ts: on, event_type: '`404`', item_id: no}"
+    assert set(parse_mapping(f"{source}\n{fields}", "m").source.columns) == {"no", "on", "404"}
+    with pytest.raises(MappingError, match="has the key 'no' twice"):
+        parse_mapping("source: {format: json, columns: {no: string, no: int}}", "m")
