@@ -81,8 +81,10 @@ def test_every_record_is_accounted_for(by_nights, logs):
             assert counts["stored"] == sum(counts[fate] for fate in fates) > 0
 
 
+# The day before the last is the harder one: later states follow from it.
+@pytest.mark.parametrize("again", [DAYS[1], pytest.param(LAST, marks=pytest.mark.slow)], ids=str)
 def test_a_rerun_changes_no_row_and_starts_no_engine(
-    spark, logs, config, by_nights, by_backfill, monkeypatch
+    spark, logs, config, by_nights, by_backfill, monkeypatch, again
 ):
     def no_engine(*args):
         raise AssertionError("a rerun with nothing new started the engine")
@@ -95,14 +97,15 @@ def test_a_rerun_changes_no_row_and_starts_no_engine(
 
     monkeypatch.setattr("jobs.embed.days.embed_tile", no_engine)
     before = versions(by_nights), versions(by_backfill)
-    for day in (LAST, DAYS[1]):
-        call(spark, run_night, by_nights, config, "--logs", logs, "--date", day)
+    call(spark, run_night, by_nights, config, "--logs", logs, "--date", again)
     call(spark, backfill_profiles, by_backfill, config, "--logs", logs, "--start", FIRST, "--end", LAST)
     assert (versions(by_nights), versions(by_backfill)) == before
     assert len(publications(by_nights)) == len(DAYS)
     assert len(publications(by_backfill)) == 1
 
 
+# The fast suite proves its halves: test_history.py kills a first fold, and the rerun above starts no engine.
+@pytest.mark.slow
 def test_a_fold_killed_between_its_commits_is_completed_and_nothing_is_embedded_again(
     spark, logs, config, by_backfill, warehouse, monkeypatch
 ):

@@ -249,6 +249,8 @@ def test_an_ingest_that_failed_is_unfinished_from_its_first_write_on(spark, nigh
         night(NEXT)
 
 
+# The fast suite has test_guards.py for the range that is named, and test_history.py for a killed one rerun.
+@pytest.mark.slow
 def test_a_folded_and_unpublished_range_is_named_completely(night, backfill, killed, copied):
     killed(lambda: backfill(NEXT, LATER), "jobs.night.steps.check_days")
     message = f"{NEXT} is not published; run that day first \\(or backfill from it\\)"

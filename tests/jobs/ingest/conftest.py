@@ -1,6 +1,7 @@
 """Days delivered and ingested by a test, under its own settings and mapping."""
 
 import json
+from functools import partial
 
 import pytest
 import yaml
@@ -15,20 +16,26 @@ from tests.e2e.tables import call, rows_of
 from tests.jobs.ingest.days import canonical, deliver, stored_in
 
 
-@pytest.fixture
-def ingest(spark, tmp_path):
-    """Delivers a day and ingests it into the warehouse `w`; returns the stored events."""
+@pytest.fixture(scope="session")
+def ingest_in(spark):
+    """Delivers a day to a folder and ingests it into the warehouse `w` in it; returns the stored events."""
 
-    def run(day, *events, settings="{}", mapping=None):
-        deliver(tmp_path, day, *events)
-        config, file = tmp_path / "config.yaml", tmp_path / "mapping.yaml"
+    def run(root, day, *events, settings="{}", mapping=None):
+        deliver(root, day, *events)
+        config, file = root / "config.yaml", root / "mapping.yaml"
         config.write_text(settings, encoding="utf-8")
         file.write_text(yaml.safe_dump(mapping or canonical()), encoding="utf-8")
-        arguments = ["--logs", tmp_path / "logs", "--date", day, "--mapping", file]
-        call(spark, ingest_events, tmp_path / "w", str(config), *arguments)
-        return rows_of(str(tmp_path / "w"), "behavior_events")
+        arguments = ["--logs", root / "logs", "--date", day, "--mapping", file]
+        call(spark, ingest_events, root / "w", str(config), *arguments)
+        return rows_of(str(root / "w"), "behavior_events")
 
     return run
+
+
+@pytest.fixture
+def ingest(ingest_in, tmp_path):
+    """The same in the test's own folder."""
+    return partial(ingest_in, tmp_path)
 
 
 @pytest.fixture

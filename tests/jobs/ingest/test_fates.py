@@ -83,7 +83,10 @@ def stored(spark, files: dict[str, bytes]) -> set[str]:
     return set(events)
 
 
-@pytest.mark.parametrize("kind", ["with ids", "without ids", "real purchases"])
+# Real purchases have no ids either: the fast suite proves the same on generated ones.
+@pytest.mark.parametrize(
+    "kind", ["with ids", "without ids", pytest.param("real purchases", marks=pytest.mark.slow)]
+)
 def test_the_form_of_delivery_changes_no_event(spark, request, kind):
     if kind == "real purchases":
         lines = retail_lines(request.getfixturevalue("shared_data"), 400)

@@ -22,49 +22,79 @@ from tests.jobs.ingest.days import (
 
 # ---- titles of events
 
+TITLES = {FIRST: "A", SECOND: "B", THIRD: "A"}
 
-def test_of_several_titles_the_last_holds_and_at_one_instant_that_of_the_greatest_id(ingest, tmp_path):
+
+@pytest.fixture(scope="module")
+def titled(ingest_in, tmp_path_factory):
+    """Four days, the first of them ingested after the second: the stored events and item versions.
+
+    The items do not touch each other, and each test is about its own.
+    """
+    root = tmp_path_factory.mktemp("titled")
     early, late = f"{FIRST}T08:00:00Z", f"{FIRST}T09:00:00Z"
-    titles = [("9", early, "Z"), ("1", late, "A"), ("3", late, "B"), ("2", late, "C")]
-    ingest(FIRST, *[event(event_id=id_, event_ts=time, title=title) for id_, time, title in titles])
-    assert [row["title"] for row in rows_of(str(tmp_path / "w"), "items")] == ["B"]
+    several = [("9", early, "Z"), ("1", late, "A"), ("3", late, "B"), ("2", late, "C")]
+    days = {day: [event(day, event_id=f"{day}", title=title)] for day, title in TITLES.items()}
+    days[FIRST] += [event(item_id="several", event_id=n, event_ts=at, title=text) for n, at, text in several]
+    days[FIRST] += [
+        event(item_id="blank", event_id="5", title="Kettle"),
+        event(item_id="blank", event_id="6", event_ts=f"{FIRST}T11:00:00Z", title="\u00a0\t"),
+    ]
+    days[THIRD] += [
+        event(THIRD, item_id="changed", event_id="7", title="Old  name"),
+        event(THIRD, item_id="changed", event_id="8"),
+    ]
+    days[FOURTH] = [
+        event(FOURTH, event_id="4"),
+        event(FOURTH, item_id="own", event_id="9b", title="\u00a0\t", text="own"),
+        event(FOURTH, item_id="changed", event_id="10", title="New name"),
+        event(FOURTH, item_id="changed", event_id="11"),
+    ]
+    for day in (SECOND, FIRST, THIRD, FOURTH):
+        events = ingest_in(root, day, *days[day])
+    return events, rows_of(str(root / "w"), "items")
 
 
-def test_a_title_of_white_space_is_not_a_title(ingest, tmp_path):
-    blank = event(event_id="2", event_ts=f"{FIRST}T11:00:00Z", title="\u00a0\t")
-    ingest(FIRST, event(event_id="1", title="Kettle"), blank)
-    assert [row["title"] for row in rows_of(str(tmp_path / "w"), "items")] == ["Kettle"]
+def of_item(rows, item):
+    return [row for row in rows if row["item_id"] == item]
 
 
-def test_a_changed_title_is_a_new_text_from_its_day_on(ingest, tmp_path):
-    ingest(FIRST, event(event_id="1", title="Old  name"), event(event_id="2"))
-    events = ingest(SECOND, event(SECOND, event_id="3", title="New name"), event(SECOND, event_id="4"))
-    assert {row["event_id"]: row["text"] for row in events} == {
-        "1": "Old name",
-        "2": "Old name",
-        "3": "New name",
-        "4": "New name",
+def test_of_several_titles_the_last_holds_and_at_one_instant_that_of_the_greatest_id(titled):
+    _, items = titled
+    assert [row["title"] for row in of_item(items, "several")] == ["B"]
+
+
+def test_a_title_of_white_space_is_not_a_title(titled):
+    _, items = titled
+    assert [row["title"] for row in of_item(items, "blank")] == ["Kettle"]
+    assert of_item(items, "own") == []
+
+
+def test_a_changed_title_is_a_new_text_from_its_day_on(titled):
+    events, items = titled
+    assert {row["event_id"]: row["text"] for row in of_item(events, "changed")} == {
+        "7": "Old name",
+        "8": "Old name",
+        "10": "New name",
+        "11": "New name",
     }
-    items = sorted(rows_of(str(tmp_path / "w"), "items"), key=lambda row: row["valid_from"])
-    assert [(row["title"], row["first_seen_date"], row["valid_from"]) for row in items] == [
-        ("Old  name", FIRST, FIRST),
-        ("New name", FIRST, SECOND),
+    versions = sorted(of_item(items, "changed"), key=lambda row: row["valid_from"])
+    assert [(row["title"], row["first_seen_date"], row["valid_from"]) for row in versions] == [
+        ("Old  name", THIRD, THIRD),
+        ("New name", THIRD, FOURTH),
     ]
 
 
-def test_titles_hold_from_their_day_on_in_whatever_order_days_arrive(ingest):
-    titles = {FIRST: "A", SECOND: "B", THIRD: "A"}
-    for day in (SECOND, FIRST, THIRD):
-        ingest(day, event(day, event_id=f"{day}", title=titles[day]))
-    blank = event(FOURTH, event_id="blank", title="\u00a0\t", item_id="S2", text="own")
-    found = ingest(FOURTH, event(FOURTH, event_id="4"), blank)
+def test_titles_hold_from_their_day_on_in_whatever_order_days_arrive(titled):
+    events, _ = titled
+    found = of_item(events, "S1") + of_item(events, "own")
     assert by_days(found) == [(FIRST, "A"), (SECOND, "B"), (THIRD, "A"), (FOURTH, "A"), (FOURTH, "own")]
 
 
 # ---- titles that change stored texts of later days
 
 
-def test_a_title_before_stored_days_says_which_to_ingest_again_and_that_repairs_them(
+def test_a_title_before_stored_days_or_withdrawn_says_which_to_ingest_again_and_that_repairs_them(
     ingest, read_together, tmp_path, capsys
 ):
     days = {
@@ -94,6 +124,11 @@ def test_a_title_before_stored_days_says_which_to_ingest_again_and_that_repairs_
     capsys.readouterr()
     ingest(FIRST, *days[FIRST])
     assert "another text" not in capsys.readouterr().out
+    # Withdrawn again, the title leaves them without their text.
+    ingest(FIRST, event(event_id="1"))
+    assert "2 events of later days would have another text" in capsys.readouterr().out
+    texts = {row["event_id"]: row["text"] for row in ingest(SECOND, *days[SECOND])}
+    assert (texts["1"], texts["2"], texts["own"]) == (None, None, "own")
 
 
 @pytest.mark.slow
@@ -121,14 +156,6 @@ def test_a_title_added_to_an_older_day_holds_until_the_next_one(ingest, read_tog
     for day in (THIRD, FOURTH):
         ingest(day, *days[day])
     assert stored_in(str(tmp_path / "w")) == read_together(days)
-
-
-def test_a_withdrawn_title_leaves_later_events_without_their_text(ingest, capsys):
-    ingest(FIRST, event(event_id="1", title="A"))
-    ingest(SECOND, event(SECOND, event_id="2"))
-    ingest(FIRST, event(event_id="1"))
-    assert "1 events of later days would have another text" in capsys.readouterr().out
-    assert by_days(ingest(SECOND, event(SECOND, event_id="2"))) == [(FIRST, None), (SECOND, None)]
 
 
 # ---- catalogues
