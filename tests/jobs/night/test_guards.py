@@ -1,6 +1,7 @@
 """Which days a publication would show unfinished, and what the refusal says to run."""
 
 import re
+from contextlib import nullcontext
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 
@@ -127,7 +128,28 @@ def test_a_day_whose_states_were_thinned_out_is_not_run_again():
         refuse_thinned(ordered, KEPT, refused)
     refuse_thinned(ordered, KEPT, first)
     refuse_thinned(ordered, KEPT, days(-1).first)
-    refuse_thinned([ordered[0], replace(ordered[1], output_versions={})], KEPT, DAY)
+    ordered.append(record("maintain_tables", of=days(8), minute=3, run_id="m"))  # of an older day, later
+    refuse_thinned(ordered, KEPT, first)
+    with pytest.raises(JobError, match=f"run days from {first} on"):
+        refuse_thinned(ordered, KEPT, refused)
+
+
+@pytest.mark.parametrize(
+    ("job", "status", "wrote", "thinned"),
+    [
+        ("maintain_tables", "done", ("profile_states",), True),
+        ("maintain_tables", "done", ("items",), False),
+        ("maintain_tables", "failed", ("profile_states",), True),
+        ("maintain_tables", "failed", (), False),
+        ("maintain_tables", "started", (), True),  # killed, so nobody knows
+        ("fold_profiles", "done", ("profile_states",), False),
+    ],
+)
+def test_maintenance_that_may_have_thinned_before_it_ended_counts(job, status, wrote, thinned):
+    begun = record(job, "started", days(9), 2, wrote=())
+    ordered = [published(1, days(0, 9)), begun, record(job, status, days(9), 2, wrote=wrote)]
+    with pytest.raises(JobError, match="can't be run again") if thinned else nullcontext():
+        refuse_thinned(ordered, KEPT, DAY)
 
 
 def test_maintenance_waits_for_ingested_days_that_it_would_make_impossible_to_finish():
