@@ -110,10 +110,5 @@ def keyed_record(key: bytes, record_hash: str) -> str:
     return _hmac(key, "record", record_hash)
 
 
-def erased_user(key: bytes, user_id: str) -> str:
-    """The form of a user id in erased_users; it can't be linked to keyed_user."""
-    return _hmac(key, "erased", user_id)
-
-
 def _hmac(key: bytes, purpose: str, value: str) -> str:
     return hmac.new(key, f"{purpose}\0{value}".encode("utf-8", "replace"), hashlib.sha256).hexdigest()

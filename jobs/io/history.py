@@ -88,10 +88,10 @@ def refuse_holes(published: Sequence[Record], days: Days, bootstrap: bool, first
             "begin its history with --bootstrap, fold.first_day or a backfill"
         )
     hole = None
-    if days.first > history.last:
-        hole = first_hole(published, Days(history.last + ONE_DAY, days.first - ONE_DAY))
-    elif days.last < history.first:
-        hole = first_hole(published, Days(days.last + ONE_DAY, history.first - ONE_DAY))
+    if days.first > history.last + ONE_DAY:
+        hole = history.last + ONE_DAY
+    elif days.last < history.first - ONE_DAY:
+        hole = days.last + ONE_DAY
     if hole is not None:
         raise JobError(
             f"{hole} is not published; run that day first (or backfill from it), "

@@ -14,7 +14,7 @@ from jobs.io.days import Days
 from jobs.io.history import ONE_DAY, PUBLISHER, Record, first_hole, history_of, standing
 from jobs.io.messages import JobError
 from schemas import behavior_events, profile_states
-from schemas.pipeline_runs import DONE, PUBLISHED, STARTED, UNDONE
+from schemas.pipeline_runs import PUBLISHED, STARTED, UNDONE
 from schemas.settings import Settings
 
 INGESTED, FOLDED = "ingested", "folded"
@@ -153,8 +153,10 @@ def refuse_thinned(ordered: Sequence[Record], settings: Settings, first: date) -
 
     Its fold could not finish.
     """
-    done = [r for r in ordered if r.job == MAINTENANCE and r.status == DONE]
-    thinned = [r.days.last for r in done if profile_states.TABLE.name in r.output_versions]
+    # Of each attempt its last record: one that failed or was killed may have thinned before it ended.
+    last = {r.key: r for r in ordered if r.job == MAINTENANCE}.values()
+    states = profile_states.TABLE.name
+    thinned = [r.days.last for r in last if r.status == STARTED or states in r.output_versions]
     kept = runnable_from(max(thinned), settings) if thinned else first
     if first < kept and first_hole(standing(ordered), Days.only(first)) is None:
         raise JobError(

@@ -1,17 +1,11 @@
-"""SQL and documentation derived from a declaration: the documented example, and names that need escaping."""
+"""SQL and documentation derived from a declaration: names that need escaping, and what the example lacks."""
 
-import doctest
 from dataclasses import replace
 
 from schemas import table
 from schemas.table import STRING, Check, Column, Table
 
 PLAIN = Table("plain", "Plain.", (Column("name", STRING, "a name"),), ("name",), written_by=None)
-
-
-def test_the_documented_examples_hold():
-    found = doctest.testmod(table)
-    assert found.attempted >= 4 and found.failed == 0
 
 
 def test_quotes_in_comments_and_checks_are_escaped_in_the_ddl():

@@ -1,9 +1,23 @@
 """Redaction on a small labelled list: personal data goes, and everything else stays."""
 
+import re
+
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from udfs.errors import SecretKeyError
-from udfs.privacy import check_key, erased_user, key_id, keyed_user, passes_luhn, scrub
+from udfs.privacy import (
+    LONGEST_FIND,
+    RECORD_HELD,
+    check_key,
+    key_id,
+    keyed_record,
+    keyed_user,
+    passes_luhn,
+    scrub,
+    scrub_record,
+)
 
 # The text in the log, and as it is stored.
 PRIVATE = [
@@ -59,6 +73,24 @@ def test_no_text_makes_the_search_slow():
         assert len(scrub(hostile)) > 0
 
 
+def test_a_record_is_scrubbed_behind_its_escapes():
+    assert scrub_record(r'{"t": "ann\u0040mail.example \u00e4"}') == r'{"t": "[email] \u00e4"}'
+    assert scrub_record('{"t": "020 7946 0958"}', "GB") == '{"t": "[phone]"}'
+
+
+@settings(deadline=None)
+@given(st.integers(1, 64))
+def test_no_part_of_an_address_stays_where_a_record_was_truncated(kept):
+    record = "." * (RECORD_HELD - kept) + "a" * kept  # and then, before it was truncated, @mail.example
+    assert scrub_record(record) == record[: RECORD_HELD - LONGEST_FIND]
+    assert scrub_record(record[:-1]) == record[:-1]
+
+
+def test_a_truncated_record_of_little_but_addresses_leaves_nothing():
+    address = "a" * 64 + "@" + ("b" * 63 + ".") * 4 + "com "
+    assert scrub_record((address * 99)[:RECORD_HELD]) == ""
+
+
 def test_check_digits():
     assert passes_luhn("79927398713") and not passes_luhn("79927398710") and not passes_luhn("0000")
 
@@ -67,10 +99,15 @@ def test_ids_under_two_keys_never_coincide():
     one, two = b"k" * 16, b"l" * 16
     assert keyed_user(one, "u1") == keyed_user(one, "u1") != keyed_user(one, "u2")
     assert keyed_user(one, "u1").startswith(f"{key_id(one)}:") and key_id(one) != key_id(two)
-    assert keyed_user(one, "u1").split(":")[1] not in {
-        keyed_user(two, "u1").split(":")[1],
-        erased_user(one, "u1"),
-    }
+    assert keyed_user(one, "u1").split(":")[1] != keyed_user(two, "u1").split(":")[1]
     assert check_key(one + b"\n") == one
     with pytest.raises(SecretKeyError, match="at least 16"):
         check_key(b"short")
+
+
+def test_a_stored_id_names_its_key_and_a_hash_belongs_to_one_purpose():
+    key = b"k" * 16
+    found = re.fullmatch("([0-9a-f]{8}):([0-9a-f]{64})", keyed_user(key, "u1"))
+    assert found and found[1] == key_id(key)
+    assert re.fullmatch("[0-9a-f]{64}", keyed_record(key, "u1")) and keyed_record(key, "u1") != found[2]
+    assert len({keyed_record(one, of) for one in (key, b"l" * 16) for of in ("r1", "r2")}) == 4

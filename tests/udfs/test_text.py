@@ -1,17 +1,9 @@
 """The normal form of texts, and functions over a column of texts."""
 
-import doctest
-
 import pyarrow as pa
 import pytest
 
-from udfs import text
 from udfs.text import map_distinct, normalise
-
-
-def test_the_doctests_hold():
-    done = doctest.testmod(text)
-    assert done.failed == 0 and done.attempted >= 2
 
 
 @pytest.mark.parametrize(

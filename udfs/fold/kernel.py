@@ -184,6 +184,8 @@ def gain(gate: Gate, cos: float, s1: float, s2: float) -> tuple[float, bool]:
     (0.525, True)
     >>> gain(gate._replace(kind=LITERAL), 0.0, 0.6, 0.36), gain(gate._replace(kind=FIXED), 0.0, 0.6, 0.36)
     ((0.98, False), (0.98, False))
+    >>> gain(gate._replace(kind=LITERAL), 0.0, 0.0, 0.0), gain(gate._replace(kind=MEAN), 0.0, 0.0, 0.0)
+    ((0.98, False), (1.0, False))
     """
     if gate.kind == MEAN:
         return 1.0, False

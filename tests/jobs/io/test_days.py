@@ -29,5 +29,12 @@ def test_chunks_hold_every_day_once_and_are_full(days, size):
     assert all(len(chunk) == size for chunk in chunks[:-1]) and len(chunks[-1]) <= size
 
 
+@given(SPANS, st.integers(0, 9), st.integers(0, 9))
+def test_widening_adds_days_at_the_ends_alone(days, before, after):
+    wide = [*days.widened(before, after)]
+    assert wide[before : len(wide) - after] == [*days] and len(wide) == before + len(days) + after
+    assert days.widened() == days
+
+
 def test_no_day_is_in_an_empty_set():
     assert is_in("as_of_date", []) == "as_of_date IN (NULL)"

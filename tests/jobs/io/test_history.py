@@ -1,9 +1,12 @@
 """Which publications are in force, and which days are missing."""
 
+from contextlib import nullcontext
 from dataclasses import replace
 from datetime import UTC, date, datetime
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from jobs.io.days import Days
 from jobs.io.history import first_hole, history_of, record_of, refuse_holes, standing
@@ -32,11 +35,14 @@ def test_a_history_is_begun_only_on_purpose():
     refuse_holes([], days(0), bootstrap=False, first_day=DAY)
 
 
-def test_a_range_before_the_history_must_reach_it():
-    history = [published(1, days(5, 6))]
-    refuse_holes(history, days(2, 4), bootstrap=False, first_day=None)
-    with pytest.raises(JobError, match=f"{days(4).last} is not published"):
-        refuse_holes(history, days(2, 3), bootstrap=False, first_day=None)
+@given(st.integers(-9, 9), st.integers(0, 4))
+def test_days_away_from_the_history_are_refused_by_the_first_day_between(first, more):
+    history, own = days(0, 2), days(first, first + more)
+    around = Days(min(history.first, own.first), max(history.last, own.last))
+    between = [day for day in around if day not in history and day not in own]
+    refused = pytest.raises(JobError, match=f"^{between[0]} is not published") if between else nullcontext()
+    with refused:
+        refuse_holes([published(1, history)], own, bootstrap=False, first_day=None)
 
 
 def test_the_first_missing_day_is_found_among_overlapping_records():

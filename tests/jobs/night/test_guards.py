@@ -1,6 +1,7 @@
 """Which days a publication would show unfinished, and what the refusal says to run."""
 
 import re
+from contextlib import nullcontext
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 
@@ -40,6 +41,8 @@ def test_a_later_folded_day_is_not_published_with_an_older_one(status):
     with pytest.raises(JobError, match=f"{NEXT} was folded and is not published"):
         refuse_unfinished(ordered, ON_DAY)
     refuse_unfinished(ordered, days(1))
+    # A fold that goes no further than the publication shows nothing later, however early it began.
+    refuse_unfinished([*ordered, record("fold_profiles", status, days(-1, 1), minute=3)], days(1))
 
 
 def test_a_rolled_back_day_is_not_published_with_another_one():
@@ -87,6 +90,12 @@ def test_an_ingest_blocks_later_days_where_it_may_have_changed_events(status, wr
     assert len(unfinished_ingests([*ordered, undone, replace(undone, status="undone")])) == blocks
 
 
+def test_an_ingest_of_a_range_is_finished_once_every_day_of_it_is_published():
+    range_, first, second = ingested(days(0, 1), 2), published(3), published(4, days(1), run_id="t")
+    assert unfinished_ingests([range_, first]) == unfinished_ingests([range_, second]) == [range_]
+    assert unfinished_ingests([range_, first, second]) == []
+
+
 def test_a_day_that_was_ingested_ahead_blocks_no_earlier_day():
     ordered = [published(1, days(0, 3)), ingested(days(5), 2)]
     refuse_unfinished(ordered, days(4))
@@ -97,10 +106,13 @@ def test_days_are_ingested_ahead_and_again_but_no_night_starts_on_an_unfinished_
     again, ahead = ingested(days(1), 2), ingested(days(4), 2, run_id="t")
     shown, later = published(1, days(0, 3)), days(5).first
     refuse_ingest([shown, ahead], later)
-    refuse_ingest([shown, again], days(2).first)
+    for day in days(0, 3):
+        refuse_ingest([shown, again], day)
     refuse_ingest([again, ahead], later)
-    with pytest.raises(JobError, match=f"{NEXT} was ingested and not finished since; run that day first"):
-        refuse_ingest([shown, again, ahead], later)
+    for day in days(0, 3):
+        again = ingested(Days.only(day), 2)
+        with pytest.raises(JobError, match=f"{day} was ingested and not finished since; run that day first"):
+            refuse_ingest([shown, again, ahead], later)
 
 
 def test_a_rebuild_finishes_only_the_last_day():
@@ -127,7 +139,28 @@ def test_a_day_whose_states_were_thinned_out_is_not_run_again():
         refuse_thinned(ordered, KEPT, refused)
     refuse_thinned(ordered, KEPT, first)
     refuse_thinned(ordered, KEPT, days(-1).first)
-    refuse_thinned([ordered[0], replace(ordered[1], output_versions={})], KEPT, DAY)
+    ordered.append(record("maintain_tables", of=days(8), minute=3, run_id="m"))  # of an older day, later
+    refuse_thinned(ordered, KEPT, first)
+    with pytest.raises(JobError, match=f"run days from {first} on"):
+        refuse_thinned(ordered, KEPT, refused)
+
+
+@pytest.mark.parametrize(
+    ("job", "status", "wrote", "thinned"),
+    [
+        ("maintain_tables", "done", ("profile_states",), True),
+        ("maintain_tables", "done", ("items",), False),
+        ("maintain_tables", "failed", ("profile_states",), True),
+        ("maintain_tables", "failed", (), False),
+        ("maintain_tables", "started", (), True),  # killed, so nobody knows
+        ("fold_profiles", "done", ("profile_states",), False),
+    ],
+)
+def test_maintenance_that_may_have_thinned_before_it_ended_counts(job, status, wrote, thinned):
+    begun = record(job, "started", days(9), 2, wrote=())
+    ordered = [published(1, days(0, 9)), begun, record(job, status, days(9), 2, wrote=wrote)]
+    with pytest.raises(JobError, match="can't be run again") if thinned else nullcontext():
+        refuse_thinned(ordered, KEPT, DAY)
 
 
 def test_maintenance_waits_for_ingested_days_that_it_would_make_impossible_to_finish():
@@ -200,7 +233,8 @@ def test_part_of_a_range_may_be_settled():
         pytest.param(
             [
                 record("backfill_profiles", "started", days(-5, -1), run_id="b", minute=2, wrote=()),
-                ingested(days(-5, -4), 3, "b"),
+                ingested(days(-5, -4), 3, "b", wrote=()),
+                ingested(days(-3, -2), 4, "b"),
             ],
             4,
             (-5, -1),
@@ -213,6 +247,12 @@ def test_part_of_a_range_may_be_settled():
             id="an ingest by hand, far before the history: up to it",
         ),
         pytest.param([record("fold_profiles", of=days(4, 6), minute=2)], 4, (4, 6), id="a folded range"),
+        pytest.param(
+            [record("fold_profiles", of=days(6), minute=2)],
+            4,
+            (4, 6),
+            id="a folded day after the history: from its end on",
+        ),
         pytest.param(
             [ingested(days(0), 2, "b"), record("fold_profiles", of=days(4), minute=3)],
             4,
@@ -241,12 +281,16 @@ def test_a_range_is_named_where_no_day_of_it_can_be_run_alone(more, own, command
         refuse_unfinished([published(1, days(0, 3)), *more], days(own))
 
 
-def test_a_rebuild_that_was_rolled_back_is_run_again():
-    rebuilt = published(2, days(0, 3), run_id="b")
-    ordered = [published(1, days(0, 3)), rebuilt, replace(rebuilt, status="undone", ended=at(3))]
-    sentence = f"the range {DAY}..2025-03-06 was rolled back .*; run backfill_profiles --rebuild first$"
-    with pytest.raises(JobError, match=sentence):
-        refuse_unfinished(ordered, days(4))
+@pytest.mark.parametrize(
+    ("last", "command"),
+    [(0, "that day"), (1, "backfill_profiles --rebuild"), (3, "backfill_profiles --rebuild")],
+)
+def test_a_rebuild_that_was_rolled_back_is_run_again(last, command):
+    history = days(0, last)
+    rebuilt = published(2, history, run_id="b")
+    ordered = [published(1, history), rebuilt, replace(rebuilt, status="undone", ended=at(3))]
+    with pytest.raises(JobError, match=f"{history} was rolled back .*; run {command} first$"):
+        refuse_unfinished(ordered, days(last + 1))
 
 
 # ---- any sequence of operations
