@@ -11,7 +11,7 @@ export PYSPARK_PYTHON := $(CURDIR)/.venv/bin/python
 export PYTHONPATH := $(CURDIR)
 
 .PHONY: help setup demo test test-slow test-gpu bench bench-gpu check nightly night-by-dag backfill airflow query docs \
-	zip locks clean
+	zip locks clean test-jobs test-parts
 
 help: ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r name text; do printf '  make %-12s %s\n' "$$name" "$$text"; done
@@ -70,10 +70,22 @@ else
 endif
 	@$(PYTHON) -m jobs.show_demo --logs $(DEMO)/logs --warehouse $(DEMO)/warehouse
 
-test: setup ## the whole suite but for what is marked slow
+# Two processes, since one keeps only one of two cores busy: whole jobs and nights, and everything else.
+JOBS_TESTED = tests/e2e tests/jobs/commands tests/docs tests/faults
+FAST = $(PYTHON) -m coverage run -p -m pytest -q -m "not slow and not gpu"
+
+test: setup ## the whole suite but for what is marked slow, in two processes
 	@.venv-airflow/bin/python -m pytest tests/dags
-	@$(PYTHON) -m coverage run -m pytest -m "not slow and not gpu"
+	@rm -f .coverage .coverage.*
+	@$(MAKE) --no-print-directory -j2 --output-sync=line test-jobs test-parts
+	@$(PYTHON) -m coverage combine -q
 	@$(PYTHON) -m coverage report --skip-covered --sort=cover
+
+test-jobs: setup
+	@$(FAST) $(JOBS_TESTED)
+
+test-parts: setup
+	@$(FAST) tests $(JOBS_TESTED:%=--ignore=%)
 
 test-slow: setup ## the tests left out of `make test`
 	@$(PYTHON) -m pytest -m "slow and not gpu"
@@ -126,5 +138,5 @@ locks: setup ## resolve the locks of all environments
 	@docker/setup.sh locks
 
 clean: ## remove the demo and all caches; the environments stay
-	@rm -rf $(DEMO) .coverage .pytest_cache .mypy_cache .ruff_cache .hypothesis spark-warehouse metastore_db
+	@rm -rf $(DEMO) .coverage* .pytest_cache .mypy_cache .ruff_cache .hypothesis spark-warehouse metastore_db
 	@find . -name __pycache__ -not -path './.venv*' -not -path './.uv*' -prune -exec rm -rf {} +
