@@ -20,6 +20,7 @@ from collections.abc import Sequence
 
 from pyspark.sql import SparkSession
 
+from jobs.fold.facets import require_predicates
 from jobs.fold.ranges import fold_range, rebuild_days
 from jobs.fold.tables import refuse_other_settings
 from jobs.ingest.days import JOB as INGEST
@@ -82,6 +83,7 @@ def range_run_id(args: argparse.Namespace) -> str:
 
 
 def run(spark: SparkSession, args: argparse.Namespace) -> None:
+    require_predicates(spark, args.config.fold)
     log = RunLog(Warehouse(spark, args.warehouse))
     if args.rebuild:
         rebuild(log, args)

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from pyspark.sql import SparkSession
 
 from jobs.fold.days import JOB, fold_days
+from jobs.fold.facets import require_predicates
 from jobs.fold.tables import refuse_other_settings
 from jobs.io.cli import Parser, iso_day, job_parser, run_main
 from jobs.io.days import Days
@@ -36,6 +37,7 @@ def run(spark: SparkSession, args: argparse.Namespace) -> None:
     log, days = RunLog(Warehouse(spark, args.warehouse)), Days.only(args.date)
     refuse_holes(log.publications(), days, args.bootstrap, args.config.fold.first_day)
     log.warehouse.refuse_other_schema()
+    require_predicates(spark, args.config.fold)
     refuse_other_settings(log.warehouse, args.config)
     with recorded(log, RunSpec.of(args, JOB, days)) as record:
         fold_days(record, args.config, days)

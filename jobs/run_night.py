@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 from pyspark.sql import SparkSession
 
+from jobs.fold.facets import require_predicates
 from jobs.fold.tables import refuse_other_settings
 from jobs.io.cli import Parser, iso_day, job_parser, run_main
 from jobs.io.days import Days
@@ -37,6 +38,7 @@ def arg_parser() -> Parser:
 
 def run(spark: SparkSession, args: argparse.Namespace) -> None:
     log, logs = RunLog(Warehouse(spark, args.warehouse)), Logs(args.logs, args.mapping)
+    require_predicates(spark, args.config.fold)
     published = log.publications()
     days = night_days(spark, logs.root, published, args.date)
     refuse_holes(published, days, args.bootstrap, args.config.fold.first_day)

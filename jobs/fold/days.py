@@ -8,6 +8,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from jobs.fold.dirty import KEY, find_dirty, find_priors, left_alone, point_back
+from jobs.fold.facets import with_attributes
 from jobs.fold.marks import by_facet, count_fates, mark_events
 from jobs.fold.meaning import FoldMeaning
 from jobs.fold.stage import events_per_task, fold_frame, task_count, to_states
@@ -16,7 +17,7 @@ from jobs.io.days import Days, is_in
 from jobs.io.messages import JobError
 from jobs.io.runs import Run
 from jobs.io.warehouse import Writer
-from schemas import behavior_events, profile_states, rejected_texts, text_embeddings
+from schemas import behavior_events, items, profile_states, rejected_texts, text_embeddings
 from schemas.settings import FoldSettings, Settings
 from udfs.fold.contract import FoldConstants
 
@@ -169,7 +170,8 @@ def mark_in_reach(scope: Scope, embeddings: DataFrame) -> DataFrame:
     window, warehouse = scope.fold.window_days, scope.run.warehouse
     reach = Days(scope.days.first, scope.horizon).widened(before=window)
     arrived = reach.widened(before=1, after=window).sql("log_date")
-    events = warehouse.read(behavior_events.TABLE).where(arrived)
+    stored = warehouse.read(behavior_events.TABLE).where(arrived)
+    events = with_attributes(stored, warehouse.read(items.TABLE), scope.fold)
     rejected = warehouse.read(rejected_texts.TABLE).where(F.col("model_key") == scope.meaning.model_key)
     return mark_events(events, embeddings, rejected, scope.fold, F.expr(reach.sql("event_date")))
 

@@ -3,21 +3,17 @@
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from pyspark.errors import AnalysisException
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 from pyspark.sql.window import WindowSpec
 
+from jobs.fold.facets import facets_of, with_seen
 from jobs.io.days import Days
-from jobs.io.messages import JobError, one_sentence
-from jobs.io.plans import is_deterministic
 from schemas.pipeline_runs import EVENT_FATES
 from schemas.settings import FoldSettings
 
 # Two events of one user that agree in these columns are repeats (burst detection).
 REPEAT_COLUMNS = ["event_type", "item_id", "text_key", "rating", "value"]
-# Columns hidden from facet predicates: how a record arrived says nothing about what the user did.
-HIDDEN = ("log_date", "source_file", "event_id", "ordinal", "is_refused")
 MARKED = [
     "user_id",
     "user_bucket",
@@ -56,6 +52,7 @@ def mark_events(
 
     Checkpointed.
 
+    events: with item_attributes, where a predicate asks for them (jobs/fold/facets.py with_attributes).
     embedded, rejected: text_key of the model's vectors and refusals. A pure function of all stored events of
     each (user, event_date) and of the retractions aimed at them, which may lie out of reach themselves.
 
@@ -87,9 +84,7 @@ def marked_alone(
     """The events with weight, facets, and the fate that follows from each event alone."""
     refused = rejected.join(embedded, "text_key", "left_anti")
     joined = events.join(refused.select("text_key", F.lit(True).alias("is_refused")), "text_key", "left")
-    # A predicate may ask for polarity, as the default of `negative` does; no job measures it, so it is
-    # unknown.
-    joined = joined.withColumn("polarity", F.lit(None).cast("double"))
+    joined = with_seen(joined)
     weight = type_weight(fold) * opinion_factor(fold)
     fate = (
         F.when(F.col("event_type") == RETRACT, RETRACT)
@@ -187,7 +182,7 @@ def mark_floods(events: DataFrame, fold: FoldSettings) -> DataFrame:
     return minutes.withColumn("is_flood", F.col("is_burst") | F.col("is_beyond") | impossible)
 
 
-# ---- weights and facets
+# ---- weights
 
 
 def type_weight(fold: FoldSettings) -> Column:
@@ -204,28 +199,6 @@ def opinion_factor(fold: FoldSettings) -> Column:
     clearness = F.coalesce(F.abs(2 * F.col("rating") - 1), F.abs("polarity"))
     scaled = F.lit(fold.opinion_floor) + F.lit(1 - fold.opinion_floor) * clearness
     return F.coalesce(scaled, F.lit(1.0))
-
-
-def facets_of(events: DataFrame, fold: FoldSettings) -> Column:
-    """The facets an event enters: `negative` alone, or `main` and every named one whose predicate is true."""
-    seen = events.drop(*HIDDEN)
-    negative = predicate(seen, "negative_where", fold.negative_where)
-    named = [F.when(predicate(seen, f"facet {f.name}", f.where), F.lit(f.name)) for f in fold.facets]
-    others = F.array_compact(F.array(F.lit("main"), *named))
-    return F.when(negative, F.array(F.lit("negative"))).otherwise(others)
-
-
-def predicate(events: DataFrame, name: str, text: str) -> Column:
-    """A setting's predicate, checked against the columns it may use; NULL is false."""
-    try:
-        # A filter would resolve hidden columns of the frame below; a selection does not.
-        events.select(F.expr(text))
-        is_stable = is_deterministic(events.where(text))
-    except AnalysisException as error:
-        raise JobError(f"{name}: {one_sentence(error)}") from error
-    if not is_stable:
-        raise JobError(f"{name}: '{text}' does not give the same answer every time")
-    return F.coalesce(F.expr(text), F.lit(False))
 
 
 # ---- what the fold takes

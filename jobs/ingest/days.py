@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 from functools import cached_property
 
-from pyspark.errors import AnalysisException
 from pyspark.sql import DataFrame, Row
 from pyspark.sql import functions as F
 
@@ -26,7 +25,9 @@ from jobs.ingest.fates import (
     known_identities,
     to_quarantine,
 )
+from jobs.ingest.fit import require_fit
 from jobs.ingest.items import (
+    SHOWN,
     catalogue_rows,
     delivered_items,
     item_candidates,
@@ -35,12 +36,13 @@ from jobs.ingest.items import (
     with_stale_text,
 )
 from jobs.ingest.privacy import StoredForm, name_key, require_same_key, stored_form, text_key
-from jobs.ingest.records import map_records, misfit
-from jobs.ingest.texts import to_events, with_item, with_texts
+from jobs.ingest.records import map_records
+from jobs.ingest.texts import to_events, with_texts
 from jobs.io.days import Days
 from jobs.io.logs import Logs, day_folders, items_folder, read_days, require_closed
-from jobs.io.messages import JobError, one_sentence, say
+from jobs.io.messages import JobError, say
 from jobs.io.runs import Run
+from jobs.io.versions import with_item
 from jobs.io.warehouse import Warehouse, conformed, same_rows
 from schemas import behavior_events, items, quarantined_events
 from schemas.settings import Settings
@@ -126,6 +128,7 @@ def open_scope(run: Run, logs: Logs, settings: Settings, days: Days) -> Scope:
     if len(days) > most_days(settings):
         raise ValueError(f"{len(days)} days are more than deduplication covers at a time")
     require_closed(run.spark, logs.root, days)
+    require_fit(run.warehouse, logs.mapping)
     form = stored_form(settings.privacy)
     require_same_key(run.warehouse, form.key_name)
     before = run.warehouse.read(items.TABLE)
@@ -150,12 +153,7 @@ def judge(scope: Scope) -> Judged:
     known = known_events(run.warehouse, scope.days, scope.settings.fold.window_days)
     with damage.readable():
         read = read_days(run.spark, mapping.source, folders, scope.logs.root, mapping.zone)
-    try:
-        named = identified(map_records(read, mapping, run.spark), scope.settings, scope.form)
-    except AnalysisException as error:
-        raise JobError(
-            f"the mapping does not fit the logs: {misfit(read, mapping)}{one_sentence(error)}"
-        ) from error
+    named = identified(map_records(read, mapping, run.spark), scope.settings, scope.form)
     with run.phase("read"), damage.readable():
         # A checkpoint keeps rows as they are; persist would convert them to columns and back, a third of the
         # ingest.
@@ -164,9 +162,6 @@ def judge(scope: Scope) -> Judged:
         found = fated.groupBy("log_date", "fate", "reason").count().collect()
         damage.require_promised(fated, promised, scope.logs.root)
         of_items = {} if catalogue is None else count_catalogue(catalogue)
-    if mapping.texts:
-        # An expression that does not fit stops here, before anything is written.
-        with_texts(with_item(fated, run.warehouse.no_rows(items.TABLE)), mapping.texts, scope.form.text)
     allowed = mapping.max_bad_share
     refused = bad_day(found, scope.settings.ingest.max_bad_share if allowed is None else allowed)
     # Only now: to read the records waits for this run's own `started`, which is written during the reads.
@@ -208,17 +203,14 @@ def catalogue_of(
 ) -> DataFrame | None:
     """The checkpointed rows of the days' catalogues.
 
-    Raises JobError where they are corrupt or the mapping does not fit.
+    Raises JobError where they are corrupt.
     """
     source = logs.mapping.items
     if source is None:
         return None
     spark, folders = warehouse.spark, [items_folder(logs.root, day) for day in days]
     damage.require_sound(spark, source.source.format, folders, settings.ingest.max_expansion)
-    try:
-        rows = catalogue_rows(read_days(spark, source.source, folders, logs.root), source, settings.ingest)
-    except AnalysisException as error:
-        raise JobError(f"the mapping's items do not fit the catalogue: {one_sentence(error)}") from error
+    rows = catalogue_rows(read_days(spark, source.source, folders, logs.root), source, settings.ingest)
     return rows.localCheckpoint(eager=False)
 
 
@@ -332,7 +324,7 @@ def warn_of_stale_texts(scope: Scope, versions: DataFrame) -> int:
 
 def write_events(scope: Scope, judged: Judged, versions: DataFrame) -> None:
     """Writes the days' events with their texts, after the name of the user key."""
-    of_item = with_item(judged.stored, versions)
+    of_item = with_item(judged.stored, versions, SHOWN)
     resolved = with_texts(of_item, scope.logs.mapping.texts, scope.form.text)
     name_key(scope.run.writer, scope.form.key_name)
     events = to_events(resolved, scope.settings.store.user_buckets)

@@ -3,29 +3,13 @@
 from collections.abc import Mapping
 
 from pyspark.errors import AnalysisException
-from pyspark.sql import Column, DataFrame, Window
+from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from jobs.ingest.items import SHOWN
 from jobs.ingest.privacy import ColumnFunction, text_key
 from jobs.io.messages import JobError, one_sentence
 from schemas.behavior_events import TABLE as EVENTS
 from schemas.mapping import OTHER_TYPES
-
-
-def with_item(stored: DataFrame, versions: DataFrame) -> DataFrame:
-    """The events with item_ + SHOWN of their item's version that was valid on their log day."""
-    in_time = Window.partitionBy("item_id").orderBy("valid_from")
-    shown = [F.col(name).alias(f"item_{name}") for name in SHOWN]
-    until = F.lead("valid_from").over(in_time).alias("valid_to")
-    ranges = versions.select("item_id", *shown, "valid_from", until).alias("v")
-    events = stored.alias("e")
-    valid = (
-        (F.col("e.item_id") == F.col("v.item_id"))
-        & (F.col("e.log_date") >= F.col("v.valid_from"))
-        & (F.col("v.valid_to").isNull() | (F.col("e.log_date") < F.col("v.valid_to")))
-    )
-    return events.join(ranges, valid, "left").select("e.*", *[f"v.item_{name}" for name in SHOWN])
 
 
 def with_texts(of_item: DataFrame, texts: Mapping[str, str], stored_text: ColumnFunction) -> DataFrame:

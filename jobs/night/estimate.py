@@ -13,6 +13,7 @@ from jobs.fold.meaning import FoldMeaning
 from jobs.fold.ranges import stale_facets
 from jobs.ingest.days import JOB as INGEST
 from jobs.ingest.days import catalogue_of
+from jobs.ingest.fit import require_fit
 from jobs.ingest.privacy import StoredForm, text_key
 from jobs.ingest.records import map_records
 from jobs.io.days import Days
@@ -53,6 +54,7 @@ class Work:
 def tell_range(log: RunLog, settings: Settings, logs: Logs, days: Days, ingested: list[Days]) -> None:
     """Says what a backfill of the days would do. ingested: chunks that a stopped run has done."""
     warehouse = log.warehouse
+    require_fit(warehouse, logs.mapping)
     spark, folders = warehouse.spark, logs.folders(days)
     files = [file for folder in folders for file in data_files(spark, folder)]
     size = sum(file_size(spark, file) for file in files)

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from pyspark.sql import functions as F
 
 from jobs.fold import marks
-from jobs.fold.marks import FOLDED, RETRACT, ZERO_WEIGHT, facets_of, mark_events
+from jobs.fold.facets import facets_of, require_predicates, with_attributes, with_seen
+from jobs.fold.marks import FOLDED, RETRACT, ZERO_WEIGHT, mark_events
 from jobs.io.messages import JobError
 from schemas import behavior_events, rejected_texts, text_embeddings
 from schemas.settings import FacetSettings, FoldSettings
@@ -126,7 +127,7 @@ def test_a_number_in_one_column_is_not_a_repeat_of_the_same_number_in_another(sp
 @pytest.fixture
 def events(spark):
     rows = spark.createDataFrame([], behavior_events.TABLE.spark_schema())
-    return rows.selectExpr("*", "CAST(NULL AS DOUBLE) AS polarity")
+    return with_seen(rows)
 
 
 def some(where):
@@ -134,7 +135,16 @@ def some(where):
 
 
 @pytest.mark.parametrize(
-    "where", ["place = 'home'", "dayofweek(event_date) IN (1, 7)", "array_contains(companions, 'family')"]
+    "where",
+    [
+        "place = 'home'",
+        "dayofweek(event_date) IN (1, 7)",
+        "array_contains(companions, 'family')",
+        "local_hour BETWEEN 18 AND 23",
+        "local_weekday IN (6, 7)",
+        "CAST(local_ts AS DATE) <> event_date",
+        "item_attributes['department'] = 'shoes'",
+    ],
 )
 def test_a_predicate_that_follows_from_the_event_is_accepted(events, where):
     events.select(facets_of(events, some(where)))
@@ -155,3 +165,39 @@ def test_a_predicate_that_follows_from_the_event_is_accepted(events, where):
 def test_a_predicate_that_changes_or_is_not_about_the_event_is_refused(events, where, message):
     with pytest.raises(JobError, match=message):
         facets_of(events, some(where))
+
+
+def test_local_time_is_what_the_clock_of_the_user_showed(spark):
+    at = datetime(2025, 4, 6, 22, 30, tzinfo=UTC)  # a Sunday
+    rows = [("u", at, offset) for offset in (120, -330, 0, None)]
+    events = with_seen(spark.createDataFrame(rows, "user_id string, event_ts timestamp, utc_offset_min int"))
+    found = events.select("local_hour", "local_weekday", F.col("local_ts").cast("string")).collect()
+    assert [tuple(row) for row in found] == [
+        (0, 1, "2025-04-07 00:30:00"),
+        (17, 7, "2025-04-06 17:00:00"),
+        (22, 7, "2025-04-06 22:30:00"),
+        (None, None, None),
+    ]
+
+
+def test_attributes_are_those_of_the_item_on_the_day_of_the_log_and_joined_only_on_demand(spark):
+    day = START.date()
+    versions = spark.createDataFrame(
+        [("S1", {"k": "old"}, day - timedelta(3)), ("S1", {"k": "new"}, day)],
+        "item_id string, attributes map<string,string>, valid_from date",
+    )
+    columns = behavior_events.TABLE.spark_schema()
+    events = spark.createDataFrame([], columns)
+    days = [day - timedelta(n) for n in (4, 3, 1, 0)]
+    named = spark.createDataFrame([("S1", day) for day in days], "item_id string, log_date date")
+    events = events.unionByName(named, allowMissingColumns=True)
+    joined = with_attributes(events, versions, some("item_attributes['k'] = 'new'"))
+    found = {row["log_date"]: (row["item_attributes"] or {}).get("k") for row in joined.collect()}
+    assert [found[day] for day in days] == [None, "old", "old", "new"]
+    assert with_attributes(events, versions, some("place = 'item_attributes'")).columns == events.columns
+
+
+def test_predicates_are_checked_without_a_table(spark):
+    require_predicates(spark, FoldSettings())
+    with pytest.raises(JobError, match=r"facet some: .*item_attribute"):
+        require_predicates(spark, some("item_attribute['department'] = 'x'"))

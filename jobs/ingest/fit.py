@@ -1,0 +1,50 @@
+"""Whether everything that a mapping says fits the columns it is said of, found without reading a record."""
+
+from pyspark.errors import AnalysisException, PySparkException
+
+from jobs.ingest.items import SHOWN, catalogue_rows
+from jobs.ingest.records import map_records, misfit
+from jobs.ingest.texts import with_texts
+from jobs.io.logs import read_days
+from jobs.io.messages import JobError, one_sentence
+from jobs.io.versions import with_item
+from jobs.io.warehouse import Warehouse
+from schemas import items
+from schemas.mapping import ItemSource, LogMapping, Source
+from schemas.settings import IngestSettings
+
+
+def require_fit(warehouse: Warehouse, mapping: LogMapping) -> None:
+    """Raises JobError where a type, a field, the filter, a text or the catalogue does not fit."""
+    spark = warehouse.spark
+    _require_types(warehouse, mapping.source, "")
+    records = read_days(spark, mapping.source, [], "", mapping.zone)
+    try:
+        mapped = map_records(records, mapping, spark)
+    except AnalysisException as error:
+        raise JobError(
+            f"the mapping does not fit the logs: {misfit(records, mapping)}{one_sentence(error)}"
+        ) from error
+    if mapping.texts:
+        of_item = with_item(mapped, warehouse.no_rows(items.TABLE), SHOWN)
+        with_texts(of_item, mapping.texts, lambda text: text)
+    if mapping.items is not None:
+        _require_catalogue(warehouse, mapping.items)
+
+
+def _require_catalogue(warehouse: Warehouse, source: ItemSource) -> None:
+    _require_types(warehouse, source.source, "items: ")
+    rows = read_days(warehouse.spark, source.source, [], "")
+    try:
+        catalogue_rows(rows, source, IngestSettings())
+    except AnalysisException as error:
+        raise JobError(f"the mapping's items do not fit the catalogue: {one_sentence(error)}") from error
+
+
+def _require_types(warehouse: Warehouse, source: Source, where: str) -> None:
+    for name, kind in source.columns.items():
+        try:
+            warehouse.spark.range(0).selectExpr(f"CAST(NULL AS {kind})")
+        except PySparkException as error:
+            told = f"the mapping's {where}column {name} has the type '{kind}', which Spark does not know"
+            raise JobError(told) from error
