@@ -14,7 +14,7 @@ import pyarrow as pa
 from deltalake import DeltaTable, QueryBuilder
 
 from jobs.io.cli import EXIT_FAILED, Parser, folder_uri
-from jobs.io.history import record_of, standing
+from jobs.io.reading import newest_versions, published_versions, table_uri
 from schemas import pipeline_runs
 from schemas.all_tables import ALL_TABLES
 
@@ -32,35 +32,14 @@ def arg_parser() -> Parser:
     return parser
 
 
-def published_versions(warehouse: str) -> dict[str, int]:
-    """The versions that the last publication names; empty where nothing is published."""
-    path = f"{warehouse}/{pipeline_runs.TABLE.name}"
-    if not DeltaTable.is_deltatable(path):
-        return {}
-    sql = "SELECT * FROM runs WHERE status IN ('published', 'undone') ORDER BY ended"
-    rows = pa.table(QueryBuilder().register("runs", DeltaTable(path)).execute(sql)).to_pylist()
-    published = standing([record_of(row) for row in rows])
-    return published[-1].output_versions if published else {}
-
-
-def newest_versions(warehouse: str) -> dict[str, int]:
-    """The current versions of all tables that are there; pipeline_runs is always shown as it is."""
-    paths = {
-        table.name: f"{warehouse}/{table.name}" for table in ALL_TABLES if table is not pipeline_runs.TABLE
-    }
-    return {
-        name: DeltaTable(path).version() for name, path in paths.items() if DeltaTable.is_deltatable(path)
-    }
-
-
 def answer(warehouse: str, versions: dict[str, int], sql: str) -> pa.Table:
     tables = QueryBuilder().register(
-        pipeline_runs.TABLE.name, DeltaTable(f"{warehouse}/{pipeline_runs.TABLE.name}")
+        pipeline_runs.TABLE.name, DeltaTable(table_uri(warehouse, pipeline_runs.TABLE.name))
     )
     for table in ALL_TABLES:
         if table.name in versions:
             tables = tables.register(
-                table.name, DeltaTable(f"{warehouse}/{table.name}", version=versions[table.name])
+                table.name, DeltaTable(table_uri(warehouse, table.name), version=versions[table.name])
             )
     return pa.table(tables.execute(sql))
 
