@@ -32,7 +32,7 @@ MAY_IMPORT = {
     # What only reads starts no Java: a session takes many seconds.
     "jobs/io/reading.py": {"jobs.io", "schemas", "deltalake", "pyarrow"},
     "jobs/query": {"jobs.query", "jobs.io", "schemas", "deltalake", "pyarrow"},
-    "jobs/query_tables.py": {"jobs.query", "jobs.io", "schemas", "pyarrow"},
+    "jobs/query_tables.py": {"jobs.query", "jobs.io", "schemas", "deltalake", "pyarrow"},
     "jobs/show_runs.py": {"jobs.night", "jobs.io", "schemas"},
     "jobs/ingest": {"jobs.ingest", "jobs.io", "schemas", "udfs", "pyarrow", *SPARK},
     "jobs/embed": {"jobs.embed", "jobs.io", "schemas", "udfs", "pyarrow", "numpy", *SPARK},
