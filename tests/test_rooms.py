@@ -46,7 +46,6 @@ MAY_IMPORT = {
         "jobs.io",
         "schemas",
         "udfs",
-        "deltalake",
         "pyarrow",
         *SPARK,
     },

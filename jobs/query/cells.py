@@ -56,7 +56,7 @@ def cell(value: Any, width: int | None = None) -> str:
     """A plain value as the text of a cell, cut to the width; a list or map that is cut says its length.
 
     >>> cell([0.5, None, "a"]), cell([0.25] * 300, 30), cell(None), cell(float("nan"))
-    ('[0.5, NULL, "a"]', '[0.25, 0.25, 0.… (300 in all)', 'NULL', 'nan')
+    ('[0.5, NULL, "a"]', '[0.25, 0.25, 0.2… (300 in all)', 'NULL', 'nan')
     """
     text = escaped(value) if isinstance(value, str) else _text(value, width)
     if width is None or len(text) <= width:

@@ -36,7 +36,8 @@ def warehouse(tmp_path_factory):
             store_without_spark(folder, table, rows)
     versions = {table.name: 0 for table in ALL_TABLES if table is not pipeline_runs.TABLE}
     publication = {"status": "published", "started": NOON, "ended": NOON, "output_versions": versions}
-    store_without_spark(folder, pipeline_runs.TABLE, [row(pipeline_runs.TABLE, **publication)])
+    runs = [publication, {"status": "started"}]
+    store_without_spark(folder, pipeline_runs.TABLE, [row(pipeline_runs.TABLE, **run) for run in runs])
     drifts = [("low", 0.1), ("high", 0.9)]
     more = [full_row(user_profiles.TABLE) | {"user_id": user, "drift": drift} for user, drift in drifts]
     store_without_spark(folder, user_profiles.TABLE, more)
@@ -67,10 +68,12 @@ def refused(warehouse, capsys):
 
 @pytest.mark.parametrize("table", ALL_TABLES, ids=lambda table: table.name)
 def test_every_declared_table_can_be_selected_whole(table, ask):
-    head, *rows = ask(f"SELECT * FROM {table.name}")
-    assert head.split() == table.names and len(rows) == (1 if table is pipeline_runs.TABLE else 2)
-    found = [json.loads(line) for line in ask(f"SELECT * FROM {table.name}", "--jsonl")]
-    assert all(list(values) == table.names for values in found)
+    sql = f"SELECT * FROM {table.name}"  # noqa: S608 - a declared name
+    head, *rows = ask(sql)
+    assert head.split() == table.names
+    assert len([row for row in rows if not row.startswith("(cells with …")]) == 2
+    found = [json.loads(line) for line in ask(sql, "--jsonl")]
+    assert len(found) == 2 and all(list(values) == table.names for values in found)
     for column in table.columns:
         if column.nullable:
             assert any(values[column.name] is None for values in found)
@@ -80,16 +83,17 @@ def test_types_are_shown_as_they_are(ask):
     sql = (
         "SELECT utc_offset_min, event_ts, event_date, companions, extra FROM behavior_events ORDER BY rating"
     )
-    assert [line.split("  ")[-5:] for line in ask(sql)][1:] == [
-        ["             1", *("2025-03-03 12:00:00+00:00", "2025-03-03", '["x"]     ', '{"key": "value"}')],
-        ["          NULL", *("2025-03-03 12:00:00+00:00", "2025-03-03", "NULL      ", "NULL")],
+    assert ask(sql) == [
+        "utc_offset_min  event_ts                   event_date  companions  extra",
+        '             1  2025-03-03 12:00:00+00:00  2025-03-03  ["x"]       {"key": "value"}',
+        "          NULL  2025-03-03 12:00:00+00:00  2025-03-03  NULL        NULL",
     ]
 
 
 @pytest.mark.parametrize(("direction", "users"), [("ASC", ["low", "high"]), ("DESC", ["high", "low"])])
 def test_null_comes_last_in_both_directions(direction, users, ask):
-    sql = f"SELECT user_id, drift FROM user_profiles WHERE drift IS NULL OR drift < 1 ORDER BY drift {direction}"
-    shown = [line.split() for line in ask(sql, "--newest")[1:]]
+    sql = "SELECT user_id, drift FROM user_profiles WHERE drift IS NULL OR drift < 1 ORDER BY drift "
+    shown = [line.split() for line in ask(sql + direction, "--newest")[1:]]
     assert [words[0] for words in shown] == [*users, "x"] and shown[-1][1] == "NULL"
 
 
