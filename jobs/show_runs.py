@@ -1,54 +1,51 @@
 """Prints the last runs of a warehouse.
 
-What each job did, how long it took, what failed and what to do next; reads only.
+What each job did, how long it took, what failed and what to do next; reads only, without Spark.
 
     python -m jobs.show_runs --warehouse URI [--last 20] [--versions]
 """
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import date
 from itertools import groupby
 from typing import Any
 
-from pyspark.sql import DataFrame, SparkSession, Window
-from pyspark.sql import functions as F
-
-from jobs.io.cli import Parser, job_parser, run_main
+from jobs.io.cli import Parser, exit_code, warehouse_parser
 from jobs.io.days import Days
-from jobs.io.history import ONE_DAY, Record, history_of, standing
+from jobs.io.history import ONE_DAY, Record, history_of, in_order, record_of, standing
 from jobs.io.messages import JobError, count_list, say
-from jobs.io.runs import RunLog
-from jobs.io.warehouse import Warehouse
+from jobs.io.reading import run_rows
 from jobs.night.guards import day_states
-from schemas import pipeline_runs
 from schemas.pipeline_runs import FAILED, PUBLISHED, STARTED
 
 JOB = "show_runs"
 
 
 def arg_parser() -> Parser:
-    parser = job_parser(JOB, __doc__)
+    parser = warehouse_parser(JOB, __doc__)
     parser.add_argument("--last", type=int, default=20, metavar="N", help="how many records to show")
     versions_help = "print the published version of every table instead"
     parser.add_argument("--versions", action="store_true", help=versions_help)
     return parser
 
 
-def latest_status(runs: DataFrame) -> DataFrame:
-    """One row for each attempt of a job with its last status.
+def latest_rows(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The last row of each attempt of a job, in the order of their start.
 
     One that only started is running, or was killed.
     """
-    of_attempt = Window.partitionBy("run_id", "job", "attempt").orderBy(F.col("ended").desc_nulls_last())
-    return runs.withColumn("nth", F.row_number().over(of_attempt)).where("nth = 1").drop("nth")
+    by_end = sorted(rows, key=lambda row: (row["ended"] is not None, row["ended"]))
+    latest = {(row["run_id"], row["job"], row["attempt"]): row for row in by_end}
+    return sorted(latest.values(), key=lambda row: row["started"])
 
 
 def line(row: dict[str, Any]) -> str:
-    took = f"{row['took']:.1f} s" if row["took"] is not None else "not ended"
-    when, days = f"{row['started']:%Y-%m-%d %H:%M:%S}", str(days_of(row))
-    outcome = row["message"] or count_list(row["counts"])
+    took = f"{(row['ended'] - row['started']).total_seconds():.1f} s" if row["ended"] else "not ended"
+    # In the zone of this machine, as the job's own log has it.
+    when, days = f"{row['started'].astimezone():%Y-%m-%d %H:%M:%S}", str(days_of(row))
+    outcome = row["message"] or count_list(dict(row["counts"]))
     return f"{when}  {row['job']:<17} {days:<22} {row['status']:<9} {took:>9}  {outcome}"
 
 
@@ -87,32 +84,34 @@ def unfinished_lines(states: dict[date, str]) -> list[str]:
     return lines
 
 
-def run(spark: SparkSession, args: argparse.Namespace) -> None:
-    log = RunLog(Warehouse(spark, args.warehouse))
-    if not log.warehouse.exists(pipeline_runs.TABLE):
+def run(args: argparse.Namespace) -> None:
+    rows = run_rows(args.warehouse)
+    if not rows:
         raise JobError(f"nothing was ever run on {args.warehouse}")
-    ordered = log.records()
+    ordered = in_order(map(record_of, rows))
     published = standing(ordered)
     if args.versions:
         if not published:
             raise JobError(f"nothing is published in {args.warehouse}")
         say("\n".join(version_lines(published[-1])))
         return
-    took = (F.col("ended").cast("double") - F.col("started").cast("double")).alias("took")
-    runs = latest_status(log.rows()).select("*", took).orderBy(F.col("started").desc())
-    rows = [row.asDict() for row in reversed(runs.limit(args.last).collect())]
-    for row in rows:
+    shown = latest_rows(rows)[-args.last :]
+    for row in shown:
         say(line(row))
     history = history_of(published)
     say(f"published: {history.first} to {history.last}" if history else "published: nothing")
     for unfinished in unfinished_lines(day_states(ordered)):
         say(unfinished)
-    if step := next_step(rows):
+    if step := next_step(shown):
         say(f"next: {step}")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    return run_main(arg_parser(), argv, run)
+    parser = arg_parser()
+    args = parser.parse_args(argv)
+    if args.last < 1:
+        parser.error(f"--last {args.last} shows nothing; give at least 1")
+    return exit_code(JOB, lambda: run(args))
 
 
 if __name__ == "__main__":

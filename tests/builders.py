@@ -4,8 +4,11 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime
 from typing import Any, Final
 
+import pyarrow as pa
+from deltalake import write_deltalake
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import types as T
+from pyspark.sql.pandas.types import to_arrow_schema
 
 from schemas.table import Table
 
@@ -54,4 +57,12 @@ def store(spark: SparkSession, warehouse: str, table: Table, rows: Sequence[Mapp
     spark.sql(table.ddl(path))
     if rows:
         frame(spark, table, rows).write.format("delta").mode("append").save(path)
+    return path
+
+
+def store_without_spark(warehouse: str, table: Table, rows: Sequence[Mapping[str, Any]]) -> str:
+    """Appends the rows to the table in the declared types, for tests that start no Java; returns its path."""
+    path, schema = f"{warehouse}/{table.name}", to_arrow_schema(table.spark_schema(), timezone="UTC")
+    stored = pa.Table.from_pylist([dict(values) for values in rows], schema)
+    write_deltalake(path, stored, mode="append", partition_by=list(table.partition_by))
     return path

@@ -44,13 +44,19 @@ class Help(argparse.ArgumentDefaultsHelpFormatter):
         return super()._get_help_string(action) if typed else action.help
 
 
-def job_parser(job: str, description: str | None) -> Parser:
-    """A job's parser with the arguments of every job on a warehouse."""
+def warehouse_parser(job: str, description: str | None) -> Parser:
+    """The parser of a command that reads a warehouse, and needs nothing else for that."""
     summary = (description or "").split("\n\n")[0]
     parser = Parser(prog=job, description=summary, formatter_class=Help)
     parser.add_argument(
         "--warehouse", required=True, type=folder_uri, help="folder or s3a:// address of the Delta tables"
     )
+    return parser
+
+
+def job_parser(job: str, description: str | None) -> Parser:
+    """A job's parser with the arguments of every job on a warehouse."""
+    parser = warehouse_parser(job, description)
     parser.add_argument(
         "--config",
         type=settings_file,
@@ -160,20 +166,29 @@ def run_main(
     if problem := check(args):
         parser.error(problem)
     settings = args.config.spark if "config" in args else SparkSettings()
-    try:
+
+    def work() -> None:
         with open_session(parser.prog, settings) as spark, interruptible(spark):
             body(spark, args)
+
+    return exit_code(parser.prog, work)
+
+
+def exit_code(job: str, work: Callable[[], None]) -> int:
+    """Does a job's work, and says in one sentence why it failed; returns 0, 1 (failed) or 130 (Ctrl-C)."""
+    try:
+        work()
     except JobError as error:
-        print(f"{parser.prog}: {error}", file=sys.stderr)
+        print(f"{job}: {error}", file=sys.stderr)
         return EXIT_FAILED
     except PySparkException as error:
         sentence = worker_sentence(error)
         if sentence is None:
             raise
-        print(f"{parser.prog}: {sentence}", file=sys.stderr)
+        print(f"{job}: {sentence}", file=sys.stderr)
         return EXIT_FAILED
     except KeyboardInterrupt:
-        print(f"{parser.prog}: interrupted; the same command continues where it stopped", file=sys.stderr)
+        print(f"{job}: interrupted; the same command continues where it stopped", file=sys.stderr)
         return EXIT_INTERRUPTED
     return 0
 

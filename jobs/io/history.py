@@ -3,7 +3,7 @@
 Which days are done and published, and where a gap is. Pure functions over records.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
@@ -51,6 +51,11 @@ def record_of(row: Mapping[str, Any]) -> Record:
         input_versions=dict(row["input_versions"]),
         output_versions=dict(row["output_versions"]),
     )
+
+
+def in_order(records: Iterable[Record]) -> list[Record]:
+    """The records of open runs first, then by their end: the order in which all readers take them."""
+    return sorted(records, key=lambda r: (r.ended is not None, r.ended and r.ended.timestamp(), r.run_id))
 
 
 def standing(ordered: Sequence[Record]) -> list[Record]:

@@ -13,7 +13,7 @@ from typing import Any
 from pyspark.sql import DataFrame, SparkSession
 
 from jobs.io.days import Days
-from jobs.io.history import Record, record_of, standing
+from jobs.io.history import Record, in_order, record_of, standing
 from jobs.io.messages import count_list, one_sentence, say
 from jobs.io.session import fit_to_size, release_checkpoints
 from jobs.io.warehouse import Warehouse, Writer, open_writer
@@ -56,8 +56,7 @@ class RunLog:
         elif self._cached is None or self._cached[0] != version:
             rows = self.warehouse.read_version(pipeline_runs.TABLE, version).select(*_COLUMNS).collect()
             self._cached = (version, [record_of(row.asDict()) for row in rows])
-        found = [*self._cached[1], *map(record_of, self._pending or [])]
-        return sorted(found, key=lambda r: (r.ended is not None, r.ended and r.ended.timestamp(), r.run_id))
+        return in_order([*self._cached[1], *map(record_of, self._pending or [])])
 
     def publications(self) -> list[Record]:
         """The publications in force, oldest first."""

@@ -7,8 +7,9 @@ import pytest
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from jobs import check_tables, publish_run, query_tables, run_night, show_runs
+from jobs import check_tables, publish_run, run_night, show_runs
 from jobs.io.messages import JobError
+from jobs.io.reading import published_versions
 from schemas import quarantined_events
 from tests.builders import frame, row
 from tests.e2e.conftest import DAYS, FIRST
@@ -75,7 +76,7 @@ def test_spoilt_tables_are_not_published(spark, copied, config):
             stored = stored.where(F.col("log_date") == F.lit(LAST))
         added = reduce(DataFrame.unionAll, [spoil(stored) for spoil in spoils.values()])
         added.write.format("delta").mode("append").save(f"{copied}/{table}")
-    before = query_tables.published_versions(copied)
+    before = published_versions(copied)
     with pytest.raises(JobError, match="failed; nothing is published"):
         call(spark, check_tables, copied, config, "--date", LAST, "--run-id", "spoilt")
     results = [row for row in rows_of(copied, "check_results") if row["run_id"] == "spoilt"]
@@ -83,33 +84,33 @@ def test_spoilt_tables_are_not_published(spark, copied, config):
     assert broken >= {rule for spoils in SPOILT.values() for rule in spoils}
     with pytest.raises(JobError, match=f"check_tables failed on {LAST}"):
         call(spark, publish_run, copied, config, "--date", LAST)
-    assert query_tables.published_versions(copied) == before
+    assert published_versions(copied) == before
 
 
 def test_a_publication_is_rolled_back_and_made_again(spark, copied, logs, config, capsys):
     def without_checks(versions):
         return {name: version for name, version in versions.items() if name != "check_results"}
 
-    newest = query_tables.published_versions(copied)
+    newest = published_versions(copied)
     with pytest.raises(JobError, match=f"the newest publication is that of {LAST}"):
         call(spark, publish_run, copied, config, "--undo", FIRST)
     call(spark, publish_run, copied, config, "--undo", LAST)
-    before = query_tables.published_versions(copied)
+    before = published_versions(copied)
     assert before != newest and before["profile_states"] < newest["profile_states"]
     call(spark, run_night, copied, config, "--logs", logs, "--date", LAST)
-    again = query_tables.published_versions(copied)
+    again = published_versions(copied)
     assert without_checks(again) == without_checks(newest)
     capsys.readouterr()
-    call(spark, show_runs, copied, config, "--versions")
+    assert show_runs.main(["--warehouse", copied, "--versions"]) == 0
     shown = dict(line.split() for line in capsys.readouterr().out.splitlines())
     assert shown == {name: str(version) for name, version in again.items()}
-    call(spark, show_runs, copied, config)
+    assert show_runs.main(["--warehouse", copied]) == 0
     assert f"published: {FIRST} to {LAST}" in capsys.readouterr().out
 
 
 def test_rolling_back_the_first_publication_leaves_readers_nothing(spark, copied, config):
     call(spark, publish_run, copied, config, "--undo", LAST)
     call(spark, publish_run, copied, config, "--undo", FIRST)
-    assert query_tables.published_versions(copied) == {}
+    assert published_versions(copied) == {}
     with pytest.raises(JobError, match="nothing is published"):
         call(spark, publish_run, copied, config, "--undo", FIRST)

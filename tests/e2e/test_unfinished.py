@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from jobs import backfill_profiles, ingest_events, maintain_tables, query_tables, run_night
+from jobs import backfill_profiles, ingest_events, maintain_tables, run_night
 from jobs.io.days import Days
 from jobs.io.messages import JobError
+from jobs.io.reading import published_versions
 from jobs.io.runs import RunLog
 from jobs.io.warehouse import Warehouse
 from jobs.night.guards import refuse_unfinished
@@ -144,13 +145,13 @@ def test_a_killed_backfill_before_the_history_is_not_published_with_the_next_nig
     night, backfill, killed, copied
 ):
     killed(lambda: backfill(BEFORE[0], BEFORE[-1]), "jobs.night.steps.embed_days")
-    shown = query_tables.published_versions(copied)
+    shown = published_versions(copied)
     days = f"{BEFORE[0]}..{BEFORE[-1]}"
     command = f"backfill_profiles --start {BEFORE[0]} --end {BEFORE[-1]}"
     message = f"the range {days} was ingested and not finished since; run {command} first"
     with pytest.raises(JobError, match=message):
         night(NEXT)
-    assert query_tables.published_versions(copied) == shown
+    assert published_versions(copied) == shown
     assert not ingests(copied, NEXT)
     backfill(BEFORE[0], BEFORE[-1])
     night(NEXT)
@@ -166,11 +167,11 @@ def test_a_killed_redelivery_is_not_published_with_another_night(
 ):
     deliver(logs, redelivered, event("bob", event_day, 15))
     killed(lambda: night(redelivered), "jobs.night.steps.embed_days")
-    shown = query_tables.published_versions(copied)
+    shown = published_versions(copied)
     message = f"{redelivered} was ingested and not finished since; run that day first"
     with pytest.raises(JobError, match=message):
         night(NEXT)
-    assert query_tables.published_versions(copied) == shown
+    assert published_versions(copied) == shown
     assert not ingests(copied, NEXT)
     # So does the scheduler's first task; and maintenance would remove the states its fold restarts from.
     with pytest.raises(JobError, match=message):
@@ -193,10 +194,10 @@ def test_a_rebuild_publishes_no_unfinished_day_and_leaves_it_runnable(
     facets = "window_days: 2, facets: [{name: nobody, where: 'FALSE'}]"
     changed = Path(config).read_text(encoding="utf-8").replace("window_days: 2", facets)
     other.write_text(changed, encoding="utf-8")
-    shown = query_tables.published_versions(copied)
+    shown = published_versions(copied)
     with pytest.raises(JobError, match=FINISH_OLD):
         call(spark, backfill_profiles, copied, str(other), "--rebuild")
-    assert query_tables.published_versions(copied) == shown
+    assert published_versions(copied) == shown
     call(spark, run_night, copied, str(other), "--logs", logs, "--date", OLD)
     call(spark, backfill_profiles, copied, str(other), "--rebuild")
     assert differences(copied, PUBLISHED[-1]) == []
@@ -209,7 +210,7 @@ def test_an_ingest_killed_before_any_write_is_settled_by_a_run_with_nothing_new(
         night(NEXT)
     night(OLD)
     night(NEXT)
-    assert query_tables.published_versions(copied)
+    assert published_versions(copied)
 
 
 def make_unreadable(logs: Path, day: date) -> Path:
