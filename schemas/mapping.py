@@ -89,9 +89,7 @@ class LogMapping(_Part):
 
     source: Source
     fields: dict[str, str] = Field(description="Spark SQL expression of each field over the source's columns")
-    zone: str | None = Field(
-        None, description="time zone in which event_ts is local time; null: event_ts is an instant"
-    )
+    zone: str | None = Field(None, description="time zone of times without an offset; null: UTC")
     filter: str | None = Field(
         None, description="rows for which this is not true are skipped, and counted as filtered"
     )

@@ -169,8 +169,8 @@ class FacetSettings(_Section):
 
     name: str = Field(pattern=r"^[a-z][a-z0-9_]{0,39}$", description="name in the facet columns")
     where: str = Field(
-        description="deterministic Spark SQL predicate over behavior_events and polarity (NULL at present); "
-        "NULL counts as false"
+        description="deterministic Spark SQL predicate over the columns of behavior_events, local_ts, "
+        "local_hour, local_weekday, item_attributes and polarity (NULL at present); NULL counts as false"
     )
 
 

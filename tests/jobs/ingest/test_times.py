@@ -1,5 +1,6 @@
 """Event times of any kind against one instant, noon UTC."""
 
+import re
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -9,6 +10,7 @@ from jobs.ingest.records import map_records
 from jobs.io import logs
 from jobs.io.session import in_zone
 from schemas.mapping import LogMapping
+from tests.conftest import ROOT
 
 NOON = datetime(2025, 4, 1, 12, tzinfo=UTC)
 OFFSETS = ["2025-04-01T14:00:00+02:00", "2025-04-01 06:30:00.0-0530", "2025-04-01T12:00:00Z"]
@@ -81,6 +83,16 @@ def at_noon(values, expected):
 )
 def test_an_expression_reads_local_times_in_the_zone_of_the_mapping(spark, values, expression):
     assert times_read(spark, values, expression, "Europe/Berlin") == at_noon(values, [120] * len(values))
+
+
+def test_the_examples_of_the_guide_are_one_instant(spark):
+    page = (ROOT / "docs" / "logs.md").read_text(encoding="utf-8")
+    block = page.split("noon UTC, with `zone: Europe/Berlin`:")[1].split("Ids keep")[0]
+    examples = [text.strip() for text in re.split(r"\s{2,}", block) if text.strip()]
+    assert len(examples) > 8
+    assert times_read(spark, examples, "when", "Europe/Berlin") == at_noon(
+        examples, [0 if text.endswith("Z") else 120 for text in examples]
+    )
 
 
 def times_read(spark, values, expression, zone):
