@@ -77,7 +77,7 @@ FAST = $(PYTHON) -m coverage run -p -m pytest -q -m "not slow and not gpu"
 test: setup ## the whole suite but for what is marked slow, in two processes
 	@.venv-airflow/bin/python -m pytest tests/dags
 	@rm -f .coverage .coverage.*
-	@$(MAKE) --no-print-directory -j2 --output-sync=line test-jobs test-parts
+	@$(MAKE) --no-print-directory -j2 test-jobs test-parts
 	@$(PYTHON) -m coverage combine -q
 	@$(PYTHON) -m coverage report --skip-covered --sort=cover
 
