@@ -10,6 +10,7 @@ The logs folder appears only when it is complete.
 
 import argparse
 import sys
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import date
 from itertools import pairwise
@@ -163,12 +164,13 @@ def split_rows(spark: SparkSession, mapping: LogMapping, source: str, target: st
     # Cached with all columns: Spark would parse only those that a query needs, and miss corrupt records.
     placed.persist()
     try:
-        first, last = check_rows(placed, mapping.source, source)
+        first, last = check_rows(placed, files, mapping.source, source)
         dated = placed.drop(UNREADABLE).withColumn(DAY, F.coalesce(DAY, F.lit(first)))
         write_rows(dated, mapping.source, f"{target}/_split")
     finally:
         placed.unpersist()
     if mapping.items is not None:
+        say(f"{JOB}: the catalogue is delivered on {first}: its titles count from then on, later ones too")
         # One folder each, because two files may have the same name.
         for n, file in enumerate(source_files(spark, mapping.items.source, source)):
             copy_files(spark, [file], f"{logs.items_folder(target, first)}/{n:06d}")
@@ -188,21 +190,27 @@ def with_file(rows: DataFrame, files: Sequence[str], source: str) -> DataFrame:
     return named.join(F.broadcast(by_path), "path of file").drop("path of file")
 
 
-def check_rows(placed: DataFrame, source: Source, folder: str) -> tuple[date, date]:
+def check_rows(placed: DataFrame, files: Sequence[str], source: Source, folder: str) -> tuple[date, date]:
     """The first and the last day. Raises JobError if a record can't be parsed or the days are implausible."""
     broken = F.count(quoted(UNREADABLE)) if UNREADABLE in placed.columns else F.lit(0)
-    found = placed.groupBy(DAY).agg(F.count("*").alias("rows"), broken.alias("broken")).collect()
-    if unparsed := sum(row["broken"] for row in found):
+    found = placed.groupBy(DAY, FILE).agg(F.count("*").alias("rows"), broken.alias("broken")).collect()
+    in_files = Counter({row[FILE]: row["broken"] for row in found if row["broken"]})
+    if in_files:
+        first = min(in_files)
+        others = f" and {len(in_files) - 1} other files" if len(in_files) > 1 else ""
         raise JobError(
-            f"{unparsed} records in {folder} can't be parsed as {source.format}; "
+            f"{in_files.total()} records of {files[int(first)]}{others} can't be parsed as {source.format}; "
             "correct the file or the mapping's options"
         )
-    rows_by_day = {row[DAY]: row["rows"] for row in found if row[DAY] is not None}
+    rows_by_day: Counter[date] = Counter()
+    for row in found:
+        if row[DAY] is not None:
+            rows_by_day[row[DAY]] += row["rows"]
     if not rows_by_day:
         raise JobError(f"no row of {folder} has a time that the mapping can read; correct its event_ts")
-    first, last = span(rows_by_day, folder)
-    say(f"{JOB}: {sum(row['rows'] for row in found):,} rows of {first}..{last}")
-    return first, last
+    first_day, last_day = span(rows_by_day, folder)
+    say(f"{JOB}: {sum(row['rows'] for row in found):,} rows of {first_day}..{last_day}")
+    return first_day, last_day
 
 
 def source_files(spark: SparkSession, source: Source, folder: str) -> list[str]:

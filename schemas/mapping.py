@@ -46,6 +46,42 @@ ITEM_FIELDS: Final[dict[str, T.DataType]] = {
 }
 
 
+# Options of Spark's readers that say how a text is written. The others choose files, drop records without a
+# count, or change types that the mapping declares.
+_OF_TEXTS: Final = ("encoding", "lineSep", "multiLine")
+READER_OPTIONS: Final[dict[str, tuple[str, ...]]] = {
+    "json": (
+        *_OF_TEXTS,
+        "allowComments",
+        "allowUnquotedFieldNames",
+        "allowSingleQuotes",
+        "allowNumericLeadingZeros",
+        "allowBackslashEscapingAnyCharacter",
+        "allowUnquotedControlChars",
+        "allowNonNumericNumbers",
+    ),
+    "csv": (
+        *_OF_TEXTS,
+        "charset",
+        "sep",
+        "delimiter",
+        "header",
+        "quote",
+        "escape",
+        "charToEscapeQuoteEscaping",
+        "comment",
+        "nullValue",
+        "emptyValue",
+        "ignoreLeadingWhiteSpace",
+        "ignoreTrailingWhiteSpace",
+        "maxCharsPerColumn",
+        "maxColumns",
+        "unescapedQuoteHandling",
+    ),
+    "parquet": ("datetimeRebaseMode", "int96RebaseMode"),
+}
+
+
 class MappingError(ValueError):
     """The mapping is invalid; the message is one sentence for its author."""
 
@@ -70,6 +106,16 @@ class Source(_Part):
         if not isinstance(options, dict):
             return options
         return {k: str(v).lower() if isinstance(v, bool) else str(v) for k, v in options.items()}
+
+    @model_validator(mode="after")
+    def _harmless(self) -> "Source":
+        known = {option.lower() for option in READER_OPTIONS[self.format]}
+        if unknown := sorted(option for option in self.options if option.lower() not in known):
+            allowed = ", ".join(READER_OPTIONS[self.format])
+            raise ValueError(
+                f"the option '{unknown[0]}' is not one that a mapping may set for {self.format}: {allowed}"
+            )
+        return self
 
 
 class ItemSource(_Part):

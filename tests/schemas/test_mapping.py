@@ -1,5 +1,6 @@
 """Log mappings: shipped and documented ones are valid, and a mistake gives a message of one sentence."""
 
+import json
 import re
 from copy import deepcopy
 from pathlib import Path
@@ -157,3 +158,23 @@ def test_the_page_on_logs_documents_every_field_and_shipped_mapping():
     assert [
         name for name in [*EVENT_FIELDS, *ITEM_FIELDS, *shipped_names()] if f"`{name}`" not in LOGS_PAGE
     ] == []
+
+
+@pytest.mark.parametrize(
+    ("format_", "option"),
+    [
+        ("csv", "mode"),
+        ("json", "MODE"),
+        ("json", "pathGlobFilter"),
+        ("parquet", "modifiedAfter"),
+        ("csv", "path"),
+        ("json", "columnNameOfCorruptRecord"),
+        ("csv", "inferSchema"),
+        ("json", "fs.s3a.access.key"),
+        ("parquet", "mergeSchema"),
+    ],
+)
+def test_an_option_that_loses_records_or_files_is_refused(format_, option):
+    source = {"format": format_, "columns": {"a": "string"}, "options": {option: "x"}}
+    with pytest.raises(MappingError, match=f"the option '{option}' is not one that a mapping may set"):
+        parse_mapping(json.dumps(VALID | {"source": source}), "m")
