@@ -1,24 +1,39 @@
 """Redacts personal data before anything is stored: contact data in texts, and user ids.
 
-Card numbers are recognised by their check digit, phone numbers by the numbering plans of the phonenumbers
-library, and IP addresses by Python's own parser, so that prices, dates and item numbers stay.
+Cards and phones are found in udfs/numbers.py, and IP addresses by Python's own parser, so that prices, dates
+and item numbers stay.
 """
 
 import hashlib
 import hmac
 import ipaddress
 import re
+import unicodedata
 from typing import Final
 
 from udfs.errors import SecretKeyError
+from udfs.numbers import LETTER, UNSPACED, find_numbers
 
 # Every repeat is bounded, so that no text can make the search slow (catastrophic backtracking).
-EMAIL: Final = re.compile(r"(?<![\w.%+-])[\w.%+-]{1,64}@(?:[\w-]{1,63}\.){1,8}[^\W\d_]{2,24}(?![\w-])")
-CARD: Final = re.compile(r"(?<![\d.,-])\d(?:[ -]?\d){12,18}(?![\d])")
-IPV4: Final = re.compile(r"(?<![\w.])\d{1,3}(?:\.\d{1,3}){3}(?![\w]|\.\d)")
-IPV6: Final = re.compile(
-    r"(?<![\w:.])[0-9A-Fa-f]{0,4}(?::[0-9A-Fa-f]{0,4}){2,7}(?:\d{1,3}(?:\.\d{1,3}){3})?(?![\w:])"
+# An address ends where a script without blanks begins, unless it is written in that script itself (RFC 6531).
+EMAIL: Final = re.compile(
+    rf"(?:(?<!{LETTER})(?<![.%+-])(?:[oO]['’])?(?:{LETTER}|[.%+-]){{1,64}}|[{UNSPACED}]{{1,64}})[@＠﹫]"
+    rf"(?:(?:(?:\w|-){{1,63}}[.．]){{1,8}}(?:(?![\d_]){LETTER}){{2,24}}(?!{LETTER}|-)"
+    rf"|(?:(?:\w|-){{1,63}}[.．]){{0,7}}[\w-]{{0,62}}[{UNSPACED}][.．][{UNSPACED}]{{2,24}})"
 )
+IPV4: Final = re.compile(rf"(?<!{LETTER})(?<!\.)\d{{1,3}}(?:[.．]\d{{1,3}}){{3}}(?!{LETTER}|\.\d)")
+IPV6: Final = re.compile(
+    rf"(?<!{LETTER})(?<![:.])[0-9A-Fa-f]{{0,4}}(?::[0-9A-Fa-f]{{0,4}}){{2,7}}(?:\d{{1,3}}(?:\.\d{{1,3}}){{3}})?"
+    rf"(?!{LETTER}|:)"
+)
+# Words before four numbers with points that are no address.
+VERSION: Final = re.compile(
+    r"(?:(?<![A-Za-z])(?:v|ver|version|release|build|firmware|driver|kernel|section|chapter)"
+    r"|[§第]|版本|固件|驱动|驅動|章节)[号號]?[\s.:：]{0,3}$",
+    re.IGNORECASE,
+)
+# An identifier of 64 bits, as of network cards (EUI-64), reads like an IPv6 address.
+EUI64: Final = re.compile(r"[0-9A-Fa-f]{2}(?::[0-9A-Fa-f]{2}){7}")
 # phonenumbers finds nothing with fewer than 7 digits; texts without them skip its slow search.
 SEVEN_DIGITS: Final = re.compile(r"(?:\d\D{0,3}){7}")
 SHORTEST_KEY: Final = 16
@@ -34,16 +49,19 @@ def scrub(text: str, phone_region: str | None = None) -> str:
 
     Phone numbers without their +code are recognised only for `phone_region`.
     """
-    if "@" in text:
+    if "@" in text or "＠" in text or "﹫" in text:
         text = EMAIL.sub("[email]", text)
-    if "." in text:
+    if "." in text or "．" in text:
         text = IPV4.sub(_address, text)
     if ":" in text:
         text = IPV6.sub(_address, text)
     if SEVEN_DIGITS.search(text) is None:
         return text
-    text = CARD.sub(lambda found: "[card]" if passes_luhn(found[0]) else found[0], text)
-    return _without_phones(text, phone_region)
+    parts, last = [], 0
+    for begin, end, kind in find_numbers(text, phone_region):
+        parts += [text[last:begin], f"[{kind}]"]
+        last = end
+    return "".join([*parts, text[last:]])
 
 
 def scrub_record(record: str, phone_region: str | None = None) -> str:
@@ -56,29 +74,17 @@ def scrub_record(record: str, phone_region: str | None = None) -> str:
     return scrubbed[: max(0, len(scrubbed) - LONGEST_FIND)] if len(record) >= RECORD_HELD else scrubbed
 
 
-def passes_luhn(number: str) -> bool:
-    """Whether the last digit is the Luhn check digit of the others (ISO/IEC 7812-1, annex B)."""
-    digits = [int(c) for c in reversed(number) if c.isdecimal()]
-    total = sum(digits[::2]) + sum(sum(divmod(2 * d, 10)) for d in digits[1::2])
-    return total > 0 and total % 10 == 0
-
-
 def _address(found: re.Match[str]) -> str:
+    # Full-width digits count as digits here, but not for the parser.
+    address = unicodedata.normalize("NFKC", found[0])
+    before = found.string[max(0, found.start() - 20) : found.start()]
     try:
-        ipaddress.ip_address(found[0])
+        ipaddress.ip_address(address)
     except ValueError:
         return found[0]
-    return "[ip]" if any(c.isalnum() for c in found[0]) else found[0]
-
-
-def _without_phones(text: str, region: str | None) -> str:
-    import phonenumbers
-
-    parts, end = [], 0
-    for match in phonenumbers.PhoneNumberMatcher(text, region):
-        parts += [text[end : match.start], "[phone]"]
-        end = match.end
-    return "".join([*parts, text[end:]])
+    is_other = VERSION.search(before) if ":" not in address else EUI64.fullmatch(address)
+    # Names of a program may be joined by two colons, dead::beef; addresses have digits.
+    return found[0] if is_other or not any(c.isdecimal() for c in address) else "[ip]"
 
 
 def check_key(key: bytes) -> bytes:

@@ -47,6 +47,7 @@ from jobs.io.warehouse import Warehouse, conformed, same_rows
 from schemas import behavior_events, items, quarantined_events
 from schemas.settings import Settings
 from schemas.table import Table
+from udfs.text import NORMAL_FORM
 
 JOB = "ingest_events"
 # Item versions that are broadcast: some ten megabytes.
@@ -159,7 +160,8 @@ def judge(scope: Scope) -> Judged:
         # ingest.
         checkpointed = named.localCheckpoint(eager=False)
         fated = decide_fates(checkpointed, known, not mapping.texts, scope.form.text)
-        found = fated.groupBy("log_date", "fate", "reason").count().collect()
+        counted = F.count("*").alias("count"), F.count_if("cleaned").alias("cleaned")
+        found = fated.groupBy("log_date", "fate", "reason").agg(*counted).collect()
         damage.require_promised(fated, promised, scope.logs.root)
         of_items = {} if catalogue is None else count_catalogue(catalogue)
     allowed = mapping.max_bad_share
@@ -220,7 +222,8 @@ def catalogue_of(
 def count_fates(found: Sequence[Row]) -> dict[str, int]:
     """Records by fate, and quarantined ones by reason; read = stored + quarantined + duplicate.
 
-    found: fate, reason, count.
+    cleaned: stored ones whose text or title lost characters that no eye sees. found: fate, reason, count,
+    cleaned.
     """
     by_fate = {fate: sum(row["count"] for row in found if row["fate"] == fate) for fate in FATES}
     reasons: Counter[str] = Counter()
@@ -228,7 +231,8 @@ def count_fates(found: Sequence[Row]) -> dict[str, int]:
         if row["fate"] == QUARANTINED:
             reasons[f"quarantined_{row['reason']}"] += row["count"]
     read = sum(by_fate[fate] for fate in (STORED, QUARANTINED, DUPLICATE))
-    return {"read": read, **by_fate, **dict(sorted(reasons.items()))}
+    cleaned = sum(row["cleaned"] for row in found if row["fate"] == STORED)
+    return {"read": read, **by_fate, "cleaned": cleaned, **dict(sorted(reasons.items()))}
 
 
 def count_catalogue(catalogue: DataFrame) -> dict[str, int]:
@@ -242,7 +246,7 @@ def bad_day(found: Sequence[Row], allowed: float) -> str | None:
 
     None where there is none.
 
-    found: log_date, fate, reason, count.
+    found: log_date, fate, reason, count, cleaned.
     """
     for day in sorted({row["log_date"] for row in found}):
         of_day = [row for row in found if row["log_date"] == day]
@@ -330,7 +334,9 @@ def write_events(scope: Scope, judged: Judged, versions: DataFrame) -> None:
     events = to_events(resolved, scope.settings.store.user_buckets)
     if judged.is_rerun and judged.newest_later is not None:
         scope.run.counts["withdrawn"] = count_withdrawn(scope, events)
-    replace_days(scope, judged, behavior_events.TABLE, events, "log_date")
+    # Whoever compares text keys of two nights can tell which form their texts had.
+    with scope.run.writer.noting({}, content={"normal_form": NORMAL_FORM}):
+        replace_days(scope, judged, behavior_events.TABLE, events, "log_date")
 
 
 def count_withdrawn(scope: Scope, events: DataFrame) -> int:

@@ -27,7 +27,7 @@ PAYLOAD = [name for name in EVENT_FIELDS if name not in ("event_id", "title", "t
 IDENTITY = ["same_hash", "same"]
 COMPARED = ["payload_hash", "payload_hash_2", "text_hash"]
 DECIDED = ["log_date", "event_date", "fate", *EVENT_FIELDS, "text_key", "source_file"]
-DECIDED += ["ordinal", "reason", "record_hash", "raw"]
+DECIDED += ["ordinal", "reason", "cleaned", "record_hash", "raw"]
 # Prefix of the identities of records with an id of their own.
 GIVEN = "given "
 # Ambiguous records whose hashes are broadcast: a few megabytes.

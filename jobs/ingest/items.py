@@ -5,7 +5,7 @@ from datetime import date
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
-from jobs.ingest.records import NOT_IN_IDS, NOT_IN_TEXTS, field, is_visible, with_unique_keys
+from jobs.ingest.records import NOT_IN_IDS, NOT_IN_OTHERS, field, is_visible, with_unique_keys
 from jobs.io import logs
 from jobs.io.columns import quoted
 from jobs.io.days import Days
@@ -66,7 +66,7 @@ def catalogue_rows(records: DataFrame, source: ItemSource, ingest: IngestSetting
     is_sound = (
         is_visible(F.col("item_id"))
         & ~F.col("item_id").rlike(NOT_IN_IDS)
-        & ~everything.rlike(NOT_IN_TEXTS)
+        & ~F.concat_ws(" ", *maps).rlike(NOT_IN_OTHERS)
         & (F.char_length("item_id") <= ingest.max_id_chars)
         & (F.octet_length(everything) <= ingest.max_record_kb * 1024)
         & (F.coalesce(is_visible(F.col("title")), F.lit(False)) | is_visible(F.col("text")))

@@ -17,7 +17,7 @@ from schemas import behavior_events
 from schemas.settings import PrivacySettings
 from udfs.errors import SecretKeyError
 from udfs.privacy import check_key, key_id, keyed_record, keyed_user, scrub, scrub_record
-from udfs.text import map_distinct, normalise
+from udfs.text import map_distinct, normalise, seen
 
 # The property of behavior_events that names the key of its user ids; PLAIN where they are stored unchanged.
 USER_KEY, PLAIN = "nightfold.user_key", "plain"
@@ -49,13 +49,14 @@ class StoredForm:
         Scrubbed where configured, in normal form (udfs/text.py), NULL where empty.
         """
         region, scrubs = self.phone_region, self.scrubs
-        return on_distinct(lambda text: normalise(scrub(text, region) if scrubs else text) or None)
+        # An unseen character inside would hide an address from the search.
+        return on_distinct(lambda text: normalise(scrub(seen(text), region) if scrubs else text) or None)
 
     @cached_property
     def title(self) -> ColumnFunction:
-        """The stored form of a title: scrubbed where configured, otherwise unchanged."""
-        region = self.phone_region
-        return on_distinct(lambda text: scrub(text, region)) if self.scrubs else lambda column: column
+        """The stored form of a title: scrubbed where configured, without what no eye sees."""
+        region, scrubs = self.phone_region, self.scrubs
+        return on_distinct(lambda text: (scrub(seen(text), region) if scrubs else seen(text)) or None)
 
     def redact(self, reasoned: DataFrame) -> DataFrame:
         """Texts and user ids in their stored form.

@@ -6,7 +6,16 @@ from functools import reduce
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from jobs.ingest.records import AS_READ, DERIVED, IDS, NOT_IN_IDS, NOT_IN_TEXTS, is_visible
+from jobs.ingest.records import (
+    AS_READ,
+    DERIVED,
+    IDS,
+    NOT_IN_IDS,
+    NOT_IN_OTHERS,
+    SUSPECT,
+    is_cleaned,
+    is_visible,
+)
 from jobs.io.columns import quoted
 from schemas.mapping import EVENT_FIELDS
 from schemas.settings import IngestSettings
@@ -17,7 +26,7 @@ REASONS = {
     "wrong_type": "a field is not of its declared type",
     "over_long": "it is larger than ingest.max_record_kb, or an id is longer than ingest.max_id_chars",
     "missing_user": "it has no user",
-    "control_characters": "it has control characters, or an id has bytes of another encoding",
+    "control_characters": "a field other than title and text has control characters, or an id unseen ones",
     "reserved_id": "its event id starts with the prefix of derived ids",
     "bad_time": "its time is missing or can't be read",
     "future": "it happened more than a day after its log day",
@@ -35,7 +44,10 @@ REASONS = {
 def find_reasons(
     mapped: DataFrame, window_days: int, ingest: IngestSettings, known_types: Sequence[str]
 ) -> DataFrame:
-    """Adds event_date and, where a record can't be an event, the first reason (REASONS), raw and hash."""
+    """Adds event_date and, where a record can't be an event, the first reason (REASONS), raw and hash.
+
+    cleaned: whether the stored text or title lacks characters that no eye sees.
+    """
     reason = F.when(~F.col("passed"), None)
     for code, condition in _conditions(window_days, ingest, known_types).items():
         reason = reason.when(condition, code)
@@ -52,7 +64,8 @@ def find_reasons(
     # A rejected record's text is not needed, and may be of any length.
     text = F.when(F.col("reason").isNull(), F.col("text"))
     hashed = {"record_hash": F.sha2("raw", 256), "raw": F.substring("raw", 1, RECORD_HELD), "text": text}
-    kept = ["log_date", "event_date", "source_file", "passed", "reason", "record_hash", "raw"]
+    hashed["cleaned"] = F.col("reason").isNull() & (is_cleaned(F.col("text")) | is_cleaned(F.col("title")))
+    kept = ["log_date", "event_date", "source_file", "passed", "reason", "cleaned", "record_hash", "raw"]
     return reasoned.withColumns(hashed).select(*kept, *EVENT_FIELDS)
 
 
@@ -63,9 +76,9 @@ def _conditions(window_days: int, ingest: IngestSettings, known_types: Sequence[
     # Parsable JSON that was not read has a field of another type; anything else is unreadable.
     is_json = F.try_parse_json("unreadable").isNotNull() & F.json_object_keys("unreadable").isNotNull()
     is_json &= ~F.contains("unreadable", F.lit("\ufffd"))
-    parts = [*IDS, "title", "text", "place", "device", "companions"]
     maps = [of(name) for name in ("attributes", "extra") for of in (F.map_keys, F.map_values)]
-    everything = F.concat_ws(" ", *parts, *maps)
+    others = [*map(F.col, ("place", "device", "companions")), *maps]
+    everything = F.concat_ws(" ", *IDS, "title", "text", *others)
     size = F.octet_length(everything)
     # Bytes are cheaper to count than characters, and at least as many.
     id_bytes, id_chars = (
@@ -74,7 +87,7 @@ def _conditions(window_days: int, ingest: IngestSettings, known_types: Sequence[
     )
     # Rare: one search over everything, then one for each kind.
     in_ids = F.concat_ws(" ", *IDS).rlike(NOT_IN_IDS)
-    control = everything.rlike(NOT_IN_IDS) & (in_ids | everything.rlike(NOT_IN_TEXTS))
+    control = everything.rlike(SUSPECT) & (in_ids | F.concat_ws(" ", *others).rlike(NOT_IN_OTHERS))
     no_text = ~F.coalesce(is_visible(F.col("text")), F.lit(False))
     not_finite = [F.isnan(name) | (F.abs(name) == float("inf")) for name in ("value", "lat", "lon")]
     refuses_unknown = F.lit(ingest.unknown_types == "quarantine")

@@ -11,15 +11,18 @@ from jobs.io.columns import quoted
 from jobs.io.formats import UNREADABLE
 from jobs.io.session import moved
 from schemas.mapping import EVENT_FIELDS, LogMapping
+from udfs.text import ODD, STRIPPED, VISIBLE
 
 # Prefix of the source's own fields, which keeps their names apart from ours.
 AS_READ = "as read "
 IDS = ["event_id", "user_id", "event_type", "item_id", "retracts_event_id", "session_id"]
-# Tabs and line ends are white space in a text, but not allowed in an id; nor is the replacement character,
-# which would make one id of several.
-NOT_IN_IDS, NOT_IN_TEXTS = "[\\x00-\\x1f\\x7f-\\x9f\ufffd]", r"[\x00-\x08\x0e-\x1b\x7f]"
-# What udfs/text.py normalise treats as white space.
-BLANKS = r"\t-\r\x1c-\x20\x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
+# An id may not hold what would be stripped from a text, nor tabs and line ends, nor the replacement
+# character, which would make one id of several.
+NOT_IN_IDS = f"[\\x00-\\x1f\\x7f-\\x9f\ufffd]|{STRIPPED}"
+# Controls that are no white space, in fields that are neither ids nor texts.
+NOT_IN_OTHERS = r"[\x00-\x08\x0e-\x1b\x7f]"
+# One of these is in every record that the two above refuse, or whose text is stripped.
+SUSPECT = f"[\\x00-\\x1f\\x7f-\\x9f\ufffd{ODD}]"
 # Prefix of event ids that the ingest derives; a log may not use it.
 DERIVED = "~"
 
@@ -84,8 +87,14 @@ def with_unique_keys(map_: Column) -> Column:
 
 
 def is_visible(text: Column) -> Column:
-    """Whether a text has more than white space.
+    """Whether a text has more than white space and characters that are not seen.
 
     Most start with a visible ASCII character and need no search.
     """
-    return text.between("!", "~") | text.rlike(f"[^{BLANKS}]")
+    return text.between("!", "~") | text.rlike(VISIBLE)
+
+
+def is_cleaned(text: Column) -> Column:
+    """Whether the normal form strips something from a text that is no white space; never NULL."""
+    # The second search is slower, and rare.
+    return F.coalesce(text.rlike(f"[{ODD}]") & text.rlike(STRIPPED), F.lit(False))

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from udfs.errors import SecretKeyError
+from udfs.numbers import is_card, passes_luhn
 from udfs.privacy import (
     LONGEST_FIND,
     RECORD_HELD,
@@ -14,7 +15,6 @@ from udfs.privacy import (
     key_id,
     keyed_record,
     keyed_user,
-    passes_luhn,
     scrub,
     scrub_record,
 )
@@ -61,16 +61,70 @@ def test_national_phone_numbers_are_recognised_in_their_region():
     assert scrub("ring 020 7946 0958") == "ring 020 7946 0958"
 
 
-def test_no_text_makes_the_search_slow():
-    for hostile in (
-        "a." * 50_000 + "@",
-        "1 " * 50_000,
-        ":" * 100_000,
-        "1." * 50_000,
-        "@" * 100_000,
-        "a@" + "b." * 50_000,
-    ):
-        assert len(scrub(hostile)) > 0
+# What a pattern may begin with again and again without an end.
+UNITS = [
+    "a.",
+    "1 ",
+    ":",
+    "1.",
+    "@",
+    "a@b.",
+    "汉@",
+    "4111 ",
+    "4111-",
+    "/",
+    "a/",
+    "/1",
+    "www.",
+    "x://",
+    "2025-",
+]
+UNITS += [
+    "2025.04.01 ",
+    "号1",
+    "97-",
+    "AB12 ",
+    "+1",
+    "(",
+    "202-555-0147 ",
+    "1-",
+    "a_1",
+    "%",
+    "~",
+    "o'",
+    "１",
+    "．",
+]
+
+
+@pytest.mark.parametrize("unit", UNITS)
+def test_no_text_makes_the_search_slow(unit):
+    # A search that takes more than its length again at every unit would not end within the test's patience.
+    assert len(scrub(unit * (100_000 // len(unit)) + "@ 12345678", "CN")) > 0
+
+
+@pytest.mark.parametrize(
+    ("number", "is_one"),
+    [
+        ("4111111111111111", True),
+        ("4111 1111 1111 1111", True),
+        ("6200 0000 0000 0000 000", True),
+        ("30569309025904", True),
+        ("9111111111111119", False),  # no issuer
+        ("1111111111111117", False),
+        ("37828224631000", False),  # American Express has 15 digits
+        ("4006381333931", False),  # an article
+        ("4222222222222", True),
+    ],
+)
+def test_cards_have_an_issuer(number, is_one):
+    assert is_card(number) == is_one
+    assert scrub(f"paid with {number}.") == (f"paid with {'[card]' if is_one else number}.")
+
+
+@pytest.mark.parametrize("text", ["411111111111 1111", "4111-1111 1111 1111", "41 11 11 11 11 11 11 11"])
+def test_cards_have_the_groups_of_cards(text):
+    assert scrub(text) == text
 
 
 def test_a_record_is_scrubbed_behind_its_escapes():

@@ -178,7 +178,7 @@ def test_unusable_rows_of_a_catalogue_are_counted(ingest, tmp_path):
         {"id": "S1"},
         {"name": "no id"},
         {"id": " ", "name": "blank"},
-        {"id": "S1", "name": "a\0b"},
+        {"id": "S1\0", "name": "ab"},
         {"id": "S1", "name": "x", "price": "cheap"},
     ]
     lines = [json.dumps(row) for row in good + bad] + ['{"id": "S1", "na', "nothing"]

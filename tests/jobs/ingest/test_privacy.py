@@ -5,10 +5,12 @@ import re
 import pytest
 
 from jobs.io.messages import JobError
+from jobs.io.warehouse import Warehouse
 from schemas import behavior_events
 from tests.e2e.tables import rows_of
-from tests.jobs.ingest.days import FIRST, SECOND, deliver, event
+from tests.jobs.ingest.days import FIRST, SECOND, counts_of_newest, deliver, event
 from udfs.privacy import key_id, keyed_user
+from udfs.text import NORMAL_FORM
 
 KEY = b"an old secret of sixteen bytes and more"
 
@@ -42,6 +44,22 @@ def test_private_data_is_redacted_before_it_is_stored(ingest, tmp_path, key_file
     key_file.unlink()
     with pytest.raises(JobError, match="can't be read"):
         ingest(SECOND, later, settings=settings)
+
+
+def test_unseen_characters_hide_nothing_private(ingest, tmp_path):
+    hidden = event(event_id="1", text="mail ann\u200be@exam\bple.com", title="By ann\u2060e@example.com")
+    events = ingest(FIRST, hidden, settings="privacy: {scrub_texts: true}")
+    assert [row["text"] for row in events] == ["mail [email]"]
+    assert [row["title"] for row in rows_of(str(tmp_path / "w"), "items")] == ["By [email]"]
+
+
+def test_a_title_is_stored_as_it_is_seen_and_the_commit_names_the_form(spark, ingest, tmp_path):
+    ingest(FIRST, event(event_id="1", title="\ufeffRunning\0 shoes  "))
+    stored = rows_of(str(tmp_path / "w"), "items")
+    assert [(row["title"], row["text"]) for row in stored] == [("Running shoes  ", "Running shoes")]
+    assert counts_of_newest(str(tmp_path / "w"))["cleaned"] == 1
+    noted = Warehouse(spark, str(tmp_path / "w")).content_note(behavior_events.TABLE)
+    assert noted == {"normal_form": NORMAL_FORM}
 
 
 def test_keyed_ids_need_a_key(ingest, monkeypatch):

@@ -50,6 +50,7 @@ HOSTILE: list[tuple[str, bytes, str | dict]] = [
     ("tab_in_user", line(user_id="a\tb"), "control_characters"),
     ("line_end_in_event_id", line(event_id="a\nb"), "control_characters"),
     ("c1_control_in_item", line(item_id="a\x9bb"), "control_characters"),
+    ("zero_width_space_in_user", line(user_id="a\u200bb"), "control_characters"),
     ("lost_letter_in_user", line(user_id="Z\ufffd"), "control_characters"),
     ("nul_in_place", line(place="a\0b"), "control_characters"),
     ("escape_in_extra", line(extra={"a": "\x1b[2J"}), "control_characters"),
@@ -79,7 +80,11 @@ HOSTILE: list[tuple[str, bytes, str | dict]] = [
     ("decomposed", line(text="cafe\u0301"), {"text": "café"}),
     ("one_word_often", line(text="word " * 100_000), {"text": ("word " * 100_000).strip()}),
     ("five_megabytes", line(text="x" * 5_000_000), "over_long"),
-    ("nul_in_text", line(text="a\0b"), "control_characters"),
+    ("nul_in_text", line(text="a\0b"), {"text": "ab"}),
+    ("backspace_in_text", line(text="很\b好"), {"text": "很好"}),
+    ("byte_order_mark_in_text", line(text="\ufeffx\u200by"), {"text": "xy"}),
+    ("escape_in_title", line(item_id="S7", title="\x1bTea"), {"text": "Tea"}),
+    ("unseen_text_no_item", line(item_id=None, text="\u200b\ufeff\u200e"), "no_text_no_item"),
     ("blank_text_no_item", line(item_id=None, text=" \u00a0 "), "no_text_no_item"),
     ("no_text_no_item", line(item_id=None), "no_text_no_item"),
     ("blank_item_no_text", line(item_id=" "), "no_text_no_item"),
@@ -191,6 +196,7 @@ def test_nothing_is_lost_or_duplicated(ingested):
     events, quarantined, counts = ingested
     assert counts["read"] == len(HOSTILE) == len(events) + len(quarantined) + counts["duplicate"]
     assert counts["stored"] == len(events) and counts["quarantined"] == len(quarantined)
+    assert counts["cleaned"] == 4
 
 
 def test_types_that_the_settings_do_not_list_are_refused_on_demand(spark, tmp_path):
