@@ -1,6 +1,7 @@
 """Whether everything that a mapping says fits the columns it is said of, found without reading a record."""
 
 from pyspark.errors import AnalysisException, PySparkException
+from pyspark.sql import functions as F
 
 from jobs.ingest.items import SHOWN, catalogue_rows
 from jobs.ingest.records import map_records, misfit
@@ -26,7 +27,9 @@ def require_fit(warehouse: Warehouse, mapping: LogMapping) -> None:
             f"the mapping does not fit the logs: {misfit(records, mapping)}{one_sentence(error)}"
         ) from error
     if mapping.texts:
-        of_item = with_item(mapped, warehouse.no_rows(items.TABLE), SHOWN)
+        # The ingest adds the keys of texts later.
+        keyed = mapped.withColumn("text_key", F.lit(None).cast("string"))
+        of_item = with_item(keyed, warehouse.no_rows(items.TABLE), SHOWN)
         with_texts(of_item, mapping.texts, lambda text: text)
     if mapping.items is not None:
         _require_catalogue(warehouse, mapping.items)
