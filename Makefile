@@ -71,7 +71,7 @@ endif
 	@$(PYTHON) -m jobs.show_demo --logs $(DEMO)/logs --warehouse $(DEMO)/warehouse
 
 # Two processes, since one keeps only one of two cores busy: whole jobs and nights, and everything else.
-JOBS_TESTED = tests/e2e tests/jobs/commands tests/docs tests/faults
+JOBS_TESTED = tests/e2e tests/jobs/commands tests/faults
 FAST = $(PYTHON) -m coverage run -p -m pytest -q -m "not slow and not gpu"
 
 test: setup ## the whole suite but for what is marked slow, in two processes

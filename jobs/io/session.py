@@ -14,6 +14,7 @@ from threading import Thread
 from typing import Any, Final
 
 from pyspark import SparkConf
+from pyspark.logger import PySparkLogger
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.classic.dataframe import DataFrame as ClassicDataFrame
 
@@ -102,6 +103,9 @@ def open_session(name: str, settings: SparkSettings) -> Iterator[SparkSession]:
 
     Under spark-submit the submitted settings win over the defaults.
     """
+    # They print a query that can't be resolved with its whole plan, before the job says so in a sentence.
+    for name in ("SQLQueryContextLogger", "DataFrameQueryContextLogger"):
+        PySparkLogger.getLogger(name).disabled = True
     submitted = "PYSPARK_GATEWAY_PORT" in os.environ
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     given = SparkConf()

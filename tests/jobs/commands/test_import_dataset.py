@@ -247,7 +247,7 @@ REFUSED = {
         {},
         r"a\.csv\.gz can't be read to its end",
     ),
-    "a short row": ({"a.csv": GOOD["a.csv"] + b"1,2\n"}, {}, "1 records in .* can't be parsed as csv"),
+    "a short row": ({"a.csv": GOOD["a.csv"] + b"1,2\n"}, {}, r"1 records of .*a\.csv can't be parsed as csv"),
     "no such encoding": (GOOD, {"encoding": "Klingon"}, r"the mapping does not fit .*a\.csv: .*Klingon"),
     "no time": (rows_at("soon"), {}, "no row of .* has a time that the mapping can read"),
 }
