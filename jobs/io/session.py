@@ -104,8 +104,8 @@ def open_session(name: str, settings: SparkSettings) -> Iterator[SparkSession]:
     Under spark-submit the submitted settings win over the defaults.
     """
     # They print a query that can't be resolved with its whole plan, before the job says so in a sentence.
-    for name in ("SQLQueryContextLogger", "DataFrameQueryContextLogger"):
-        PySparkLogger.getLogger(name).disabled = True
+    for logger in ("SQLQueryContextLogger", "DataFrameQueryContextLogger"):
+        PySparkLogger.getLogger(logger).disabled = True
     submitted = "PYSPARK_GATEWAY_PORT" in os.environ
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     given = SparkConf()
