@@ -113,14 +113,10 @@ def write_rows(placed: DataFrame, source: Source, folder: str) -> None:
     """
     options = write_options(source)
     by_file = placed.repartition(DAY, FILE)
-    if source.format == "json" and ("encoding" in options or is_multiline(source)):
+    if source.format == "json" and ("encoding" in options or source.is_multiline):
         write_json_texts(by_file, source, folder)
     else:
         by_file.write.partitionBy(DAY, FILE).format(source.format).options(**options).save(folder)
-
-
-def is_multiline(source: Source) -> bool:
-    return ("multiline", "true") in {(name.lower(), text.lower()) for name, text in source.options.items()}
 
 
 def write_json_texts(by_file: DataFrame, source: Source, folder: str) -> None:
@@ -132,7 +128,7 @@ def write_json_texts(by_file: DataFrame, source: Source, folder: str) -> None:
     names = [name for name in by_file.columns if name not in (DAY, FILE)]
     records = F.struct(*[quoted(name) for name in names])
     line_end = source.options.get("lineSep", "\n").encode(encoding).decode("latin-1")
-    if is_multiline(source):
+    if source.is_multiline:
         by_file = by_file.groupBy(F.col(DAY), F.col(FILE)).agg(F.collect_list(records).alias("value"))
         records, line_end = F.col("value"), "\n"  # after the only value, where it means nothing
     escaped = in_ascii(F.to_json(records, options))

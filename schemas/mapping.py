@@ -107,6 +107,11 @@ class Source(_Part):
             return options
         return {k: str(v).lower() if isinstance(v, bool) else str(v) for k, v in options.items()}
 
+    @property
+    def is_multiline(self) -> bool:
+        """Whether a record may go on over several lines. Names of options have no case."""
+        return ("multiline", "true") in {(name.lower(), v.lower()) for name, v in self.options.items()}
+
     @model_validator(mode="after")
     def _harmless(self) -> "Source":
         known = {option.lower() for option in READER_OPTIONS[self.format]}

@@ -50,8 +50,9 @@ def with_attributes(events: DataFrame, versions: DataFrame, fold: FoldSettings) 
     versions: rows of items.
     """
     seen = with_seen(events.limit(0)).drop(*HIDDEN)
-    asked = [text for name, text in predicates(fold).items() if ATTRIBUTES in _names(seen, name, text)]
-    return with_item(events, versions, ["attributes"]) if asked else events
+    answers = [_answers(seen, name, text) for name, text in predicates(fold).items()]
+    are_asked = any(ATTRIBUTES in names_used(answer) for answer in answers)
+    return with_item(events, versions, ["attributes"]) if are_asked else events
 
 
 def facets_of(events: DataFrame, fold: FoldSettings) -> Column:
@@ -74,7 +75,7 @@ def require_predicates(spark: SparkSession, fold: FoldSettings) -> None:
 
 def _predicate(seen: DataFrame, name: str, text: str) -> Column:
     """A setting's predicate, checked against the columns it may use; NULL is false."""
-    _names(seen, name, text)
+    _answers(seen, name, text)
     try:
         is_stable = is_deterministic(seen.where(text))
     except AnalysisException as error:
@@ -84,10 +85,10 @@ def _predicate(seen: DataFrame, name: str, text: str) -> Column:
     return F.coalesce(F.expr(text), F.lit(False))
 
 
-def _names(seen: DataFrame, name: str, text: str) -> set[str]:
-    """The columns that a predicate asks for. Raises JobError where there is no such column."""
+def _answers(seen: DataFrame, name: str, text: str) -> DataFrame:
+    """What a predicate says of each event. Raises JobError where it asks for a column that is not there."""
     try:
         # A filter would resolve hidden columns of the frame below; a selection does not.
-        return names_used(seen.select(F.expr(text)))
+        return seen.select(F.expr(text))
     except AnalysisException as error:
         raise JobError(f"{name}: {one_sentence(error)}") from error

@@ -93,7 +93,8 @@ def typed_columns(
             # As one string it contains the bytes of all strings inside.
             typed[name] = F.when(F.is_valid_utf8(column.cast("string")), typed[name])
         if kind != field.dataType or isinstance(kind, NESTED):
-            unfit = is_present(column, kind) & typed[name].isNull()
+            # Whether it is blank is asked last: hardly any value gets so far.
+            unfit = column.isNotNull() & typed[name].isNull() & is_present(column, kind)
             wrong.append(F.when(unfit, F.lit(name)))
     return typed, wrong
 
@@ -179,23 +180,18 @@ def _text_of_variant(column: Column) -> Column:
 def _of_variant(column: Column, declared: T.DataType) -> Column:
     """One JSON value that is neither an object nor an array as the declared type."""
     kind, text = F.schema_of_variant(column), _text_of_variant(column)
-    if isinstance(declared, T.StringType):
-        whole = F.when(text.rlike(WHOLE), text)
-        exact = F.when(kind == "BIGINT", text).when(kind.startswith("DECIMAL"), whole)
-    elif isinstance(declared, T.BooleanType):
-        exact = F.when(kind == "BOOLEAN", text.cast("boolean")).when(kind == "BIGINT", _bit_of_text(text))
-    else:
-        # Whole and decimal numbers have their digits as a text.
-        is_number = (kind == "BIGINT") | kind.startswith("DECIMAL")
-        exact = F.when(is_number, _scalar(text, T.StringType(), declared).cast(declared))
     of_text = _scalar(text, T.StringType(), declared).cast(declared)
+    is_whole, is_decimal = kind == "BIGINT", kind.startswith("DECIMAL")
+    # Whole and decimal numbers have their digits as a text.
+    if isinstance(declared, T.StringType):
+        exact = F.when(is_whole | (is_decimal & text.rlike(WHOLE)), text)
+    elif isinstance(declared, T.BooleanType):
+        exact = F.when(is_whole | (kind == "BOOLEAN"), of_text)
+    else:
+        exact = F.when(is_whole | is_decimal, of_text)
     number = F.try_variant_get(column, "$", "double")
     of_number = _scalar(number, T.DoubleType(), declared).cast(declared)
     return F.when(kind == "STRING", of_text).when(kind == "DOUBLE", of_number).otherwise(exact)
-
-
-def _bit_of_text(text: Column) -> Column:
-    return F.when(text.isin("0", "1"), text).cast("boolean")
 
 
 # ---- nested values

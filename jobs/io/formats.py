@@ -73,9 +73,7 @@ def literal(path: str) -> str:
 def _json_parts(
     spark: SparkSession, source: Source, listed: Mapping[str, Sequence[str]], more: Mapping[str, str]
 ) -> list[DataFrame]:
-    paths = [literal(path) for path in listed]
-    # Where the text is not UTF-8, Spark must be told the line separator.
-    options = {"lineSep": "\n"} | source.options if "encoding" in source.options else source.options
+    paths, options = [literal(path) for path in listed], _json_options(source)
     reader = spark.read.options(mode="PERMISSIVE", columnNameOfCorruptRecord=UNREADABLE, **more)
     fields = [
         T.StructField(field.name, as_read_from_json(field.dataType)) for field in declared_types(source)
@@ -85,13 +83,18 @@ def _json_parts(
     unreadable = F.col(quoted(UNREADABLE))
     # Those come again, mended, with what was passed over.
     sound = records.where(F.coalesce(~unreadable.rlike(LONE_SURROGATE), F.lit(True)))
-    return [sound, _passed_over(spark, paths, options, more, schema)]
+    return [sound, _passed_over(spark, source, paths, more, schema)]
+
+
+def _json_options(source: Source) -> dict[str, str]:
+    # Where the text is not UTF-8, Spark must be told the line separator.
+    return {"lineSep": "\n"} | source.options if "encoding" in source.options else source.options
 
 
 def _passed_over(
     spark: SparkSession,
+    source: Source,
     paths: Sequence[str],
-    options: Mapping[str, str],
     more: Mapping[str, str],
     schema: T.StructType,
 ) -> DataFrame:
@@ -100,9 +103,8 @@ def _passed_over(
     It drops the rest of a line after its first value, and `[]`. Half a character, as in a text that was cut
     within an emoji, is no reason to lose a record: it becomes the replacement character.
     """
-    is_whole_file = {name.lower(): text for name, text in options.items()}.get("multiline", "false")
-    text = spark.read.options(**options, **more)
-    lines = text.text([*paths], wholetext=is_whole_file == "true")
+    options = _json_options(source)
+    lines = spark.read.options(**options, **more).text([*paths], wholetext=source.is_multiline)
     line, quiet = F.col("value"), {**options, "mode": "PERMISSIVE", "columnNameOfCorruptRecord": UNREADABLE}
     # Most lines are one flat object, whose only closing brace is the last byte: those need no parsing.
     is_flat = F.octet_length(F.substring_index(line, "}", 1)) == F.octet_length(line) - 1

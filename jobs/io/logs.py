@@ -4,7 +4,6 @@ Which exist and are closed, and their records as the mapping's source declares t
 """
 
 import argparse
-import os
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence, Set
@@ -153,8 +152,8 @@ def read_days(
 def _require_all_read(read: Sequence[DataFrame], files: Sequence[str]) -> None:
     """Raises JobError where Spark's own listing lacks a file: under a locale that can't decode its name."""
     found = {re.sub("^file:/+", "/", unquote(file)) for part in read for file in part.inputFiles()}
-    filled = {os.path.realpath(file) for file in files if Path(file).stat().st_size}
-    if lost := sorted(filled - {os.path.realpath(file) for file in found}):
+    # Spark leaves out files of zero bytes.
+    if lost := sorted(file for file in {*files} - found if Path(file).stat().st_size):
         raise JobError(
             f"{ascii(lost[0])[1:-1]} is not found by Java, whose locale can't decode its name: start the job "
             "with LC_ALL=C.UTF-8; nothing of its day was stored"
@@ -190,11 +189,11 @@ def _placed(read: DataFrame, folders: Sequence[str], root: str) -> DataFrame:
 
 def _as_declared(placed: DataFrame, source: Source, in_paths: Set[str]) -> DataFrame:
     kinds = {field.name: field.dataType for field in placed.schema}
-    from_bytes = source.format == "parquet"
-    typed, wrong = typed_columns(kinds, declared_types(source), from_bytes)
+    declared, from_bytes = declared_types(source), source.format == "parquet"
+    typed, wrong = typed_columns(kinds, declared, from_bytes)
     for name in in_paths:
-        value, declared = _of_path(name), declared_types(source)[name].dataType
-        of_path = as_type(value, T.StringType(), declared)
+        value = _of_path(name)
+        of_path = as_type(value, T.StringType(), declared[name].dataType)
         wrong.append(F.when(value.isNotNull() & of_path.isNull(), F.lit(name)))
         typed[name] = F.coalesce(typed[name], of_path)
     unreadable = F.make_valid_utf8(quoted(UNREADABLE)) if UNREADABLE in kinds else F.lit(None).cast("string")

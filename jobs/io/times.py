@@ -36,8 +36,8 @@ _OWN_ZONE: Final = r"^[0-9-]{10}[T ][0-9:.]+\s?[A-Za-z+-]"
 
 def instant_of_text(text: Column) -> Column:
     """A text as a timestamp; NULL where it is no full date or Unix time."""
-    number = F.when(text.rlike(UNIX_TIME), text).cast(T.DecimalType(25, 9))
-    return F.when(text.rlike(UNIX_TIME), instant_of(number)).otherwise(_normal(text).cast("timestamp"))
+    number = instant_of(text.cast(T.DecimalType(25, 9)))
+    return F.when(text.rlike(UNIX_TIME), number).otherwise(_normal(text).cast("timestamp"))
 
 
 def instant_of(number: Column) -> Column:
