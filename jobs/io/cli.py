@@ -178,19 +178,30 @@ def exit_code(job: str, work: Callable[[], None]) -> int:
     """Does a job's work, and says in one sentence why it failed; returns 0, 1 (failed) or 130 (Ctrl-C)."""
     try:
         work()
-    except JobError as error:
-        print(f"{job}: {error}", file=sys.stderr)
-        return EXIT_FAILED
-    except PySparkException as error:
-        sentence = worker_sentence(error)
-        if sentence is None:
+    except (Exception, KeyboardInterrupt) as error:
+        if _is_interrupt(error):
+            print(f"{job}: interrupted; the same command continues where it stopped", file=sys.stderr)
+            return EXIT_INTERRUPTED
+        if not (sentence := _sentence(error)):
             raise
         print(f"{job}: {sentence}", file=sys.stderr)
         return EXIT_FAILED
-    except KeyboardInterrupt:
-        print(f"{job}: interrupted; the same command continues where it stopped", file=sys.stderr)
-        return EXIT_INTERRUPTED
     return 0
+
+
+def _sentence(error: BaseException) -> str | None:
+    """What a failure that needs no stack trace says; None for any other."""
+    if isinstance(error, PySparkException):
+        return worker_sentence(error)
+    return str(error) if isinstance(error, JobError) else None
+
+
+def _is_interrupt(error: BaseException) -> bool:
+    """Whether it is Ctrl-C or what failed on the way out after it, as calls of Java may then."""
+    seen: BaseException | None = error
+    while seen is not None and not isinstance(seen, KeyboardInterrupt):
+        seen = seen.__context__
+    return seen is not None
 
 
 @contextmanager

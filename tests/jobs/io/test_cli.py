@@ -7,6 +7,8 @@ import sys
 import time
 
 from jobs import embed_texts, show_runs
+from jobs.io.cli import EXIT_INTERRUPTED, exit_code
+from jobs.io.messages import JobError
 from tests.conftest import ROOT
 
 JOB = """
@@ -47,6 +49,17 @@ def test_an_interrupted_job_says_so_in_one_sentence_and_leaves_no_process():
     # Java may still report a task that its session left behind.
     assert "waiting: interrupted; the same command continues where it stopped" in said.splitlines()
     assert "Traceback" not in said and "Py4J" not in said
+
+
+def test_what_fails_after_an_interrupt_does_not_hide_it(capsys):
+    def work():
+        try:
+            raise KeyboardInterrupt
+        finally:
+            raise JobError("Java does not answer")
+
+    assert exit_code("waiting", work) == EXIT_INTERRUPTED
+    assert capsys.readouterr().err == ("waiting: interrupted; the same command continues where it stopped\n")
 
 
 def test_help_shows_only_defaults_a_person_would_type():
