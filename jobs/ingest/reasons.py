@@ -12,7 +12,7 @@ from jobs.ingest.records import (
     IDS,
     NOT_IN_IDS,
     NOT_IN_OTHERS,
-    SUSPECT,
+    PLAIN,
     is_cleaned,
     is_visible,
 )
@@ -85,9 +85,9 @@ def _conditions(window_days: int, ingest: IngestSettings, known_types: Sequence[
         F.greatest(*[length(name) for name in IDS]) > ingest.max_id_chars
         for length in (F.octet_length, F.char_length)
     )
-    # Rare: one search over everything, then one for each kind.
+    # Rare: one look at everything, then a search for each kind.
     in_ids = F.concat_ws(" ", *IDS).rlike(NOT_IN_IDS)
-    control = everything.rlike(SUSPECT) & (in_ids | F.concat_ws(" ", *others).rlike(NOT_IN_OTHERS))
+    control = ~everything.rlike(PLAIN) & (in_ids | F.concat_ws(" ", *others).rlike(NOT_IN_OTHERS))
     no_text = ~F.coalesce(is_visible(F.col("text")), F.lit(False))
     not_finite = [F.isnan(name) | (F.abs(name) == float("inf")) for name in ("value", "lat", "lon")]
     refuses_unknown = F.lit(ingest.unknown_types == "quarantine")

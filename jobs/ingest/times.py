@@ -4,7 +4,7 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
-from jobs.io.times import clock_reading, instant_of, instant_of_text, names_its_zone
+from jobs.io.times import instant_of, instant_of_text, minutes_ahead, offset_of_text
 from schemas.mapping import LogMapping
 
 
@@ -18,21 +18,15 @@ def times_of(records: DataFrame, mapping: LogMapping) -> dict[str, Column]:
     kind = records.select(time).schema[0].dataType
     if isinstance(kind, T.VariantType):
         time, kind = time.cast("string"), T.StringType()
-    reading = None
+    offset = None
     if isinstance(kind, T.StringType):
         instant = instant_of_text(time)
-        reading = F.when(names_its_zone(time), clock_reading(time))
+        offset = offset_of_text(time, instant)
     else:
         instant = instant_of(time) if isinstance(kind, T.NumericType) else time.cast("timestamp")
     if mapping.zone is not None:
-        local = instant.cast("timestamp_ntz")
-        reading = local if reading is None else F.coalesce(reading, local)
-    if reading is None or "utc_offset_min" in mapping.fields:
+        local = minutes_ahead(instant.cast("timestamp_ntz"), instant)
+        offset = local if offset is None else F.coalesce(offset, local)
+    if offset is None or "utc_offset_min" in mapping.fields:
         return {"event_ts": instant}
-    return {"event_ts": instant, "utc_offset_min": _minutes_ahead(reading, instant)}
-
-
-def _minutes_ahead(reading: Column, instant: Column) -> Column:
-    """How far a clock reading (TIMESTAMP_NTZ) is ahead of UTC."""
-    shown = F.unix_date(F.to_date(reading)) * 1440 + F.hour(reading) * 60 + F.minute(reading)
-    return (shown - F.floor(F.unix_seconds(instant) / 60)).cast("int")
+    return {"event_ts": instant, "utc_offset_min": offset}

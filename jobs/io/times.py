@@ -37,7 +37,8 @@ _OWN_ZONE: Final = r"^[0-9-]{10}[T ][0-9:.]+\s?[A-Za-z+-]"
 def instant_of_text(text: Column) -> Column:
     """A text as a timestamp; NULL where it is no full date or Unix time."""
     number = instant_of(text.cast(T.DecimalType(25, 9)))
-    return F.when(text.rlike(UNIX_TIME), number).otherwise(_normal(text).cast("timestamp"))
+    other = F.when(text.rlike(UNIX_TIME), number).otherwise(_rewritten(text).cast("timestamp"))
+    return F.when(text.rlike(COMMON), text.cast("timestamp")).otherwise(other)
 
 
 def instant_of(number: Column) -> Column:
@@ -47,19 +48,28 @@ def instant_of(number: Column) -> Column:
     return F.when(F.abs(number) < 1e11, seconds).when(F.abs(number) < 1e14, millis).otherwise(micros)
 
 
-def clock_reading(text: Column) -> Column:
-    """The date and time that a text shows (TIMESTAMP_NTZ), whatever offset or zone follows them."""
-    return _normal(text).cast("timestamp_ntz")
+def offset_of_text(text: Column, instant: Column) -> Column:
+    """Minutes that the offset or zone at the end of a text is ahead of UTC; NULL without one.
+
+    instant: the text as a timestamp.
+    """
+    minutes = F.substring(text, -5, 2).cast("int") * 60 + F.substring(text, -2, 2).cast("int")
+    sign = F.substring(text, -6, 1)
+    of_common = F.when(sign == "+", minutes).when(sign == "-", -minutes).when(F.endswith(text, F.lit("Z")), 0)
+    normal = _rewritten(text)
+    of_other = F.when(normal.rlike(_OWN_ZONE), minutes_ahead(normal.cast("timestamp_ntz"), instant))
+    return F.when(text.rlike(COMMON), of_common).otherwise(of_other)
 
 
-def names_its_zone(text: Column) -> Column:
-    """Whether a date and time is followed by an offset, Z or a zone."""
-    return _normal(text).rlike(_OWN_ZONE)
+def minutes_ahead(reading: Column, instant: Column) -> Column:
+    """How far a clock reading (TIMESTAMP_NTZ) is ahead of UTC."""
+    shown = F.unix_date(F.to_date(reading)) * 1440 + F.hour(reading) * 60 + F.minute(reading)
+    return (shown - F.floor(F.unix_seconds(instant) / 60)).cast("int")
 
 
-def _normal(text: Column) -> Column:
+def _rewritten(text: Column) -> Column:
     """A full date and time in a form that Spark's cast reads; NULL for anything else."""
     normal = F.trim(text)
     for pattern, replacement in _REWRITTEN:
         normal = F.regexp_replace(normal, pattern, replacement)
-    return F.when(text.rlike(COMMON), text).when(normal.rlike(FULL_DATE), normal)
+    return F.when(normal.rlike(FULL_DATE), normal)
