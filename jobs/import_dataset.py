@@ -30,7 +30,7 @@ from jobs.io.formats import UNREADABLE, declared_types
 from jobs.io.messages import JobError, one_sentence, say
 from jobs.io.session import fit_to_size, in_zone, moved
 from jobs.io.storage import copy_files, folder_content, matching_files, move, remove_folder, touch
-from schemas.mapping import LogMapping, Source
+from schemas.mapping import EventSource, LogMapping, Source
 
 JOB = "import_dataset"
 # Not `dt`, which the source may have as a column; the folders are renamed when they are moved into place.
@@ -50,7 +50,7 @@ def arg_parser() -> Parser:
     return parser
 
 
-def place_rows(rows: DataFrame, mapping: LogMapping) -> DataFrame:
+def place_rows(rows: DataFrame, mapping: EventSource) -> DataFrame:
     """The rows with DAY, the UTC date of the mapping's time; null without a time or outside years 1 to 9999.
 
     The time is read as the ingest will read it. A declared column that the rows lack is null, as there.
@@ -150,32 +150,51 @@ def in_ascii(json_text: Column) -> Column:
 
 def split_rows(spark: SparkSession, mapping: LogMapping, source: str, target: str) -> None:
     """Writes complete day folders below target."""
-    files = source_files(spark, mapping.source, source)
-    fit_to_size(spark, files)
-    # Not only AnalysisException: Spark reports an unknown value of an option with other classes.
-    try:
-        placed = place_rows(with_file(logs.read_files(spark, mapping.source, files), files, source), mapping)
-    except PySparkException as error:
-        raise JobError(f"the mapping does not fit {files[0]}: {one_sentence(error)}") from error
+    files = files_by_source(spark, mapping, source)
+    fit_to_size(spark, [file for of_one in files.values() for file in of_one])
+    placed = {name: placed_rows(spark, one, files[name], source) for name, one in mapping.sources.items()}
     # Cached with all columns: Spark would parse only those that a query needs, and miss corrupt records.
-    placed.persist()
+    for rows in placed.values():
+        rows.persist()
     try:
-        first, last = check_rows(placed, files, mapping.source, source)
-        dated = placed.drop(UNREADABLE).withColumn(DAY, F.coalesce(DAY, F.lit(first)))
-        write_rows(dated, mapping.source, f"{target}/_split")
+        rows_by_day: Counter[date | None] = Counter()
+        for name, one in mapping.sources.items():
+            rows_by_day += count_rows(placed[name], files[name], one.source)
+        first, last = check_days(rows_by_day, source)
+        for name, rows in placed.items():
+            dated = rows.drop(UNREADABLE).withColumn(DAY, F.coalesce(DAY, F.lit(first)))
+            write_rows(dated, mapping.sources[name].source, f"{target}/_split/{name}".removesuffix("/"))
     finally:
-        placed.unpersist()
+        for rows in placed.values():
+            rows.unpersist()
     if mapping.items is not None:
         say(f"{JOB}: the catalogue is delivered on {first}: its titles count from then on, later ones too")
         # One folder each, because two files may have the same name.
         for n, file in enumerate(source_files(spark, mapping.items.source, source)):
             copy_files(spark, [file], f"{logs.items_folder(target, first)}/{n:06d}")
-    filled = folder_content(spark, f"{target}/_split")
+    for name in mapping.sources:
+        place_days(spark, f"{target}/_split/{name}".removesuffix("/"), target, name)
     for day in Days(first, last):
-        if (folder := f"{DAY}={day}") in filled:
-            move(spark, f"{target}/_split/{folder}", logs.day_folder(target, day))
         touch(spark, f"{logs.day_folder(target, day)}/{logs.CLOSED_MARK}")
     remove_folder(spark, f"{target}/_split")
+
+
+def placed_rows(spark: SparkSession, mapping: EventSource, files: Sequence[str], source: str) -> DataFrame:
+    """The rows of a source's files with FILE and DAY."""
+    # Not only AnalysisException: Spark reports an unknown value of an option with other classes.
+    try:
+        return place_rows(with_file(logs.read_files(spark, mapping.source, files), files, source), mapping)
+    except PySparkException as error:
+        raise JobError(f"the mapping does not fit {files[0]}: {one_sentence(error)}") from error
+
+
+def place_days(spark: SparkSession, split: str, target: str, source: str) -> None:
+    """Moves the days of one source into their day folders."""
+    for name in folder_content(spark, split):
+        if name.startswith(f"{DAY}="):
+            day = date.fromisoformat(name.removeprefix(f"{DAY}="))
+            folder = f"{logs.day_folder(target, day)}/{source}".removesuffix("/")
+            move(spark, f"{split}/{name}", folder)
 
 
 def with_file(rows: DataFrame, files: Sequence[str], source: str) -> DataFrame:
@@ -186,8 +205,8 @@ def with_file(rows: DataFrame, files: Sequence[str], source: str) -> DataFrame:
     return named.join(F.broadcast(by_path), "path of file").drop("path of file")
 
 
-def check_rows(placed: DataFrame, files: Sequence[str], source: Source, folder: str) -> tuple[date, date]:
-    """The first and the last day. Raises JobError if a record can't be parsed or the days are implausible."""
+def count_rows(placed: DataFrame, files: Sequence[str], source: Source) -> Counter[date | None]:
+    """The rows by day; None: without a readable time. Raises JobError if a record can't be parsed."""
     broken = F.count(quoted(UNREADABLE)) if UNREADABLE in placed.columns else F.lit(0)
     found = placed.groupBy(DAY, FILE).agg(F.count("*").alias("rows"), broken.alias("broken")).collect()
     in_files = Counter({row[FILE]: row["broken"] for row in found if row["broken"]})
@@ -198,15 +217,33 @@ def check_rows(placed: DataFrame, files: Sequence[str], source: Source, folder: 
             f"{in_files.total()} records of {files[int(first)]}{others} can't be parsed as {source.format}; "
             "correct the file or the mapping's options"
         )
-    rows_by_day: Counter[date] = Counter()
+    rows_by_day: Counter[date | None] = Counter()
     for row in found:
-        if row[DAY] is not None:
-            rows_by_day[row[DAY]] += row["rows"]
-    if not rows_by_day:
+        rows_by_day[row[DAY]] += row["rows"]
+    return rows_by_day
+
+
+def check_days(rows_by_day: Counter[date | None], folder: str) -> tuple[date, date]:
+    """The first and the last day. Raises JobError if there is none or the days are implausible."""
+    dated = {day: rows for day, rows in rows_by_day.items() if day is not None}
+    if not dated:
         raise JobError(f"no row of {folder} has a time that the mapping can read; correct its event_ts")
-    first_day, last_day = span(rows_by_day, folder)
-    say(f"{JOB}: {sum(row['rows'] for row in found):,} rows of {first_day}..{last_day}")
-    return first_day, last_day
+    first, last = span(dated, folder)
+    say(f"{JOB}: {rows_by_day.total():,} rows of {first}..{last}")
+    return first, last
+
+
+def files_by_source(spark: SparkSession, mapping: LogMapping, folder: str) -> dict[str, list[str]]:
+    """The data set's files of each source. Raises JobError where one has none, or two have the same."""
+    found = {name: source_files(spark, one.source, folder) for name, one in mapping.sources.items()}
+    owners: dict[str, str] = {}
+    for name, files in found.items():
+        for file in files:
+            if owners.setdefault(file, name) != name:
+                raise JobError(
+                    f"{file} matches the files of both sources {owners[file]} and {name}; correct the mapping"
+                )
+    return found
 
 
 def source_files(spark: SparkSession, source: Source, folder: str) -> list[str]:

@@ -1,6 +1,7 @@
 """The model of a log mapping: a YAML file that defines Nightfold's fields over the columns of a source."""
 
 import hashlib
+import re
 from datetime import tzinfo
 from importlib import resources
 from typing import Any, Final, Literal
@@ -35,6 +36,8 @@ EVENT_FIELDS: Final[dict[str, T.DataType]] = {
     "extra": TEXT_MAP,
     "attributes": TEXT_MAP,
 }
+# The name of a mapping's only source, whose files lie in the day folder itself.
+THE_DAY: Final = ""
 # The key in a mapping's `texts` for all event types without a key of their own.
 OTHER_TYPES: Final = "default"
 # Every field that the items of a mapping may define.
@@ -135,8 +138,8 @@ class ItemSource(_Part):
         return self
 
 
-class LogMapping(_Part):
-    """How the rows of a source become events, and those of a catalogue items."""
+class EventSource(_Part):
+    """How the rows of one source become events."""
 
     source: Source
     fields: dict[str, str] = Field(description="Spark SQL expression of each field over the source's columns")
@@ -146,6 +149,31 @@ class LogMapping(_Part):
     )
     rating_min: float = Field(0.0, description="rating mapped to 0")
     rating_max: float = Field(1.0, description="rating mapped to 1")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "EventSource":
+        _check_fields(self.fields, set(EVENT_FIELDS), {"user_id", "event_ts", "event_type"})
+        if not {"item_id", "text"} & set(self.fields):
+            raise ValueError("fields must define item_id or text")
+        if self.zone is not None:
+            _zone(self.zone)
+            if "utc_offset_min" in self.fields:
+                raise ValueError("utc_offset_min follows from zone; define only one of them")
+        if not self.rating_min < self.rating_max:
+            raise ValueError("rating_min must be below rating_max")
+        return self
+
+
+class LogMapping(_Part):
+    """How the rows of one or several sources become events, and those of a catalogue items.
+
+    A mapping of one source is written without its name: `source` and `fields` stand at the top.
+    """
+
+    sources: dict[str, EventSource] = Field(
+        min_length=1,
+        description="by the folder below each day that holds its files; the only one may be the day itself",
+    )
     max_bad_share: float | None = Field(
         None, ge=0, le=1, description="overrides ingest.max_bad_share for this source"
     )
@@ -161,16 +189,13 @@ class LogMapping(_Part):
         return hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:8]
 
     @model_validator(mode="after")
-    def _consistent(self) -> "LogMapping":
-        _check_fields(self.fields, set(EVENT_FIELDS), {"user_id", "event_ts", "event_type"})
-        if not {"item_id", "text"} & set(self.fields):
-            raise ValueError("fields must define item_id or text")
-        if self.zone is not None:
-            _zone(self.zone)
-            if "utc_offset_min" in self.fields:
-                raise ValueError("utc_offset_min follows from zone; define only one of them")
-        if not self.rating_min < self.rating_max:
-            raise ValueError("rating_min must be below rating_max")
+    def _named(self) -> "LogMapping":
+        for name in self.sources:
+            if name != THE_DAY and re.fullmatch("[A-Za-z0-9][A-Za-z0-9_.-]*", name) is None:
+                raise ValueError(
+                    f"'{name}' can't name a source, whose files lie in a folder of this name; use letters, "
+                    "digits, - and _"
+                )
         return self
 
 
@@ -182,7 +207,15 @@ def parse_mapping(text: str, source: str) -> LogMapping:
         raise MappingError(f"{source} {error}") from error
     if not isinstance(values, dict):
         raise MappingError(f"{source} must contain source and fields")
+    own = {key: values.pop(key) for key in EventSource.model_fields if key in values}
+    if "sources" in values:
+        if own:
+            raise MappingError(f"{source}: {next(iter(own))} belongs to each of its sources; write it there")
+        if isinstance(values["sources"], dict) and THE_DAY in values["sources"]:
+            raise MappingError(f"{source}: sources has an empty name; it is the name of a folder")
     try:
+        if "sources" not in values:
+            values["sources"] = {THE_DAY: EventSource.model_validate(own)}
         return LogMapping.model_validate(values)
     except ValidationError as error:
         raise MappingError(f"{source}: {first_problem(error)}") from error

@@ -17,6 +17,7 @@ from pyspark.errors import IllegalArgumentException, PySparkException
 from pyspark.sql import DataFrame, SparkSession
 
 from jobs.io import logs
+from jobs.io.days import Days
 from jobs.io.formats import THREADS
 from jobs.io.messages import JobError, one_sentence
 from jobs.io.storage import (
@@ -28,10 +29,38 @@ from jobs.io.storage import (
     open_parquet,
     read_text,
 )
+from schemas.mapping import THE_DAY
 
 MANIFEST: Final = "_MANIFEST"
 # Bytes decompressed between two looks at the size; as many are harmless whatever the ratio.
 STEP: Final = 64 << 20
+
+
+def require_sound_days(
+    spark: SparkSession, found: logs.Logs, days: Days, max_expansion: int
+) -> dict[str, int]:
+    """Raises JobError at the first corrupt file of the days, and at one that belongs to no source.
+
+    Returns the record counts that the manifests promise, by file.
+    """
+    promised: dict[str, int] = {}
+    for name, one in found.mapping.sources.items():
+        folders = found.folders(days, name)
+        promised |= require_sound(spark, one.source.format, folders, max_expansion)
+    if THE_DAY not in found.mapping.sources:
+        for folder in found.folders(days):
+            promised |= _promised(spark, folder)
+            _require_owned(folder, data_files(spark, folder), sorted(found.mapping.sources))
+    return promised
+
+
+def _require_owned(folder: str, files: Sequence[str], sources: Sequence[str]) -> None:
+    for file in files:
+        if logs.below(file, folder).split("/")[0] not in sources:
+            raise JobError(
+                f"{file} is in none of the folders of the mapping's sources, {', '.join(sources)}; "
+                "nothing of its day was stored"
+            )
 
 
 def require_sound(

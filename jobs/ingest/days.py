@@ -36,7 +36,7 @@ from jobs.ingest.items import (
     with_stale_text,
 )
 from jobs.ingest.privacy import StoredForm, name_key, require_same_key, stored_form, text_key
-from jobs.ingest.records import map_records
+from jobs.ingest.records import read_records
 from jobs.ingest.texts import to_events, with_texts
 from jobs.io.days import Days
 from jobs.io.logs import Logs, day_folders, items_folder, read_days, require_closed
@@ -146,15 +146,15 @@ def open_scope(run: Run, logs: Logs, settings: Settings, days: Days) -> Scope:
 
 def judge(scope: Scope) -> Judged:
     """Reads the days and decides the fate of every record; nothing is written."""
-    run, mapping, folders = scope.run, scope.logs.mapping, scope.logs.folders(scope.days)
+    run, mapping = scope.run, scope.logs.mapping
     with run.phase("look"):
         max_expansion = scope.settings.ingest.max_expansion
-        promised = damage.require_sound(run.spark, mapping.source.format, folders, max_expansion)
+        promised = damage.require_sound_days(run.spark, scope.logs, scope.days, max_expansion)
         catalogue = read_catalogue(scope)
     known = known_events(run.warehouse, scope.days, scope.settings.fold.window_days)
     with damage.readable():
-        read = read_days(run.spark, mapping.source, folders, scope.logs.root, mapping.zone)
-    named = identified(map_records(read, mapping, run.spark), scope.settings, scope.form)
+        mapped = read_records(run.spark, scope.logs, scope.days)
+    named = identified(mapped, scope.settings, scope.form)
     with run.phase("read"), damage.readable():
         # A checkpoint keeps rows as they are; persist would convert them to columns and back, a third of the
         # ingest.

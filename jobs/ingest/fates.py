@@ -4,7 +4,7 @@ A record's identity is the log's own event id, or a hash of its mapped content a
 records of its file. So a file delivered again adds nothing, while two equal purchases in one file both count.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import reduce
 
 from pyspark.sql import Column, DataFrame, Window
@@ -34,16 +34,17 @@ GIVEN = "given "
 FEW_AMBIGUOUS = 200_000
 
 
-def identified(mapped: DataFrame, settings: Settings, form: StoredForm) -> DataFrame:
+def identified(mapped: Sequence[DataFrame], settings: Settings, form: StoredForm) -> DataFrame:
     """Every record with its event fields, the reason why it can't be an event, and its identity.
 
     Without a shuffle.
 
-    mapped: as jobs.ingest.records.map_records returns them.
+    mapped: as jobs.ingest.records.map_records returns them, for each source of the log.
     """
     known_types = list(settings.fold.type_weights)
-    reasoned = find_reasons(mapped, settings.fold.window_days, settings.ingest, known_types)
-    return identify(form.redact(reasoned))
+    window_days = settings.fold.window_days
+    reasoned = [find_reasons(of_source, window_days, settings.ingest, known_types) for of_source in mapped]
+    return identify(form.redact(reduce(DataFrame.unionAll, reasoned)))
 
 
 def identify(redacted: DataFrame) -> DataFrame:

@@ -1,6 +1,7 @@
 """Whether everything that a mapping says fits the columns it is said of, found without reading a record."""
 
 from pyspark.errors import AnalysisException, PySparkException
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from jobs.ingest.items import SHOWN, catalogue_rows
@@ -11,21 +12,14 @@ from jobs.io.messages import JobError, one_sentence
 from jobs.io.versions import with_item
 from jobs.io.warehouse import Warehouse
 from schemas import items
-from schemas.mapping import ItemSource, LogMapping, Source
+from schemas.mapping import EventSource, ItemSource, LogMapping, Source
 from schemas.settings import IngestSettings
 
 
 def require_fit(warehouse: Warehouse, mapping: LogMapping) -> None:
     """Raises JobError where a type, a field, the filter, a text or the catalogue does not fit."""
-    spark = warehouse.spark
-    _require_types(warehouse, mapping.source, "")
-    records = read_days(spark, mapping.source, [], "", mapping.zone)
-    try:
-        mapped = map_records(records, mapping, spark)
-    except AnalysisException as error:
-        raise JobError(
-            f"the mapping does not fit the logs: {misfit(records, mapping)}{one_sentence(error)}"
-        ) from error
+    for name, one in mapping.sources.items():
+        mapped = _mapped(warehouse, one, f"{name}: " if name else "")
     if mapping.texts:
         # The ingest adds the keys of texts later.
         keyed = mapped.withColumn("text_key", F.lit(None).cast("string"))
@@ -33,6 +27,17 @@ def require_fit(warehouse: Warehouse, mapping: LogMapping) -> None:
         with_texts(of_item, mapping.texts, lambda text: text)
     if mapping.items is not None:
         _require_catalogue(warehouse, mapping.items)
+
+
+def _mapped(warehouse: Warehouse, mapping: EventSource, where: str) -> DataFrame:
+    """No records, mapped. where: names the source to start a sentence."""
+    _require_types(warehouse, mapping.source, where)
+    records = read_days(warehouse.spark, mapping.source, [], "", mapping.zone)
+    try:
+        return map_records(records, mapping, warehouse.spark)
+    except AnalysisException as error:
+        told = f"{where}{misfit(records, mapping)}{one_sentence(error)}"
+        raise JobError(f"the mapping does not fit the logs: {told}") from error
 
 
 def _require_catalogue(warehouse: Warehouse, source: ItemSource) -> None:

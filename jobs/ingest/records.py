@@ -6,11 +6,12 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from jobs.ingest.times import times_of
-from jobs.io import logs
 from jobs.io.columns import quoted
+from jobs.io.days import Days
 from jobs.io.formats import UNREADABLE
+from jobs.io.logs import ADDED, LOG_DATE, SOURCE_FILE, WRONG_TYPE, Logs, read_days
 from jobs.io.session import moved
-from schemas.mapping import EVENT_FIELDS, LogMapping
+from schemas.mapping import EVENT_FIELDS, EventSource
 from udfs.text import ODD, STRIPPED, VISIBLE
 
 # Prefix of the source's own fields, which keeps their names apart from ours.
@@ -28,7 +29,15 @@ PLAIN = r"^[ -~\xae-\u061b\u061d-\u200a\u2070-\ud7ff]*+\z"
 DERIVED = "~"
 
 
-def map_records(records: DataFrame, mapping: LogMapping, spark: SparkSession) -> DataFrame:
+def read_records(spark: SparkSession, logs: Logs, days: Days) -> list[DataFrame]:
+    """The mapped records of the days, a frame for each source of the mapping."""
+    return [
+        map_records(read_days(spark, one.source, logs.folders(days, name), logs.root, one.zone), one, spark)
+        for name, one in logs.mapping.sources.items()
+    ]
+
+
+def map_records(records: DataFrame, mapping: EventSource, spark: SparkSession) -> DataFrame:
     """Event fields by the mapping's expressions, whether the filter passes, and the source's own fields.
 
     records: as jobs.io.logs.read_days returns them, in a session of the mapping's zone; the events are in
@@ -46,12 +55,12 @@ def map_records(records: DataFrame, mapping: LogMapping, spark: SparkSession) ->
     passed = F.lit(True)
     if mapping.filter is not None:
         passed = F.coalesce(F.expr(mapping.filter), F.lit(False)) | unreadable.isNotNull()
-    own = [name for name in records.columns if name not in logs.ADDED]
+    own = [name for name in records.columns if name not in ADDED]
     mapped = records.select(
-        F.col(quoted(logs.LOG_DATE)).alias("log_date"),
-        F.col(quoted(logs.SOURCE_FILE)).alias("source_file"),
+        F.col(quoted(LOG_DATE)).alias("log_date"),
+        F.col(quoted(SOURCE_FILE)).alias("source_file"),
         unreadable.alias("unreadable"),
-        F.col(quoted(logs.WRONG_TYPE)).alias("wrong_type"),
+        F.col(quoted(WRONG_TYPE)).alias("wrong_type"),
         *[F.col(quoted(name)).alias(f"{AS_READ}{name}") for name in own],
         passed.alias("passed"),
         *[column.alias(name) for name, column in fields.items()],
@@ -59,7 +68,7 @@ def map_records(records: DataFrame, mapping: LogMapping, spark: SparkSession) ->
     return moved(mapped, spark)
 
 
-def misfit(records: DataFrame, mapping: LogMapping) -> str:
+def misfit(records: DataFrame, mapping: EventSource) -> str:
     """The first field of the mapping whose expression the records can't answer, to start a sentence."""
     for name, expression in {**mapping.fields, "filter": mapping.filter or "true"}.items():
         try:

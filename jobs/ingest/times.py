@@ -5,10 +5,10 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from jobs.io.times import instant_of, instant_of_text, minutes_ahead, offset_of_text
-from schemas.mapping import LogMapping
+from schemas.mapping import EventSource
 
 
-def times_of(records: DataFrame, mapping: LogMapping) -> dict[str, Column]:
+def times_of(records: DataFrame, mapping: EventSource) -> dict[str, Column]:
     """event_ts as an instant, and utc_offset_min where it follows from the value or the mapping's zone.
 
     records: in a session of the mapping's zone (jobs/io/session.py in_zone), where Spark itself reads times

@@ -25,7 +25,15 @@ from jobs.io.formats import SHOWN, UNREADABLE, declared_types, parts
 from jobs.io.messages import JobError, one_sentence, say
 from jobs.io.session import in_zone
 from jobs.io.storage import data_files, folder_content, is_local, path_exists
-from schemas.mapping import LogMapping, MappingError, Source, parse_mapping, shipped_mapping, shipped_names
+from schemas.mapping import (
+    THE_DAY,
+    LogMapping,
+    MappingError,
+    Source,
+    parse_mapping,
+    shipped_mapping,
+    shipped_names,
+)
 
 CLOSED_MARK = "_SUCCESS"
 FLOATS = {"float", "double"}
@@ -43,9 +51,9 @@ class Logs:
     root: str
     mapping: LogMapping
 
-    def folders(self, days: Days) -> list[str]:
-        """The day folders of the days."""
-        return [day_folder(self.root, day) for day in days]
+    def folders(self, days: Days, source: str = THE_DAY) -> list[str]:
+        """The day folders of the days, or those of one source below them."""
+        return [f"{day_folder(self.root, day)}/{source}".removesuffix("/") for day in days]
 
 
 # ---- arguments
@@ -132,7 +140,7 @@ def read_days(
     read = parts(spark, source, listed, recursiveFileLookup="true")
     if is_local(root):
         _require_all_read(read, [file for files in listed.values() for file in files])
-    in_paths = _folder_columns(source, listed)
+    in_paths = _folder_columns(source, listed, root)
     missing = {*source.columns} - in_paths - {name for part in read for name in part.columns}
     if read and missing:
         where, names = ", ".join(listed)[:SHOWN], " or ".join(sorted(missing))[:SHOWN]
@@ -173,9 +181,9 @@ def _tell_types(read: Sequence[DataFrame], source: Source) -> None:
             say(f"the column {field.name}, declared {declared}, is {found}: equal numbers are equal values")
 
 
-def _folder_columns(source: Source, listed: Mapping[str, Sequence[str]]) -> set[str]:
+def _folder_columns(source: Source, listed: Mapping[str, Sequence[str]], root: str) -> set[str]:
     """The declared columns that have their values in names of folders, as in dt=2025-04-01/country=DE."""
-    paths = {file.rpartition("/")[0][folder.rfind("/") :] for folder in listed for file in listed[folder]}
+    paths = {below(file, root).rpartition("/")[0] for files in listed.values() for file in files}
     names = {part.split("=")[0] for path in paths for part in path.split("/") if "=" in part}
     return names & {*source.columns}
 
@@ -219,7 +227,7 @@ def _day_of(folders: Sequence[str]) -> Column:
     A literal where there is one folder, since parsing costs 5% of the ingest.
     """
     if len(folders) == 1:
-        return F.lit(date.fromisoformat(folders[0][-10:]))
+        return F.lit(date.fromisoformat(folders[0].rpartition("dt=")[2][:10]))
     day = F.substring(quoted(SOURCE_FILE), F.instr(quoted(SOURCE_FILE), "dt=") + 3, F.lit(10))
     return F.to_date(day)
 

@@ -239,9 +239,14 @@ def copy_files(spark: SparkSession, files: Sequence[str], folder: str) -> None:
 
 
 def move(spark: SparkSession, source: str, target: str) -> None:
-    """Renames a file or folder. Raises JobError where the file system refuses."""
+    """Renames a file or folder, into a folder that may not exist yet.
+
+    Raises JobError where the file system refuses.
+    """
     source_path, fs = located(spark, source)
-    if not fs.rename(source_path, hadoop_path(spark, target)):
+    target_path = hadoop_path(spark, target)
+    fs.mkdirs(target_path.getParent())
+    if not fs.rename(source_path, target_path):
         raise JobError(f"{source} could not be moved to {target}")
 
 

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import reduce
 
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
@@ -15,7 +16,7 @@ from jobs.ingest.days import JOB as INGEST
 from jobs.ingest.days import catalogue_of
 from jobs.ingest.fit import require_fit
 from jobs.ingest.privacy import StoredForm, text_key
-from jobs.ingest.records import map_records
+from jobs.ingest.records import read_records
 from jobs.io.days import Days
 from jobs.io.logs import Logs, day_folders, read_days
 from jobs.io.messages import say
@@ -58,7 +59,10 @@ def tell_range(log: RunLog, settings: Settings, logs: Logs, days: Days, ingested
     spark, folders = warehouse.spark, logs.folders(days)
     files = [file for folder in folders for file in data_files(spark, folder)]
     size = sum(file_size(spark, file) for file in files)
-    count = read_days(spark, logs.mapping.source, folders, logs.root).count()
+    count = sum(
+        read_days(spark, one.source, logs.folders(days, name), logs.root).count()
+        for name, one in logs.mapping.sources.items()
+    )
     say(f"read: {len(days)} days, {len(files)} files, {size / 1e6:,.1f} MB, {count:,} records")
     if ingested:
         say(f"  of them {sum(map(len, ingested))} days are ingested already, by a run that was stopped")
@@ -86,9 +90,8 @@ def missing_in_logs(warehouse: Warehouse, settings: Settings, logs: Logs, days: 
     # Without the key of user ids, which a dry run does not need.
     form = StoredForm(settings.privacy.scrub_texts, settings.privacy.phone_region, key=None)
     spark = warehouse.spark
-    mapping = logs.mapping
-    read = read_days(spark, mapping.source, logs.folders(days), logs.root, mapping.zone)
-    mapped = map_records(read, mapping, spark).where("passed")
+    read = [one.where("passed").select("text", "title") for one in read_records(spark, logs, days)]
+    mapped = reduce(DataFrame.unionAll, read)
     texts = mapped.select("text").unionByName(mapped.select(F.col("title").alias("text")))
     delivered = [day for day in day_folders(spark, f"{logs.root}/items") if day <= days.last]
     catalogue = catalogue_of(warehouse, logs, settings, delivered)

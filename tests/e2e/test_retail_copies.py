@@ -6,14 +6,13 @@ from pyspark.sql import functions as F
 
 from jobs.ingest.privacy import stored_form
 from jobs.ingest.records import IDS
-from schemas.mapping import LogMapping, parse_mapping, shipped_mapping
+from schemas.mapping import parse_mapping, shipped_mapping
 from schemas.settings import PrivacySettings
-from tests.jobs.records import fated
+from tests.jobs.records import fated, only_source, with_source
 
 CLEAN = parse_mapping(shipped_mapping("online_retail") or "", "online_retail")
-EXPORTED = LogMapping.model_validate(
-    CLEAN.model_dump() | {"source": CLEAN.source.model_dump() | {"format": "csv", "options": {}}}
-)
+OF_EXPORT = {"format": "csv", "options": {}}
+EXPORTED = with_source(CLEAN, source=only_source(CLEAN).source.model_copy(update=OF_EXPORT))
 # Days with some broken descriptions: a pound sign read in the wrong encoding.
 SOME = ["2010-12-20", "2010-12-23", "2011-01-05"]
 

@@ -13,10 +13,10 @@ from pyspark.sql import DataFrame, SparkSession
 
 from jobs.ingest.fates import decide_fates, identified, known_identities
 from jobs.ingest.privacy import stored_form
-from jobs.ingest.records import map_records
+from jobs.ingest.records import read_records
 from jobs.io import logs
 from schemas import behavior_events
-from schemas.mapping import LogMapping, parse_mapping
+from schemas.mapping import THE_DAY, EventSource, LogMapping, parse_mapping
 from schemas.settings import Settings
 
 DAY = "2025-04-01"
@@ -47,6 +47,16 @@ def mapping_of(format_: str, **options: str) -> LogMapping:
     source = {"format": format_, "columns": COLUMNS, "options": options}
     scale = {"rating_min": 1, "rating_max": 5, "zone": "Europe/Paris"}
     return parse_mapping(json.dumps({"source": source, "fields": FIELDS, **scale}), "m")
+
+
+def only_source(mapping: LogMapping) -> EventSource:
+    """The only source of a mapping without names."""
+    return mapping.sources[THE_DAY]
+
+
+def with_source(mapping: LogMapping, **changed: Any) -> LogMapping:
+    """The mapping of one source with other values of it."""
+    return mapping.model_copy(update={"sources": {THE_DAY: only_source(mapping).model_copy(update=changed)}})
 
 
 def as_json(rows: Iterable[Mapping[str, Any]]) -> str:
@@ -84,8 +94,8 @@ def fated(spark: SparkSession, root: str, mapping: LogMapping, settings: Setting
     """The records of all day folders with their fates, as in a warehouse without tables."""
     settings = settings or Settings()
     form = stored_form(settings.privacy)
-    folders = [logs.day_folder(root, day) for day in logs.day_folders(spark, root)]
+    days = logs.day_folders(spark, root)
     known = known_identities(spark.createDataFrame([], behavior_events.TABLE.spark_schema()))
-    records = logs.read_days(spark, mapping.source, folders, root, mapping.zone)
-    read = identified(map_records(records, mapping, spark), settings, form).localCheckpoint()
+    records = read_records(spark, logs.Logs(root, mapping), days)
+    read = identified(records, settings, form).localCheckpoint()
     return decide_fates(read, known, not mapping.texts, form.text)

@@ -25,7 +25,7 @@ from jobs.io.runs import Run, RunLog, RunSpec
 from jobs.io.session import fit_to_size, open_session
 from jobs.io.warehouse import Warehouse, open_writer
 from schemas import behavior_events
-from schemas.mapping import parse_mapping, shipped_mapping
+from schemas.mapping import THE_DAY, parse_mapping, shipped_mapping
 from schemas.settings import Settings, SparkSettings
 from tests.perf.report import Ratio, report
 
@@ -82,7 +82,7 @@ def ingest(warehouse: Warehouse, logs: Logs) -> None:
 def write_plain(warehouse: Warehouse, logs: Logs) -> None:
     """Reads the lines, gives the columns their types, and appends them to a table of the same schema."""
     fit_to_size(warehouse.spark, [logs.root])
-    ddl = ", ".join(f"{name} {kind}" for name, kind in logs.mapping.source.columns.items())
+    ddl = ", ".join(f"{name} {kind}" for name, kind in logs.mapping.sources[THE_DAY].source.columns.items())
     lines = warehouse.spark.read.schema(ddl).json(logs.folders(Days.only(DAY)))
     with open_writer(warehouse, "bench") as writer:
         writer.append(behavior_events.TABLE, plain_rows(lines))

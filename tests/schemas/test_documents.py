@@ -3,7 +3,7 @@
 import pytest
 
 from schemas.documents import DocumentError, parse_document
-from schemas.mapping import MappingError, parse_mapping
+from schemas.mapping import THE_DAY, MappingError, parse_mapping
 from schemas.settings import SettingsError, parse_settings
 
 
@@ -68,6 +68,10 @@ def test_settings_of_yaml_s_older_words_still_work():
 def test_a_mapping_may_name_columns_by_any_word():
     source = "source: {format: json, columns: {no: string, on: string, 404: string}}"
     fields = "fields: {user_id: no, event_ts: on, event_type: '`404`', item_id: no}"
-    assert set(parse_mapping(f"{source}\n{fields}", "m").source.columns) == {"no", "on", "404"}
+    assert set(parse_mapping(f"{source}\n{fields}", "m").sources[THE_DAY].source.columns) == {
+        "no",
+        "on",
+        "404",
+    }
     with pytest.raises(MappingError, match="has the key 'no' twice"):
         parse_mapping("source: {format: json, columns: {no: string, no: int}}", "m")

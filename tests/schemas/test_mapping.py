@@ -12,6 +12,8 @@ import yaml
 from schemas.mapping import (
     EVENT_FIELDS,
     ITEM_FIELDS,
+    THE_DAY,
+    EventSource,
     MappingError,
     parse_mapping,
     shipped_mapping,
@@ -45,8 +47,13 @@ def with_change(*path: str, value: Any = None) -> str:
     return yaml.safe_dump(mapping)
 
 
+def only_source(text: str) -> EventSource:
+    """The only source of a mapping."""
+    return parse_mapping(text, "my.yaml").sources[THE_DAY]
+
+
 def test_the_mapping_without_a_mistake_is_valid():
-    assert parse_mapping(yaml.safe_dump(VALID), "my.yaml").fields == VALID["fields"]
+    assert only_source(yaml.safe_dump(VALID)).fields == VALID["fields"]
 
 
 @pytest.mark.parametrize(
@@ -105,10 +112,8 @@ def test_a_mapping_must_not_define_both_zone_and_offset():
 
 
 def test_reader_options_become_text():
-    options = parse_mapping(
-        with_change("source", "options", value={"header": True, "multiLine": False, "maxColumns": 9}),
-        "my.yaml",
-    ).source.options
+    options = {"header": True, "multiLine": False, "maxColumns": 9}
+    options = only_source(with_change("source", "options", value=options)).source.options
     assert options == {"header": "true", "multiLine": "false", "maxColumns": "9"}
 
 
@@ -120,11 +125,11 @@ def test_three_mappings_are_shipped():
 def test_a_shipped_mapping_parses(name):
     text = shipped_mapping(name)
     assert text is not None
-    assert parse_mapping(text, name).fields
+    assert only_source(text).fields
 
 
 def test_the_canonical_mapping_defines_every_field_under_its_own_name():
-    mapping = parse_mapping(shipped_mapping("canonical") or "", "canonical")
+    mapping = only_source(shipped_mapping("canonical") or "")
     # utc_offset_min is not a column of the log: it comes from the offset in event_ts.
     assert set(mapping.fields) == set(EVENT_FIELDS) - {"utc_offset_min"}
     assert set(mapping.source.columns) == set(EVENT_FIELDS) - {"utc_offset_min"}
@@ -150,7 +155,7 @@ def test_no_other_name_reads_a_file(name):
 
 @pytest.mark.parametrize("text", EXAMPLES)
 def test_a_documented_mapping_parses(text):
-    assert parse_mapping(text, "docs/logs.md").fields
+    assert parse_mapping(text, "docs/logs.md").sources
 
 
 def test_the_page_on_logs_documents_every_field_and_shipped_mapping():
@@ -178,3 +183,36 @@ def test_an_option_that_loses_records_or_files_is_refused(format_, option):
     source = {"format": format_, "columns": {"a": "string"}, "options": {option: "x"}}
     with pytest.raises(MappingError, match=f"the option '{option}' is not one that a mapping may set"):
         parse_mapping(json.dumps(VALID | {"source": source}), "m")
+
+
+ONE = {"source": VALID["source"], "fields": VALID["fields"]}
+
+
+def test_a_mapping_names_several_sources_each_with_its_own_rules():
+    sources = {"orders": ONE | {"zone": "Europe/Paris"}, "coupons-2": ONE | {"filter": "what <> ''"}}
+    mapping = parse_mapping(json.dumps({"sources": sources, "max_bad_share": 0.5}), "m")
+    assert {name: (one.zone, one.filter) for name, one in mapping.sources.items()} == {
+        "orders": ("Europe/Paris", None),
+        "coupons-2": (None, "what <> ''"),
+    }
+
+
+@pytest.mark.parametrize(
+    ("changed", "says"),
+    [
+        ({"sources": {"orders": ONE}, "zone": "UTC"}, "zone belongs to each of its sources"),
+        ({"sources": {"": ONE}}, "sources has an empty name"),
+        ({"sources": {}}, "sources: "),
+        ({"sources": 5}, "sources: "),
+        ({"sources": None}, "sources: "),
+        ({"sources": {"a/b": ONE}}, "'a/b' can't name a source"),
+        ({"sources": {"_a": ONE}}, "'_a' can't name a source"),
+        ({"sources": {"dt=1": ONE}}, "'dt=1' can't name a source"),
+        ({"sources": {"orders": {"source": VALID["source"]}}}, "sources.orders.fields: "),
+        ({"sources": {"orders": ONE | {"fields": {}}}}, "sources.orders: fields must define"),
+        ({"sources": {"orders": ONE | {"items": {}}}}, "unknown key 'sources.orders.items'"),
+    ],
+)
+def test_a_mistake_in_a_mapping_of_several_sources_is_named(changed, says):
+    with pytest.raises(MappingError, match=re.escape(says)):
+        parse_mapping(json.dumps(changed), "m")

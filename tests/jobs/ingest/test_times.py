@@ -9,7 +9,7 @@ from pyspark.sql import functions as F
 from jobs.ingest.records import map_records
 from jobs.io import logs
 from jobs.io.session import in_zone
-from schemas.mapping import LogMapping
+from schemas.mapping import EventSource
 from tests.conftest import ROOT
 
 NOON = datetime(2025, 4, 1, 12, tzinfo=UTC)
@@ -98,7 +98,7 @@ def test_the_examples_of_the_guide_are_one_instant(spark):
 def times_read(spark, values, expression, zone):
     source = {"format": "json", "columns": {"when": "string"}}
     fields = {"user_id": "'u'", "event_ts": expression, "event_type": "'view'", "item_id": "'i'"}
-    mapping = LogMapping.model_validate({"source": source, "fields": fields, "zone": zone})
+    mapping = EventSource.model_validate({"source": source, "fields": fields, "zone": zone})
     added = {name: F.lit(None).cast("string") for name in logs.ADDED}
     records = spark.createDataFrame([(value,) for value in values], ["when"]).withColumns(added)
     read = map_records(in_zone(records, zone), mapping, spark).selectExpr(

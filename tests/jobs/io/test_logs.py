@@ -12,8 +12,20 @@ import pytest
 from jobs.ingest import damage
 from jobs.io import logs
 from jobs.io.messages import JobError
-from schemas.mapping import Source, parse_mapping
-from tests.jobs.records import DAY, ROWS, as_csv, as_json, as_parquet, fated, mapping_of, write_day, zstd
+from schemas.mapping import Source
+from tests.jobs.records import (
+    DAY,
+    ROWS,
+    as_csv,
+    as_json,
+    as_parquet,
+    fated,
+    mapping_of,
+    only_source,
+    with_source,
+    write_day,
+    zstd,
+)
 
 HALVES = ROWS[:5], ROWS[5:]
 OTHER_SCHEMA = as_parquet([{"more": 1} | row | {"stars": float(row["stars"])} for row in HALVES[1]])
@@ -57,7 +69,9 @@ FORMS = {
 def test_every_form_gives_the_same_events(spark, tmp_path, form):
     files, mapping = FORMS[form]
     write_day(tmp_path, files)
-    assert damage.require_sound(spark, mapping.source.format, [f"{tmp_path}/dt={DAY}"], 200) == {}
+    assert (
+        damage.require_sound(spark, only_source(mapping).source.format, [f"{tmp_path}/dt={DAY}"], 200) == {}
+    )
     rows = fated(spark, str(tmp_path), mapping).collect()
     assert {row["fate"] for row in rows} == {"stored"}
     names = ("user_id", "item_id", "text", "rating", "utc_offset_min")
@@ -125,10 +139,9 @@ def test_parquet_columns_of_other_types(spark, tmp_path):
         "text_in_list": out.getvalue(),
     }
     write_day(tmp_path, {f"{name}.parquet": content for name, content in files.items()})
-    mapping = json.loads(mapping_of("parquet").model_dump_json())
-    mapping["source"]["columns"] |= {"stars": "int", "with": "array<string>"}
-    mapping["fields"]["companions"] = "`with`"
-    rows = fated(spark, str(tmp_path), parse_mapping(json.dumps(mapping), "m")).collect()
+    columns, fields = {"stars": "int", "with": "array<string>"}, {"companions": "`with`"}
+    mapping = with_columns(mapping_of("parquet"), columns, fields)
+    rows = fated(spark, str(tmp_path), mapping).collect()
     found = {row["source_file"].removeprefix(f"dt={DAY}/").removesuffix(".parquet"): row for row in rows}
     assert {name: row["reason"] for name, row in found.items()} == {
         "0": None,
@@ -174,10 +187,9 @@ def test_a_folder_whose_name_is_a_glob_pattern_is_read_literally(spark, tmp_path
 
 def with_columns(mapping, columns, fields):
     """The mapping with further columns and fields."""
-    values = json.loads(mapping.model_dump_json())
-    values["source"]["columns"] |= columns
-    values["fields"] |= fields
-    return parse_mapping(json.dumps(values), "m")
+    one = only_source(mapping)
+    source = one.source.model_copy(update={"columns": one.source.columns | columns})
+    return with_source(mapping, source=source, fields=one.fields | fields)
 
 
 def test_names_of_any_letters_are_read(spark, tmp_path):
@@ -221,8 +233,8 @@ def test_columns_that_differ_in_case_are_two(spark, tmp_path):
             format_
         ]
         write_day(tmp_path / format_, {"a": content})
-        source = mapping.source.model_copy(update={"format": format_})
-        of_format = mapping.model_copy(update={"source": source})
+        source = only_source(mapping).source.model_copy(update={"format": format_})
+        of_format = with_source(mapping, source=source)
         found = fated(spark, str(tmp_path / format_), of_format).collect()
         assert [(row["item_id"], row["place"], row["reason"]) for row in found] == [("00", "other", None)]
 
