@@ -80,7 +80,9 @@ def _json_parts(
     ]
     schema = T.StructType([*fields, T.StructField(UNREADABLE, T.StringType())])
     records = reader.options(**options).schema(schema).json(paths)
-    unreadable = F.col(quoted(UNREADABLE))
+    # With another column in it, since Spark refuses a query of unparsable records alone, as a count would be.
+    other = F.when(F.col(quoted(fields[0].name)).isNull(), "").otherwise(" ")
+    unreadable = F.concat(quoted(UNREADABLE), other)
     # Those come again, mended, with what was passed over.
     sound = records.where(F.coalesce(~unreadable.rlike(LONE_SURROGATE), F.lit(True)))
     return [sound, _passed_over(spark, source, paths, more, schema)]

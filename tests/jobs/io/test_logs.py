@@ -185,6 +185,14 @@ def test_a_folder_whose_name_is_a_glob_pattern_is_read_literally(spark, tmp_path
     assert [(row["item_id"], row["source_file"]) for row in rows] == [("right", f"dt={DAY}/a.jsonl")]
 
 
+@pytest.mark.parametrize("form", FORMS)
+def test_records_are_counted_without_their_columns(spark, tmp_path, form):
+    files, mapping = FORMS[form]
+    write_day(tmp_path, files)
+    read = logs.read_days(spark, only_source(mapping).source, [f"{tmp_path}/dt={DAY}"], str(tmp_path))
+    assert read.count() == len(ROWS)
+
+
 def with_columns(mapping, columns, fields):
     """The mapping with further columns and fields."""
     one = only_source(mapping)
