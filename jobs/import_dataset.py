@@ -28,6 +28,7 @@ from jobs.io.columns import quoted, typed_columns
 from jobs.io.days import Days
 from jobs.io.formats import UNREADABLE, declared_types
 from jobs.io.messages import JobError, one_sentence, say
+from jobs.io.plans import require_plain
 from jobs.io.session import fit_to_size, in_zone, moved
 from jobs.io.storage import copy_files, folder_content, matching_files, move, remove_folder, touch
 from schemas.mapping import EventSource, LogMapping, Source
@@ -59,6 +60,7 @@ def place_rows(rows: DataFrame, mapping: EventSource) -> DataFrame:
     kinds = {field.name: field.dataType for field in rows.schema}
     typed, _ = typed_columns(kinds, declared_types(mapping.source), mapping.source.format == "parquet")
     typed_rows = raw.select("raw row", *[column.alias(name) for name, column in typed.items()])
+    require_plain(typed_rows, {"the mapping's event_ts": mapping.fields["event_ts"]})
     timed = typed_rows.select("raw row", times_of(typed_rows, mapping)["event_ts"].alias("time"))
     day = F.to_date("time")
     dated = moved(timed, rows.sparkSession).select("`raw row`.*", day.alias(DAY))

@@ -5,7 +5,7 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from jobs.io.messages import JobError, one_sentence
-from jobs.io.plans import is_deterministic, names_used
+from jobs.io.plans import names_used, require_plain
 from jobs.io.versions import with_item
 from schemas import behavior_events
 from schemas.settings import FoldSettings
@@ -77,17 +77,17 @@ def _predicate(seen: DataFrame, name: str, text: str) -> Column:
     """A setting's predicate, checked against the columns it may use; NULL is false."""
     _answers(seen, name, text)
     try:
-        is_stable = is_deterministic(seen.where(text))
+        # As a filter, it must be true or false.
+        _ = seen.where(text).schema
     except AnalysisException as error:
         raise JobError(f"{name}: {one_sentence(error)}") from error
-    if not is_stable:
-        raise JobError(f"{name}: '{text}' does not give the same answer every time")
     return F.coalesce(F.expr(text), F.lit(False))
 
 
 def _answers(seen: DataFrame, name: str, text: str) -> DataFrame:
     """What a predicate says of each event. Raises JobError where it asks for a column that is not there."""
     try:
+        require_plain(seen, {name: text})
         # A filter would resolve hidden columns of the frame below; a selection does not.
         return seen.select(F.expr(text))
     except AnalysisException as error:

@@ -1,5 +1,7 @@
 """Whether everything that a mapping says fits the columns it is said of, found without reading a record."""
 
+from collections.abc import Mapping
+
 from pyspark.errors import AnalysisException, PySparkException
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
@@ -9,6 +11,7 @@ from jobs.ingest.records import map_records, misfit
 from jobs.ingest.texts import with_texts
 from jobs.io.logs import read_days
 from jobs.io.messages import JobError, one_sentence
+from jobs.io.plans import require_plain, require_type
 from jobs.io.versions import with_item
 from jobs.io.warehouse import Warehouse
 from schemas import items
@@ -24,7 +27,7 @@ def require_fit(warehouse: Warehouse, mapping: LogMapping) -> None:
         # The ingest adds the keys of texts later.
         keyed = mapped.withColumn("text_key", F.lit(None).cast("string"))
         of_item = with_item(keyed, warehouse.no_rows(items.TABLE), SHOWN)
-        with_texts(of_item, mapping.texts, lambda text: text)
+        _require_texts(of_item, mapping.texts)
     if mapping.items is not None:
         _require_catalogue(warehouse, mapping.items)
 
@@ -34,16 +37,27 @@ def _mapped(warehouse: Warehouse, mapping: EventSource, where: str) -> DataFrame
     _require_types(warehouse, mapping.source, where)
     records = read_days(warehouse.spark, mapping.source, [], "", mapping.zone)
     try:
+        given = {**mapping.fields, "filter": mapping.filter or "true"}
+        require_plain(records, {f"the mapping's {where}{name}": text for name, text in given.items()})
         return map_records(records, mapping, warehouse.spark)
     except AnalysisException as error:
         told = f"{where}{misfit(records, mapping)}{one_sentence(error)}"
         raise JobError(f"the mapping does not fit the logs: {told}") from error
 
 
+def _require_texts(of_item: DataFrame, texts: Mapping[str, str]) -> None:
+    try:
+        require_plain(of_item, {f"the mapping's texts: {type_}": text for type_, text in texts.items()})
+    except AnalysisException as error:
+        raise JobError(f"the mapping's texts do not fit: {one_sentence(error)}") from error
+    with_texts(of_item, texts, lambda text: text)
+
+
 def _require_catalogue(warehouse: Warehouse, source: ItemSource) -> None:
     _require_types(warehouse, source.source, "items: ")
     rows = read_days(warehouse.spark, source.source, [], "")
     try:
+        require_plain(rows, {f"the mapping's items: {name}": text for name, text in source.fields.items()})
         catalogue_rows(rows, source, IngestSettings())
     except AnalysisException as error:
         raise JobError(f"the mapping's items do not fit the catalogue: {one_sentence(error)}") from error
@@ -52,7 +66,7 @@ def _require_catalogue(warehouse: Warehouse, source: ItemSource) -> None:
 def _require_types(warehouse: Warehouse, source: Source, where: str) -> None:
     for name, kind in source.columns.items():
         try:
-            warehouse.spark.range(0).selectExpr(f"CAST(NULL AS {kind})")
+            require_type(warehouse.spark, kind)
         except PySparkException as error:
             told = f"the mapping's {where}column {name} has the type '{kind}', which Spark does not know"
             raise JobError(told) from error

@@ -36,6 +36,8 @@ _ALWAYS: Final = {
     "spark.sql.caseSensitive": "true",
     # Nanoseconds, which pandas writes by default, come as numbers (jobs/io/formats.py makes them times).
     "spark.sql.legacy.parquet.nanosAsLong": "true",
+    # Otherwise ${env:NAME} in an expression would be an environment variable of the job, a secret maybe.
+    "spark.sql.variable.substitute": "false",
     # A plain Python UDF over a Delta scan hangs forever with the default (SPARK-58241).
     "spark.sql.execution.arrow.pythonUDF.columnarInput.enabled": "false",
 }
