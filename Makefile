@@ -55,7 +55,7 @@ BENCH ?=
 MODEL ?=
 POOLING ?=
 # Recipes read them from the environment: a value is never a piece of a command.
-export LOGS WAREHOUSE MAPPING CONFIG DATE START END SQL BENCH MODEL POOLING
+export LOGS WAREHOUSE MAPPING CONFIG DATE START END SQL WITH BENCH MODEL POOLING
 
 demo: setup ## four weeks of generated logs, from nothing to profiles (DATA=folder of Online Retail: on real purchases)
 	@rm -rf $(DEMO)
@@ -123,9 +123,9 @@ backfill: setup ## a range of days: START= END= LOGS= WAREHOUSE= [MAPPING=] [CON
 	@: $(foreach name,START END LOGS WAREHOUSE,$(call need,$(name),backfill START=2025-03-03 END=2025-03-31 LOGS=logs WAREHOUSE=warehouse))
 	@$(PYTHON) -m jobs.backfill_profiles --start "$$START" --end "$$END" $(common)
 
-query: setup ## one SQL query over the published tables, without Spark: WAREHOUSE= SQL=
+query: setup ## one SQL query over the published tables, without Spark: WAREHOUSE= SQL= [WITH=name=file]
 	@: $(foreach name,WAREHOUSE SQL,$(call need,$(name),query WAREHOUSE=warehouse SQL="SELECT ..."))
-	@$(PYTHON) -m jobs.query_tables --warehouse "$$WAREHOUSE" "$$SQL"
+	@$(PYTHON) -m jobs.query_tables --warehouse "$$WAREHOUSE" $(if $(WITH),--with "$$WITH") "$$SQL"
 
 docs: setup ## write the generated pages of docs/ anew
 	@$(PYTHON) -c 'from schemas.all_tables import tables_markdown as page; print(page(), end="")' >docs/tables.md
