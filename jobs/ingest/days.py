@@ -32,6 +32,7 @@ from jobs.ingest.items import (
     delivered_items,
     item_candidates,
     item_versions,
+    rejected_rows,
     renamed,
     with_stale_text,
 )
@@ -190,7 +191,7 @@ def known_events(warehouse: Warehouse, days: Days, window_days: int) -> DataFram
 
 
 def read_catalogue(scope: Scope) -> DataFrame | None:
-    """The rows of the item catalogues in force on the days, with is_usable; None without a catalogue."""
+    """The rows of the item catalogues in force on the days, with their reasons; None without a catalogue."""
     if scope.logs.mapping.items is None:
         return None
     delivered = day_folders(scope.run.spark, f"{scope.logs.root}/items")
@@ -236,9 +237,11 @@ def count_fates(found: Sequence[Row]) -> dict[str, int]:
 
 
 def count_catalogue(catalogue: DataFrame) -> dict[str, int]:
-    """Catalogue rows read, and unusable ones."""
-    read, usable = catalogue.agg(F.count("*"), F.count_if("is_usable")).collect()[0]
-    return {"items_read": read, "items_unusable": read - usable}
+    """Catalogue rows read, and unusable ones, also by reason."""
+    found = {row["reason"]: row["count"] for row in catalogue.groupBy("reason").count().collect()}
+    read, usable = sum(found.values()), found.pop(None, 0)
+    by_reason = {reason.replace("item_", "items_", 1): count for reason, count in sorted(found.items())}
+    return {"items_read": read, "items_unusable": read - usable, **by_reason}
 
 
 def bad_day(found: Sequence[Row], allowed: float) -> str | None:
@@ -272,10 +275,12 @@ def write_items_and_quarantine(scope: Scope, judged: Judged) -> DataFrame:
 
     Raises JobError for a refused day, of which only the quarantine is written.
     """
+    unusable, redact = scope.run.warehouse.no_rows(quarantined_events.TABLE), scope.form.redact_rejected
     if judged.counts["quarantined"]:
-        unusable = to_quarantine(judged.records, scope.form.redact_rejected)
-    else:
-        unusable = scope.run.warehouse.no_rows(quarantined_events.TABLE)
+        unusable = to_quarantine(judged.records.where(F.col("fate") == QUARANTINED), redact)
+    if judged.catalogue is not None and judged.counts["items_unusable"]:
+        of_items = to_quarantine(rejected_rows(judged.catalogue, scope.days.first), redact)
+        unusable = unusable.unionByName(of_items)
     with ThreadPoolExecutor(1) as pool:
         quarantine = pool.submit(replace_days, scope, judged, quarantined_events.TABLE, unusable, "log_date")
         versions = write_items(scope, judged) if judged.refused is None else None
@@ -289,7 +294,7 @@ def write_items(scope: Scope, judged: Judged) -> DataFrame:
     """Writes the days' item versions; returns all versions up to the last day."""
     candidates = item_candidates(judged.stored).withColumn("text", F.col("title"))
     if judged.catalogue is not None:
-        delivered = delivered_items(judged.catalogue.where("is_usable"), scope.days.first)
+        delivered = delivered_items(judged.catalogue.where("reason IS NULL"), scope.days.first)
         # On the day of its delivery a catalogue wins over the titles of events.
         candidates = candidates.join(delivered, ["item_id", "log_date"], "left_anti").unionByName(delivered)
     stored = {"title": scope.form.title(F.col("title")), "text": scope.form.text(F.col("text"))}

@@ -94,7 +94,7 @@ def missing_in_logs(warehouse: Warehouse, settings: Settings, logs: Logs, days: 
     catalogue = catalogue_of(warehouse, logs, settings, delivered)
     if catalogue is not None:
         named = F.coalesce("text", "title").alias("text")
-        texts = texts.unionByName(catalogue.where("is_usable").select(named))
+        texts = texts.unionByName(catalogue.where("reason IS NULL").select(named))
     stored = texts.distinct().select(form.text(F.col("text")).alias("text")).where("text IS NOT NULL")
     of_model = F.col("model_key") == FoldMeaning.of(settings).model_key
     known = [warehouse.read(table).where(of_model) for table in (text_embeddings.TABLE, rejected_texts.TABLE)]
