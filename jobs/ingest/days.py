@@ -151,7 +151,7 @@ def judge(scope: Scope) -> Judged:
     with run.phase("look"):
         max_expansion = scope.settings.ingest.max_expansion
         promised = damage.require_sound(run.spark, mapping.source.format, folders, max_expansion)
-        catalogue = read_catalogue(scope)
+        catalogue = read_catalogue(run.warehouse, scope.logs, scope.settings, scope.days, scope.versions_kept)
     known = known_events(run.warehouse, scope.days, scope.settings.fold.window_days)
     with damage.readable():
         read = read_days(run.spark, mapping.source, folders, scope.logs.root, mapping.zone)
@@ -190,28 +190,20 @@ def known_events(warehouse: Warehouse, days: Days, window_days: int) -> DataFram
     return known_identities(warehouse.read(behavior_events.TABLE).where(around))
 
 
-def read_catalogue(scope: Scope) -> DataFrame | None:
-    """The rows of the item catalogues in force on the days, with their reasons; None without a catalogue."""
-    if scope.logs.mapping.items is None:
-        return None
-    delivered = day_folders(scope.run.spark, f"{scope.logs.root}/items")
-    # The first ingest takes every earlier delivery along.
-    first = date.min if scope.versions_kept.isEmpty() else scope.days.first
-    days = [day for day in delivered if first <= day <= scope.days.last]
-    return catalogue_of(scope.run.warehouse, scope.logs, scope.settings, days)
-
-
-def catalogue_of(
-    warehouse: Warehouse, logs: Logs, settings: Settings, days: Sequence[date]
+def read_catalogue(
+    warehouse: Warehouse, logs: Logs, settings: Settings, days: Days, kept: DataFrame
 ) -> DataFrame | None:
-    """The checkpointed rows of the days' catalogues.
+    """The checkpointed rows of the catalogues in force on the days; None without a catalogue.
 
-    Raises JobError where they are corrupt.
+    kept: the item versions before the days. Raises JobError where a catalogue is corrupt.
     """
-    source = logs.mapping.items
+    source, spark = logs.mapping.items, warehouse.spark
     if source is None:
         return None
-    spark, folders = warehouse.spark, [items_folder(logs.root, day) for day in days]
+    delivered = day_folders(spark, f"{logs.root}/items")
+    # The first ingest takes every earlier delivery along.
+    first = date.min if kept.isEmpty() else days.first
+    folders = [items_folder(logs.root, day) for day in delivered if first <= day <= days.last]
     damage.require_sound(spark, source.source.format, folders, settings.ingest.max_expansion)
     rows = catalogue_rows(read_days(spark, source.source, folders, logs.root), source, settings.ingest)
     return rows.localCheckpoint(eager=False)
@@ -292,19 +284,24 @@ def write_items_and_quarantine(scope: Scope, judged: Judged) -> DataFrame:
 
 def write_items(scope: Scope, judged: Judged) -> DataFrame:
     """Writes the days' item versions; returns all versions up to the last day."""
-    candidates = item_candidates(judged.stored).withColumn("text", F.col("title"))
-    if judged.catalogue is not None:
-        delivered = delivered_items(judged.catalogue.where("reason IS NULL"), scope.days.first)
-        # On the day of its delivery a catalogue wins over the titles of events.
-        candidates = candidates.join(delivered, ["item_id", "log_date"], "left_anti").unionByName(delivered)
-    stored = {"title": scope.form.title(F.col("title")), "text": scope.form.text(F.col("text"))}
-    shown = candidates.withColumns(stored).withColumn("text_key", text_key(F.col("text")))
-    fresh = item_versions(shown, scope.versions_kept).persist()
+    named = named_items(judged.stored, judged.catalogue, scope.form, scope.days)
+    fresh = item_versions(named, scope.versions_kept).persist()
     replace_days(scope, judged, items.TABLE, fresh, "valid_from")
     versions = scope.versions_kept.unionByName(fresh)
     # A broadcast spares a shuffle of the events; Spark can't estimate the size beforehand.
     fits = scope.versions_kept.limit(FEW_VERSIONS + 1).count() + fresh.count() <= FEW_VERSIONS
     return F.broadcast(versions) if fits else versions
+
+
+def named_items(stored: DataFrame, catalogue: DataFrame | None, form: StoredForm, days: Days) -> DataFrame:
+    """(item_id, log_date, SHOWN): what the days' events and catalogues call each item on each day."""
+    candidates = item_candidates(stored).withColumn("text", F.col("title"))
+    if catalogue is not None:
+        delivered = delivered_items(catalogue.where("reason IS NULL"), days.first)
+        # On the day of its delivery a catalogue wins over the titles of events.
+        candidates = candidates.join(delivered, ["item_id", "log_date"], "left_anti").unionByName(delivered)
+    shown = candidates.withColumns({"title": form.title(F.col("title")), "text": form.text(F.col("text"))})
+    return shown.withColumn("text_key", text_key(F.col("text")))
 
 
 def warn_of_stale_texts(scope: Scope, versions: DataFrame) -> int:
