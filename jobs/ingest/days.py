@@ -200,12 +200,17 @@ def read_catalogue(
     source, spark = logs.mapping.items, warehouse.spark
     if source is None:
         return None
-    delivered = day_folders(spark, f"{logs.root}/items")
+    is_dated, is_first = "valid_from" in source.fields, kept.isEmpty()
     # The first ingest takes every earlier delivery along.
-    first = date.min if kept.isEmpty() else days.first
-    folders = [items_folder(logs.root, day) for day in delivered if first <= day <= days.last]
+    takes_earlier = is_dated or is_first
+    delivered = [day for day in day_folders(spark, f"{logs.root}/items") if day <= days.last]
+    folders = [items_folder(logs.root, day) for day in delivered if takes_earlier or day >= days.first]
     damage.require_sound(spark, source.source.format, folders, settings.ingest.max_expansion)
     rows = catalogue_rows(read_days(spark, source.source, folders, logs.root), source, settings.ingest)
+    if is_dated and not is_first:
+        # Of an earlier delivery only rows that count from now on: the others were read on their own day.
+        begins = F.col("reason").isNull() & F.col("counts_from").between(days.first, days.last)
+        rows = rows.where((F.col("delivered") >= days.first) | begins)
     return rows.localCheckpoint(eager=False)
 
 
@@ -297,8 +302,8 @@ def named_items(stored: DataFrame, catalogue: DataFrame | None, form: StoredForm
     """(item_id, log_date, SHOWN): what the days' events and catalogues call each item on each day."""
     candidates = item_candidates(stored).withColumn("text", F.col("title"))
     if catalogue is not None:
-        delivered = delivered_items(catalogue.where("reason IS NULL"), days.first)
-        # On the day of its delivery a catalogue wins over the titles of events.
+        delivered = delivered_items(catalogue.where("reason IS NULL"), days)
+        # On the day from which it counts a catalogue wins over the titles of events.
         candidates = candidates.join(delivered, ["item_id", "log_date"], "left_anti").unionByName(delivered)
     shown = candidates.withColumns({"title": form.title(F.col("title")), "text": form.text(F.col("text"))})
     return shown.withColumn("text_key", text_key(F.col("text")))

@@ -46,6 +46,7 @@ ITEM_REASONS = {
     "item_without_id": "the row of the catalogue names no item",
     "item_over_long": "it is larger than ingest.max_record_kb, or its id is longer than ingest.max_id_chars",
     "item_control_characters": "its attributes have control characters, or its id unseen ones",
+    "item_bad_valid_from": "the catalogue's row has a valid_from that is not a date",
     "item_without_text": "the row of the catalogue has neither a title nor a text",
 }
 

@@ -204,7 +204,7 @@ def test_unusable_rows_of_a_catalogue_are_counted_and_kept_with_a_reason(ingest,
     assert {(day, file) for day, file, _, _ in found} == {(FIRST, f"items/dt={FIRST}/c.jsonl.gz")}
     reasons = Counter(reason for _, _, reason, _ in found)
     assert reasons == {"item_without_id": 2, "item_unreadable": 2} | dict.fromkeys(
-        ITEM_REASONS.keys() - {"item_without_id", "item_unreadable"}, 1
+        ITEM_REASONS.keys() - {"item_without_id", "item_unreadable", "item_bad_valid_from"}, 1
     )
     assert {r.replace("item", "items"): n for r, n in reasons.items()}.items() <= counts.items()
     raw = {reason: json.loads(raw) for _, _, reason, raw in found if reason != "item_unreadable"}
@@ -235,3 +235,39 @@ def test_a_corrupt_or_unfitting_catalogue_stops_the_day_before_anything_is_writt
     with pytest.raises(JobError, match=r"the mapping's items do not fit the catalogue: .*no_such"):
         ingest(FIRST, event(), mapping=canonical(items=unfitting))
     assert not (tmp_path / "w" / "quarantined_events").exists()
+
+
+def test_rows_with_valid_from_count_from_that_day_or_their_delivery_in_nights_and_days_read_together(
+    ingest, read_together, tmp_path
+):
+    deliveries = {
+        FIRST: [
+            ("S1", "Older", "2025-03-15"),
+            ("S1", "Oldest", "2025-03-01"),
+            ("S1", "New", str(THIRD)),
+            ("S1", "Some day", "soon"),
+            ("S2", "A", None),
+            ("S2", "C", str(THIRD)),
+            ("S3", "Over", str(THIRD)),
+        ],
+        SECOND: [("S2", "B", "2025-03-20"), ("S3", "Z", "")],
+        THIRD: [("S3", "Under", "2025-03-20")],
+    }
+    names = ("id", "name", "since")
+    for day, rows in deliveries.items():
+        lines = [json.dumps(dict(zip(names, row, strict=True))) for row in rows]
+        catalogue(tmp_path, day, gzip.compress("\n".join(lines).encode()))
+    columns = dict.fromkeys(names, "string")
+    fields = {"item_id": "id", "title": "name", "valid_from": "since"}
+    mapping = canonical(items={"source": {"format": "json", "columns": columns}, "fields": fields})
+    days = {
+        day: [event(day, event_id=f"{day} {item}", item_id=item) for item in ("S1", "S2", "S3")]
+        for day in (FIRST, SECOND, THIRD)
+    }
+    for day in (*days, SECOND, THIRD):  # two of them once more
+        events = ingest(day, *days[day], mapping=mapping)
+    found = {item: [text for _, text in by_days(of_item(events, item))] for item in ("S1", "S2", "S3")}
+    assert found == {"S1": ["Older", "Older", "New"], "S2": ["A", "B", "C"], "S3": [None, "Z", "Under"]}
+    nights = stored_in(str(tmp_path / "w")), rejected_of_catalogue(tmp_path)
+    assert [(day, reason) for day, _, reason, _ in nights[1]] == [(FIRST, "item_bad_valid_from")]
+    assert nights[0] == read_together(days, mapping)
