@@ -170,7 +170,10 @@ def split_rows(spark: SparkSession, mapping: LogMapping, source: str, target: st
         for rows in placed.values():
             rows.unpersist()
     if mapping.items is not None:
-        say(f"{JOB}: the catalogue is delivered on {first}: its titles count from then on, later ones too")
+        if "valid_from" not in mapping.items.fields:
+            say(
+                f"{JOB}: the catalogue is delivered on {first}: its titles count from then on, later ones too"
+            )
         # One folder each, because two files may have the same name.
         for n, file in enumerate(source_files(spark, mapping.items.source, source)):
             copy_files(spark, [file], f"{logs.items_folder(target, first)}/{n:06d}")

@@ -12,7 +12,7 @@ from pyspark.sql import types as T
 
 from schemas.documents import DocumentError, parse_document
 from schemas.settings import first_problem
-from schemas.table import DOUBLE, INT, STRING, STRINGS, TEXT_MAP, TIMESTAMP
+from schemas.table import DATE, DOUBLE, INT, STRING, STRINGS, TEXT_MAP, TIMESTAMP
 
 # Every field a mapping may define, with its type; fields left out are NULL.
 EVENT_FIELDS: Final[dict[str, T.DataType]] = {
@@ -40,12 +40,13 @@ EVENT_FIELDS: Final[dict[str, T.DataType]] = {
 THE_DAY: Final = ""
 # The key in a mapping's `texts` for all event types without a key of their own.
 OTHER_TYPES: Final = "default"
-# Every field that the items of a mapping may define.
+# Every field that the items of a mapping may define; rows with valid_from count from a day of their own.
 ITEM_FIELDS: Final[dict[str, T.DataType]] = {
     "item_id": STRING,
     "title": STRING,
     "text": STRING,
     "attributes": TEXT_MAP,
+    "valid_from": DATE,
 }
 
 

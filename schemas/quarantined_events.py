@@ -1,11 +1,12 @@
-"""Rejected records: one row, with a reason, per record that could not become an event."""
+"""Rejected records: one row, with a reason, per record that could not become an event or an item."""
 
 from schemas.table import DATE, INT, STRING, Column, Table, unique
 
 TABLE = Table(
     name="quarantined_events",
     comment="Records that could not become events, with the reason; no record read is lost.",
-    key=("source_file", "record_hash", "ordinal"),
+    # A catalogue is read by more than one ingest where days arrive out of order.
+    key=("log_date", "source_file", "record_hash", "ordinal"),
     written_by="ingest_events",
     reach="log_date",
     reach_margin_days=1,
@@ -19,5 +20,5 @@ TABLE = Table(
         Column("reason", STRING, "reason code: unreadable, missing_user, bad_time, too_late, ..."),
         Column("message", STRING, "reason as a sentence", private=True),
     ),
-    rules=(unique("source_file", "record_hash", "ordinal"),),
+    rules=(unique("log_date", "source_file", "record_hash", "ordinal"),),
 )

@@ -32,6 +32,7 @@ from jobs.ingest.items import (
     delivered_items,
     item_candidates,
     item_versions,
+    rejected_rows,
     renamed,
     with_stale_text,
 )
@@ -150,7 +151,7 @@ def judge(scope: Scope) -> Judged:
     with run.phase("look"):
         max_expansion = scope.settings.ingest.max_expansion
         promised = damage.require_sound_days(run.spark, scope.logs, scope.days, max_expansion)
-        catalogue = read_catalogue(scope)
+        catalogue = read_catalogue(run.warehouse, scope.logs, scope.settings, scope.days, scope.versions_kept)
     known = known_events(run.warehouse, scope.days, scope.settings.fold.window_days)
     with damage.readable():
         mapped = read_records(run.spark, scope.logs, scope.days)
@@ -189,30 +190,27 @@ def known_events(warehouse: Warehouse, days: Days, window_days: int) -> DataFram
     return known_identities(warehouse.read(behavior_events.TABLE).where(around))
 
 
-def read_catalogue(scope: Scope) -> DataFrame | None:
-    """The rows of the item catalogues in force on the days, with is_usable; None without a catalogue."""
-    if scope.logs.mapping.items is None:
-        return None
-    delivered = day_folders(scope.run.spark, f"{scope.logs.root}/items")
-    # The first ingest takes every earlier delivery along.
-    first = date.min if scope.versions_kept.isEmpty() else scope.days.first
-    days = [day for day in delivered if first <= day <= scope.days.last]
-    return catalogue_of(scope.run.warehouse, scope.logs, scope.settings, days)
-
-
-def catalogue_of(
-    warehouse: Warehouse, logs: Logs, settings: Settings, days: Sequence[date]
+def read_catalogue(
+    warehouse: Warehouse, logs: Logs, settings: Settings, days: Days, kept: DataFrame
 ) -> DataFrame | None:
-    """The checkpointed rows of the days' catalogues.
+    """The checkpointed rows of the catalogues in force on the days; None without a catalogue.
 
-    Raises JobError where they are corrupt.
+    kept: the item versions before the days. Raises JobError where a catalogue is corrupt.
     """
-    source = logs.mapping.items
+    source, spark = logs.mapping.items, warehouse.spark
     if source is None:
         return None
-    spark, folders = warehouse.spark, [items_folder(logs.root, day) for day in days]
+    is_dated, is_first = "valid_from" in source.fields, kept.isEmpty()
+    # The first ingest takes every earlier delivery along.
+    takes_earlier = is_dated or is_first
+    delivered = [day for day in day_folders(spark, f"{logs.root}/items") if day <= days.last]
+    folders = [items_folder(logs.root, day) for day in delivered if takes_earlier or day >= days.first]
     damage.require_sound(spark, source.source.format, folders, settings.ingest.max_expansion)
     rows = catalogue_rows(read_days(spark, source.source, folders, logs.root), source, settings.ingest)
+    if is_dated and not is_first:
+        # Of an earlier delivery only rows that count from now on: the others were read on their own day.
+        begins = F.col("reason").isNull() & F.col("counts_from").between(days.first, days.last)
+        rows = rows.where((F.col("delivered") >= days.first) | begins)
     return rows.localCheckpoint(eager=False)
 
 
@@ -236,9 +234,11 @@ def count_fates(found: Sequence[Row]) -> dict[str, int]:
 
 
 def count_catalogue(catalogue: DataFrame) -> dict[str, int]:
-    """Catalogue rows read, and unusable ones."""
-    read, usable = catalogue.agg(F.count("*"), F.count_if("is_usable")).collect()[0]
-    return {"items_read": read, "items_unusable": read - usable}
+    """Catalogue rows read, and unusable ones, also by reason."""
+    found = {row["reason"]: row["count"] for row in catalogue.groupBy("reason").count().collect()}
+    read, usable = sum(found.values()), found.pop(None, 0)
+    by_reason = {reason.replace("item_", "items_", 1): count for reason, count in sorted(found.items())}
+    return {"items_read": read, "items_unusable": read - usable, **by_reason}
 
 
 def bad_day(found: Sequence[Row], allowed: float) -> str | None:
@@ -272,10 +272,12 @@ def write_items_and_quarantine(scope: Scope, judged: Judged) -> DataFrame:
 
     Raises JobError for a refused day, of which only the quarantine is written.
     """
+    unusable, redact = scope.run.warehouse.no_rows(quarantined_events.TABLE), scope.form.redact_rejected
     if judged.counts["quarantined"]:
-        unusable = to_quarantine(judged.records, scope.form.redact_rejected)
-    else:
-        unusable = scope.run.warehouse.no_rows(quarantined_events.TABLE)
+        unusable = to_quarantine(judged.records.where(F.col("fate") == QUARANTINED), redact)
+    if judged.catalogue is not None and judged.counts["items_unusable"]:
+        of_items = to_quarantine(rejected_rows(judged.catalogue, scope.days.first), redact)
+        unusable = unusable.unionByName(of_items)
     with ThreadPoolExecutor(1) as pool:
         quarantine = pool.submit(replace_days, scope, judged, quarantined_events.TABLE, unusable, "log_date")
         versions = write_items(scope, judged) if judged.refused is None else None
@@ -287,19 +289,24 @@ def write_items_and_quarantine(scope: Scope, judged: Judged) -> DataFrame:
 
 def write_items(scope: Scope, judged: Judged) -> DataFrame:
     """Writes the days' item versions; returns all versions up to the last day."""
-    candidates = item_candidates(judged.stored).withColumn("text", F.col("title"))
-    if judged.catalogue is not None:
-        delivered = delivered_items(judged.catalogue.where("is_usable"), scope.days.first)
-        # On the day of its delivery a catalogue wins over the titles of events.
-        candidates = candidates.join(delivered, ["item_id", "log_date"], "left_anti").unionByName(delivered)
-    stored = {"title": scope.form.title(F.col("title")), "text": scope.form.text(F.col("text"))}
-    shown = candidates.withColumns(stored).withColumn("text_key", text_key(F.col("text")))
-    fresh = item_versions(shown, scope.versions_kept).persist()
+    named = named_items(judged.stored, judged.catalogue, scope.form, scope.days)
+    fresh = item_versions(named, scope.versions_kept).persist()
     replace_days(scope, judged, items.TABLE, fresh, "valid_from")
     versions = scope.versions_kept.unionByName(fresh)
     # A broadcast spares a shuffle of the events; Spark can't estimate the size beforehand.
     fits = scope.versions_kept.limit(FEW_VERSIONS + 1).count() + fresh.count() <= FEW_VERSIONS
     return F.broadcast(versions) if fits else versions
+
+
+def named_items(stored: DataFrame, catalogue: DataFrame | None, form: StoredForm, days: Days) -> DataFrame:
+    """(item_id, log_date, SHOWN): what the days' events and catalogues call each item on each day."""
+    candidates = item_candidates(stored).withColumn("text", F.col("title"))
+    if catalogue is not None:
+        delivered = delivered_items(catalogue.where("reason IS NULL"), days)
+        # On the day from which it counts a catalogue wins over the titles of events.
+        candidates = candidates.join(delivered, ["item_id", "log_date"], "left_anti").unionByName(delivered)
+    shown = candidates.withColumns({"title": form.title(F.col("title")), "text": form.text(F.col("text"))})
+    return shown.withColumn("text_key", text_key(F.col("text")))
 
 
 def warn_of_stale_texts(scope: Scope, versions: DataFrame) -> int:

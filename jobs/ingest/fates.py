@@ -12,7 +12,7 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from jobs.ingest.privacy import ColumnFunction, StoredForm, text_key
-from jobs.ingest.reasons import REASONS, find_reasons
+from jobs.ingest.reasons import ITEM_REASONS, REASONS, find_reasons
 from jobs.ingest.records import DERIVED
 from schemas.mapping import EVENT_FIELDS
 from schemas.settings import Settings
@@ -222,13 +222,14 @@ def _ordered(name: str) -> Column:
     return F.unix_micros(name).alias(name) if is_time else F.col(name)
 
 
-def to_quarantine(fated: DataFrame, redact: Callable[[DataFrame], DataFrame]) -> DataFrame:
+def to_quarantine(rejected: DataFrame, redact: Callable[[DataFrame], DataFrame]) -> DataFrame:
     """The rows of quarantined_events. redact: removes private data from raw and record_hash."""
+    sentences = REASONS | ITEM_REASONS
     message = reduce(
-        lambda so_far, code: so_far.when(F.col("reason") == code, REASONS[code]),
-        REASONS,
+        lambda so_far, code: so_far.when(F.col("reason") == code, sentences[code]),
+        sentences,
         F.when(F.lit(False), ""),
     )
-    rows = redact(fated.where(F.col("fate") == QUARANTINED))
+    rows = redact(rejected)
     columns = ["log_date", "source_file", "record_hash", "ordinal", "raw", "reason", "message"]
     return rows.withColumns({"message": message, "raw": F.substring("raw", 1, RAW_LIMIT)}).select(*columns)

@@ -4,14 +4,17 @@ from datetime import date
 
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
+from pyspark.sql import types as T
 
-from jobs.ingest.records import NOT_IN_IDS, NOT_IN_OTHERS, field, is_visible, with_unique_keys
+from jobs.ingest.reasons import as_read, is_no_record
+from jobs.ingest.records import AS_READ, NOT_IN_IDS, NOT_IN_OTHERS, field, is_visible, with_unique_keys
 from jobs.io import logs
 from jobs.io.columns import quoted
 from jobs.io.days import Days
 from jobs.io.formats import UNREADABLE
 from schemas.mapping import ITEM_FIELDS, ItemSource
 from schemas.settings import IngestSettings
+from udfs.privacy import RECORD_HELD
 
 SHOWN = ["title", "text", "text_key", "attributes"]
 
@@ -48,43 +51,79 @@ def _by_id(titled: DataFrame, ties: DataFrame) -> DataFrame:
 
 
 def catalogue_rows(records: DataFrame, source: ItemSource, ingest: IngestSettings) -> DataFrame:
-    """(item_id, delivered, title, text, attributes, is_usable) of an item catalogue.
+    """(delivered, source_file, counts_from, ITEM_FIELDS, reason, record_hash, raw) of a catalogue's rows.
 
-    A row is unusable that can't be read, names no item, has neither title nor text, or breaks a limit of
-    events. records: as jobs.io.logs.read_days returns them.
+    counts_from: the day of delivery, or valid_from where that is later. reason: why a row can't be used, the
+    first of ITEM_REASONS; it is NULL, as are record_hash and raw, where nothing speaks against the row.
+    records: as jobs.io.logs.read_days returns them.
     """
     fields = {name: field(source.fields.get(name), type_) for name, type_ in ITEM_FIELDS.items()}
     fields["attributes"] = with_unique_keys(fields["attributes"])
-    unreadable, wrong_type = (F.col(quoted(name)) for name in (UNREADABLE, logs.WRONG_TYPE))
+    # What can't be a date is NULL as one.
+    since = field(source.fields.get("valid_from"), T.StringType())
+    own = [name for name in records.columns if name not in logs.ADDED]
     named = records.select(
         F.col(quoted(logs.LOG_DATE)).alias("delivered"),
-        (unreadable.isNull() & wrong_type.isNull()).alias("is_read"),
+        F.col(quoted(logs.SOURCE_FILE)).alias("source_file"),
+        F.col(quoted(UNREADABLE)).alias("unreadable"),
+        F.col(quoted(logs.WRONG_TYPE)).alias("wrong_type"),
+        *[F.col(quoted(name)).alias(f"{AS_READ}{name}") for name in own],
         *[column.alias(name) for name, column in fields.items()],
+        ((F.trim(since) != "") & fields["valid_from"].isNull()).alias("is_bad_date"),
     )
+    reason = F.lit(None).cast("string")
+    for code, condition in reversed(_conditions(ingest).items()):
+        reason = F.when(condition, code).otherwise(reason)
+    raw = F.when(F.col("reason").isNotNull(), as_read(named.columns))
+    reasoned = named.withColumn("reason", reason).withColumn("raw", raw)
+    hashed = {"record_hash": F.sha2("raw", 256), "raw": F.substring("raw", 1, RECORD_HELD)}
+    counts_from = F.greatest("delivered", "valid_from").alias("counts_from")
+    return reasoned.withColumns(hashed).select(
+        "delivered", "source_file", counts_from, *ITEM_FIELDS, "reason", "record_hash", "raw"
+    )
+
+
+def _conditions(ingest: IngestSettings) -> dict[str, Column]:
+    """The condition of each reason against a row, in the order in which they are tested."""
     maps = (F.map_keys("attributes"), F.map_values("attributes"))
     everything = F.concat_ws(" ", "item_id", "title", "text", *maps)
-    is_sound = (
-        is_visible(F.col("item_id"))
-        & ~F.col("item_id").rlike(NOT_IN_IDS)
-        & ~F.concat_ws(" ", *maps).rlike(NOT_IN_OTHERS)
-        & (F.char_length("item_id") <= ingest.max_id_chars)
-        & (F.octet_length(everything) <= ingest.max_record_kb * 1024)
-        & (F.coalesce(is_visible(F.col("title")), F.lit(False)) | is_visible(F.col("text")))
-    )
-    usable = F.coalesce(F.col("is_read") & is_sound, F.lit(False))
-    return named.withColumn("is_usable", usable).drop("is_read")
+    seen = {name: F.coalesce(is_visible(F.col(name)), F.lit(False)) for name in ("item_id", "title", "text")}
+    is_long = F.octet_length(everything) > ingest.max_record_kb * 1024
+    return {
+        "item_unreadable": is_no_record(F.col("unreadable")),
+        "item_wrong_type": F.col("unreadable").isNotNull() | F.col("wrong_type").isNotNull(),
+        "item_without_id": ~seen["item_id"],
+        "item_over_long": is_long | (F.char_length("item_id") > ingest.max_id_chars),
+        "item_control_characters": F.col("item_id").rlike(NOT_IN_IDS)
+        | F.concat_ws(" ", *maps).rlike(NOT_IN_OTHERS),
+        "item_bad_valid_from": F.col("is_bad_date"),
+        "item_without_text": ~seen["title"] & ~seen["text"],
+    }
 
 
-def delivered_items(catalogue: DataFrame, first: date) -> DataFrame:
-    """(item_id, log_date, title, attributes, text) of catalogue rows.
+def rejected_rows(catalogue: DataFrame, first: date) -> DataFrame:
+    """The rows that can't be used, of the day whose ingest reads them: earlier deliveries of the first one.
 
-    Earlier deliveries count as of the first day.
+    As jobs.ingest.fates.to_quarantine takes them.
     """
-    # The order of a file means nothing: of several rows for an item in one delivery the greatest counts.
-    texts = catalogue.withColumn("text", F.coalesce("text", "title"))
+    equal = Window.partitionBy("source_file", "record_hash").orderBy("delivered")
+    day = F.greatest("delivered", F.lit(first))
+    of_day = {"log_date": day, "ordinal": F.row_number().over(equal) - 1}
+    return catalogue.where("reason IS NOT NULL").withColumns(of_day)
+
+
+def delivered_items(catalogue: DataFrame, days: Days) -> DataFrame:
+    """(item_id, log_date, title, attributes, text) of the catalogue rows that count from one of the days.
+
+    Those that count from earlier days count as of the first one.
+    """
+    # Of several rows for an item from one day on, the last delivery's counts, and in it the last valid one.
+    # The order of a file means nothing: after that, the greatest counts.
+    texts = catalogue.where(F.col("counts_from") <= days.last).withColumn("text", F.coalesce("text", "title"))
     entries = F.array_sort(F.map_entries("attributes")).alias("entries")
-    last_row = F.max(F.struct("delivered", "title", "text", entries)).alias("row")
-    day = F.greatest("delivered", F.lit(first)).alias("log_date")
+    order = ["counts_from", "delivered", "valid_from", "title", "text"]
+    last_row = F.max(F.struct(*order, entries)).alias("row")
+    day = F.greatest("counts_from", F.lit(days.first)).alias("log_date")
     attributes = F.map_from_entries("row.entries").alias("attributes")
     chosen = texts.groupBy("item_id", day).agg(last_row)
     return chosen.select("item_id", "log_date", "row.title", attributes, "row.text")

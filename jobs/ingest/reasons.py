@@ -1,4 +1,4 @@
-"""Why a record can't become an event."""
+"""Why a record can't become an event, or a row of a catalogue an item."""
 
 from collections.abc import Sequence
 from functools import reduce
@@ -39,6 +39,16 @@ REASONS = {
     "bad_number": "its value, lat or lon is not a finite number",
     "conflicting_id": "another record has the same event id and other content",
 }
+# Of rows of a catalogue. The prefix tells them from events, also in the rules of pipeline_runs.
+ITEM_REASONS = {
+    "item_unreadable": "the row of the catalogue can't be parsed",
+    "item_wrong_type": "a field of the catalogue's row is not of its declared type",
+    "item_without_id": "the row of the catalogue names no item",
+    "item_over_long": "it is larger than ingest.max_record_kb, or its id is longer than ingest.max_id_chars",
+    "item_control_characters": "its attributes have control characters, or its id unseen ones",
+    "item_bad_valid_from": "the catalogue's row has a valid_from that is not a date",
+    "item_without_text": "the row of the catalogue has neither a title nor a text",
+}
 
 
 def find_reasons(
@@ -51,14 +61,7 @@ def find_reasons(
     reason = F.when(~F.col("passed"), None)
     for code, condition in _conditions(window_days, ingest, known_types).items():
         reason = reason.when(condition, code)
-    source = [
-        F.col(quoted(name)).alias(name.removeprefix(AS_READ))
-        for name in mapped.columns
-        if name.startswith(AS_READ)
-    ]
-    # A field of another type is NULL among the source's fields.
-    source.append(F.col("wrong_type").alias("not of its type"))
-    raw = F.when(F.col("reason").isNotNull(), F.coalesce("unreadable", F.to_json(F.struct(*source))))
+    raw = F.when(F.col("reason").isNotNull(), as_read(mapped.columns))
     dated = mapped.withColumn("event_date", F.to_date("event_ts"))
     reasoned = dated.withColumn("reason", reason).withColumn("raw", raw)
     # A rejected record's text is not needed, and may be of any length.
@@ -69,13 +72,26 @@ def find_reasons(
     return reasoned.withColumns(hashed).select(*kept, *EVENT_FIELDS)
 
 
+def as_read(columns: Sequence[str]) -> Column:
+    """A rejected record as one text: what was not read, or the source's own fields among the columns."""
+    source = [
+        F.col(quoted(name)).alias(name.removeprefix(AS_READ)) for name in columns if name.startswith(AS_READ)
+    ]
+    # A field of another type is NULL among the source's fields.
+    source.append(F.col("wrong_type").alias("not of its type"))
+    return F.coalesce("unreadable", F.to_json(F.struct(*source)))
+
+
+def is_no_record(unreadable: Column) -> Column:
+    """Whether what was not read is no record; parsable JSON is one with a field of another type."""
+    is_json = F.try_parse_json(unreadable).isNotNull() & F.json_object_keys(unreadable).isNotNull()
+    return unreadable.isNotNull() & ~(is_json & ~F.contains(unreadable, F.lit("\ufffd")))
+
+
 def _conditions(window_days: int, ingest: IngestSettings, known_types: Sequence[str]) -> dict[str, Column]:
     """The condition of each reason but conflicting_id, in the order in which they are tested."""
     lateness = F.date_diff("log_date", "event_date")
     is_retraction = F.col("event_type") == "retract"
-    # Parsable JSON that was not read has a field of another type; anything else is unreadable.
-    is_json = F.try_parse_json("unreadable").isNotNull() & F.json_object_keys("unreadable").isNotNull()
-    is_json &= ~F.contains("unreadable", F.lit("\ufffd"))
     maps = [of(name) for name in ("attributes", "extra") for of in (F.map_keys, F.map_values)]
     others = [*map(F.col, ("place", "device", "companions")), *maps]
     everything = F.concat_ws(" ", *IDS, "title", "text", *others)
@@ -92,7 +108,7 @@ def _conditions(window_days: int, ingest: IngestSettings, known_types: Sequence[
     not_finite = [F.isnan(name) | (F.abs(name) == float("inf")) for name in ("value", "lat", "lon")]
     refuses_unknown = F.lit(ingest.unknown_types == "quarantine")
     return {
-        "unreadable": F.col("unreadable").isNotNull() & ~is_json,
+        "unreadable": is_no_record(F.col("unreadable")),
         "wrong_type": F.col("unreadable").isNotNull() | F.col("wrong_type").isNotNull(),
         "over_long": (size > ingest.max_record_kb * 1024) | (id_bytes & id_chars),
         "missing_user": F.col("user_id").isNull(),

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from datetime import timedelta
-from functools import reduce
 
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
@@ -13,17 +12,21 @@ from jobs.fold.days import JOB as FOLD
 from jobs.fold.meaning import FoldMeaning
 from jobs.fold.ranges import stale_facets
 from jobs.ingest.days import JOB as INGEST
-from jobs.ingest.days import catalogue_of
+from jobs.ingest.days import named_items, read_catalogue
+from jobs.ingest.fates import identified
 from jobs.ingest.fit import require_fit
-from jobs.ingest.privacy import StoredForm, text_key
+from jobs.ingest.items import SHOWN, item_versions
+from jobs.ingest.privacy import StoredForm
 from jobs.ingest.records import read_records
+from jobs.ingest.texts import with_texts
 from jobs.io.days import Days
-from jobs.io.logs import Logs, day_folders, read_days
+from jobs.io.logs import Logs, read_days
 from jobs.io.messages import say
 from jobs.io.runs import RunLog
 from jobs.io.storage import data_files, file_size
+from jobs.io.versions import with_item
 from jobs.io.warehouse import Warehouse
-from schemas import behavior_events, profile_states, rejected_texts, text_embeddings, user_profiles
+from schemas import behavior_events, items, profile_states, rejected_texts, text_embeddings, user_profiles
 from schemas.pipeline_runs import DONE
 from schemas.settings import Settings
 
@@ -83,25 +86,25 @@ def count_missing(warehouse: Warehouse, settings: Settings, logs: Logs, days: Da
 
 
 def missing_in_logs(warehouse: Warehouse, settings: Settings, logs: Logs, days: Days) -> DataFrame:
-    """Distinct (text_key, text) of the days' records and catalogues that the model has not seen.
+    """Distinct (text_key, text) of the days' events that the model has not seen.
 
-    Unchanged ones: what a mapping's `texts` would make of an event and its item is not made.
+    As the ingest would store them, but for records that repeat another one: those are not compared.
     """
     # Without the key of user ids, which a dry run does not need.
     form = StoredForm(settings.privacy.scrub_texts, settings.privacy.phone_region, key=None)
-    spark = warehouse.spark
-    read = [one.where("passed").select("text", "title") for one in read_records(spark, logs, days)]
-    mapped = reduce(DataFrame.unionAll, read)
-    texts = mapped.select("text").unionByName(mapped.select(F.col("title").alias("text")))
-    delivered = [day for day in day_folders(spark, f"{logs.root}/items") if day <= days.last]
-    catalogue = catalogue_of(warehouse, logs, settings, delivered)
-    if catalogue is not None:
-        named = F.coalesce("text", "title").alias("text")
-        texts = texts.unionByName(catalogue.where("is_usable").select(named))
-    stored = texts.distinct().select(form.text(F.col("text")).alias("text")).where("text IS NOT NULL")
+    named = identified(read_records(warehouse.spark, logs, days), settings, form).where(
+        "passed AND reason IS NULL"
+    )
+    # Not checkpointed: the records of years would fill the disk.
+    stored = named.withColumn("event_id", F.coalesce("event_id", "same"))
+    kept = warehouse.read(items.TABLE).where(F.col("valid_from") < days.first)
+    catalogue = read_catalogue(warehouse, logs, settings, days, kept)
+    fresh = item_versions(named_items(stored, catalogue, form, days), kept)
+    of_item = with_item(stored, kept.unionByName(fresh), SHOWN)
+    texts = with_texts(of_item, logs.mapping.texts, form.text).where("text_key IS NOT NULL")
     of_model = F.col("model_key") == FoldMeaning.of(settings).model_key
     known = [warehouse.read(table).where(of_model) for table in (text_embeddings.TABLE, rejected_texts.TABLE)]
-    return missing_texts(stored.withColumn("text_key", text_key(F.col("text"))), *known)
+    return missing_texts(texts, *known)
 
 
 def tell_writes(warehouse: Warehouse, settings: Settings, days: Days) -> int:

@@ -353,7 +353,7 @@ def test_a_rebuild_folds_what_changed_and_ends_like_a_new_history(spark, logs, t
     assert "profile_states, up to 3 partitions" in printed
     assert not (one / "behavior_events").exists()
     call(spark, backfill_profiles, one, plain, *span)
-    assert "ingest [####################] 3 of 3 days" in capsys.readouterr().out
+    assert f"ingest_events {FIRST}..{last}: " in capsys.readouterr().out
     call(spark, backfill_profiles, anew, evening, *span)
     with pytest.raises(JobError, match="run backfill_profiles --rebuild"):
         call(spark, run_night, one, evening, "--logs", logs, "--date", last)

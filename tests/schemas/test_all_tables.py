@@ -36,7 +36,7 @@ CONTRACT = {
 }
 KEYS = {
     "behavior_events": "event_id",
-    "quarantined_events": "source_file record_hash ordinal",
+    "quarantined_events": "log_date source_file record_hash ordinal",
     "items": "item_id valid_from",
     "text_embeddings": "text_key model_key",
     "rejected_texts": "text_key model_key",

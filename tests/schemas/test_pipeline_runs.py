@@ -59,6 +59,8 @@ def test_stored_events_are_compared_with_what_the_ingest_counted(spark, stored, 
 def test_quarantined_records_are_compared_with_what_the_ingest_counted(spark, stored, surplus):
     records = [record("ingest_events", 3, {"stored": 9, "quarantined": 2})]
     quarantined = [row(quarantined_events.TABLE, log_date=day) for day in [DAY] * stored + [BEFORE]]
+    # A row of a catalogue is no record of the log.
+    quarantined.append(row(quarantined_events.TABLE, log_date=DAY, reason="item_without_id"))
     assert measured(spark, "quarantined_are_there", records=records, quarantined=quarantined) == surplus
 
 

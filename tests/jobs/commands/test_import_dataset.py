@@ -266,10 +266,11 @@ def test_a_refused_import_names_the_cause_and_leaves_nothing(spark, tmp_path, ca
     assert {path.name for path in tmp_path.iterdir()} == {"source", "mapping.yaml"}
 
 
-def test_catalogue_files_with_the_same_name_are_all_delivered(spark, tmp_path):
+@pytest.mark.parametrize("dated", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_catalogue_files_with_the_same_name_are_all_delivered(spark, tmp_path, capsys, dated):
     items = {
         "source": {"format": "csv", "files": "items.csv", "columns": {"id": "string"}},
-        "fields": {"item_id": "id"},
+        "fields": {"item_id": "id"} | ({"valid_from": "current_date()"} if dated else {}),
     }
     mapping = mapping_of("csv", CSV, FIELDS, "a.csv") | {"items": items}
     logs = imported(spark, tmp_path, GOOD | {f"{n}/items.csv": f"id\n{n}\n".encode() for n in "xy"}, mapping)
@@ -277,3 +278,5 @@ def test_catalogue_files_with_the_same_name_are_all_delivered(spark, tmp_path):
         "id\nx\n",
         "id\ny\n",
     }
+    # Rows with a day of their own don't all count from the delivery on.
+    assert ("its titles count from then on" in capsys.readouterr().out) is not dated

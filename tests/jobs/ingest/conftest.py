@@ -42,11 +42,11 @@ def ingest(ingest_in, tmp_path):
 def read_together(run_on, tmp_path):
     """Delivers days and ingests them at once into a warehouse of their own; returns its events and items."""
 
-    def run(days):
+    def run(days, mapping=None):
         for day, events in days.items():
             deliver(tmp_path, day, *events)
         span, folder = Days(min(days), max(days)), str(tmp_path / "together")
-        logs = Logs(str(tmp_path / "logs"), parse_mapping(json.dumps(canonical()), "test"))
+        logs = Logs(str(tmp_path / "logs"), parse_mapping(json.dumps(mapping or canonical()), "test"))
         with run_on(folder, ingest_events.JOB, span) as record:
             ingest_days(record, logs, Settings(), span)
         return stored_in(folder)

@@ -2,9 +2,11 @@
 
 import gzip
 import json
+from collections import Counter
 
 import pytest
 
+from jobs.ingest.reasons import ITEM_REASONS
 from jobs.io.messages import JobError
 from tests.e2e.tables import rows_of
 from tests.jobs.ingest.days import (
@@ -172,7 +174,14 @@ def catalogue(root, day, content):
     (folder / "c.jsonl.gz").write_bytes(content)
 
 
-def test_unusable_rows_of_a_catalogue_are_counted(ingest, tmp_path):
+def rejected_of_catalogue(root):
+    """(log_date, source_file, reason, what raw holds) of the quarantined rows of catalogues, sorted."""
+    rows = rows_of(str(root / "w"), "quarantined_events")
+    kept = ("log_date", "source_file", "reason", "raw")
+    return sorted(tuple(row[n] for n in kept) for row in rows if row["reason"] in ITEM_REASONS)
+
+
+def test_unusable_rows_of_a_catalogue_are_counted_and_kept_with_a_reason(ingest, tmp_path):
     good = [{"id": "S1", "name": "Kettle", "price": 3}, {"id": "S2", "name": "Cup"}]
     bad = [
         {"id": "S1"},
@@ -180,13 +189,40 @@ def test_unusable_rows_of_a_catalogue_are_counted(ingest, tmp_path):
         {"id": " ", "name": "blank"},
         {"id": "S1\0", "name": "ab"},
         {"id": "S1", "name": "x", "price": "cheap"},
+        {"id": "S" * 1500, "name": "anna@example.com"},
     ]
     lines = [json.dumps(row) for row in good + bad] + ['{"id": "S1", "na', "nothing"]
     catalogue(tmp_path, FIRST, gzip.compress("\n".join(lines).encode()))
-    events = ingest(FIRST, event(event_id="1", title="By the event"), mapping=canonical(items=CATALOGUE))
+    given = {"mapping": canonical(items=CATALOGUE), "settings": "privacy: {scrub_texts: true}"}
+    # A catalogue's rows don't count into max_bad_share.
+    events = ingest(FIRST, event(event_id="1", title="By the event"), **given)
     assert [row["text"] for row in events] == ["Kettle"]
     counts = counts_of_newest(str(tmp_path / "w"))
-    assert (counts["items_read"], counts["items_unusable"]) == (9, 7)
+    assert (counts["items_read"], counts["items_unusable"]) == (10, 8)
+    assert (counts["read"], counts["stored"], counts["quarantined"]) == (1, 1, 0)
+    found = rejected_of_catalogue(tmp_path)
+    assert {(day, file) for day, file, _, _ in found} == {(FIRST, f"items/dt={FIRST}/c.jsonl.gz")}
+    reasons = Counter(reason for _, _, reason, _ in found)
+    assert reasons == {"item_without_id": 2, "item_unreadable": 2} | dict.fromkeys(
+        ITEM_REASONS.keys() - {"item_without_id", "item_unreadable", "item_bad_valid_from"}, 1
+    )
+    assert {r.replace("item", "items"): n for r, n in reasons.items()}.items() <= counts.items()
+    raw = {reason: json.loads(raw) for _, _, reason, raw in found if reason != "item_unreadable"}
+    assert raw["item_without_text"] == {"id": "S1"}
+    assert raw["item_wrong_type"] == {"id": "S1", "name": "x", "not of its type": "price"}
+    assert "anna" not in repr(found) and "[email]" in repr(found)
+
+
+def test_rejected_rows_of_an_earlier_catalogue_are_of_the_first_day_and_stay_when_it_is_run_again(
+    ingest, tmp_path
+):
+    catalogue(tmp_path, FIRST, gzip.compress(b'{"id": "S1"}\n' * 2 + b'{"id": "S1", "name": "Kettle"}\n'))
+    for day in (SECOND, SECOND, THIRD):
+        ingest(day, event(day, event_id=str(day)), mapping=canonical(items=CATALOGUE))
+        found = rejected_of_catalogue(tmp_path)
+        assert [(of_day, reason) for of_day, _, reason, _ in found] == [(SECOND, "item_without_text")] * 2
+    rows = rows_of(str(tmp_path / "w"), "quarantined_events")
+    assert sorted(row["ordinal"] for row in rows) == [0, 1] and all(row["message"] for row in rows)
 
 
 def test_a_corrupt_or_unfitting_catalogue_stops_the_day_before_anything_is_written(ingest, tmp_path):
@@ -199,3 +235,39 @@ def test_a_corrupt_or_unfitting_catalogue_stops_the_day_before_anything_is_writt
     with pytest.raises(JobError, match=r"the mapping's items do not fit the catalogue: .*no_such"):
         ingest(FIRST, event(), mapping=canonical(items=unfitting))
     assert not (tmp_path / "w" / "quarantined_events").exists()
+
+
+def test_rows_with_valid_from_count_from_that_day_or_their_delivery_in_nights_and_days_read_together(
+    ingest, read_together, tmp_path
+):
+    deliveries = {
+        FIRST: [
+            ("S1", "Older", "2025-03-15"),
+            ("S1", "Oldest", "2025-03-01"),
+            ("S1", "New", str(THIRD)),
+            ("S1", "Some day", "soon"),
+            ("S2", "A", None),
+            ("S2", "C", str(THIRD)),
+            ("S3", "Over", str(THIRD)),
+        ],
+        SECOND: [("S2", "B", "2025-03-20"), ("S3", "Z", "")],
+        THIRD: [("S3", "Under", "2025-03-20")],
+    }
+    names = ("id", "name", "since")
+    for day, rows in deliveries.items():
+        lines = [json.dumps(dict(zip(names, row, strict=True))) for row in rows]
+        catalogue(tmp_path, day, gzip.compress("\n".join(lines).encode()))
+    columns = dict.fromkeys(names, "string")
+    fields = {"item_id": "id", "title": "name", "valid_from": "since"}
+    mapping = canonical(items={"source": {"format": "json", "columns": columns}, "fields": fields})
+    days = {
+        day: [event(day, event_id=f"{day} {item}", item_id=item) for item in ("S1", "S2", "S3")]
+        for day in (FIRST, SECOND, THIRD)
+    }
+    for day in (*days, SECOND, THIRD):  # two of them once more
+        events = ingest(day, *days[day], mapping=mapping)
+    found = {item: [text for _, text in by_days(of_item(events, item))] for item in ("S1", "S2", "S3")}
+    assert found == {"S1": ["Older", "Older", "New"], "S2": ["A", "B", "C"], "S3": [None, "Z", "Under"]}
+    nights = stored_in(str(tmp_path / "w")), rejected_of_catalogue(tmp_path)
+    assert [(day, reason) for day, _, reason, _ in nights[1]] == [(FIRST, "item_bad_valid_from")]
+    assert nights[0] == read_together(days, mapping)

@@ -1,8 +1,70 @@
-"""How long a dry run says that work takes."""
+"""What a dry run says of the texts to embed, and how long it says that work takes."""
+
+import json
 
 import pytest
 
-from jobs.night.estimate import OVERHEAD_MINUTES, USUAL_SPEED, Work
+from jobs import ingest_events
+from jobs.ingest.days import ingest_days
+from jobs.io.days import Days
+from jobs.io.logs import Logs
+from jobs.night.estimate import OVERHEAD_MINUTES, USUAL_SPEED, Work, missing_in_logs
+from schemas.mapping import parse_mapping
+from schemas.settings import Settings
+from tests.e2e.tables import rows_of
+from tests.jobs.ingest.days import FIRST, SECOND, canonical, deliver, event
+
+# ---- texts
+
+CATALOGUE = {
+    "source": {"format": "json", "columns": {"id": "string", "name": "string"}},
+    "fields": {"item_id": "id", "title": "name"},
+}
+# The last record can't be an event; the catalogue has other items than events name, and an unusable row.
+DAYS = {
+    FIRST: [
+        event(event_id="1", item_id="named"),
+        event(event_id="2", item_id="reviewed", text="Own words"),
+        event(event_id="3", item_id="titled", title="Lamp"),
+        event(item_id="titled", title="Bulb"),
+        event(event_id="4", item_id="nobody's", text="Lost", user_id=None),
+    ],
+    SECOND: [
+        event(SECOND, event_id="5", item_id="titled"),
+        event(SECOND, event_id="6", item_id="unknown"),
+    ],
+}
+NAMES = {"named": "Kettle", "reviewed": "Cup", "nobody's": "Jug", "unusable": None}
+MADE = {"review": "concat(item_title, '!')", "view": "concat('a ', item_title)"}
+
+
+@pytest.mark.parametrize(
+    ("texts", "expected"),
+    [
+        ({}, {"Kettle", "Own words", "Bulb"}),
+        pytest.param(MADE, {"a Kettle", "a Cup", "a Bulb"}, marks=pytest.mark.slow),
+    ],
+    ids=["of events and items", "made"],
+)
+def test_a_dry_run_counts_the_texts_that_events_will_have(warehouse_at, run_on, tmp_path, texts, expected):
+    for day, events in DAYS.items():
+        deliver(tmp_path, day, *events)
+    folder = tmp_path / "logs" / "items" / f"dt={FIRST}"
+    folder.mkdir(parents=True)
+    rows = [json.dumps({"id": item, "name": name}) for item, name in NAMES.items()]
+    (folder / "items.jsonl").write_text("\n".join(rows), encoding="utf-8")
+    settings = Settings.model_validate({"ingest": {"max_bad_share": 1}})
+    mapping = parse_mapping(json.dumps(canonical(items=CATALOGUE, texts=texts)), "test")
+    logs, span = Logs(str(tmp_path / "logs"), mapping), Days(FIRST, SECOND)
+    told = missing_in_logs(warehouse_at(tmp_path / "w"), settings, logs, span).collect()
+    assert {row["text"] for row in told} == expected and len(told) == len(expected)
+    with run_on(tmp_path / "w", ingest_events.JOB, span) as run:
+        ingest_days(run, logs, settings, span)
+    stored = {(row["text_key"], row["text"]) for row in rows_of(str(tmp_path / "w"), "behavior_events")}
+    assert {(row["text_key"], row["text"]) for row in told} == stored - {(None, None)}
+
+
+# ---- time
 
 SPEEDS = {"ingest_events": 100.0, "embed_texts": 10.0, "fold_profiles": 1000.0}
 
