@@ -19,6 +19,7 @@ from jobs.ingest.items import SHOWN, item_versions
 from jobs.ingest.privacy import StoredForm
 from jobs.ingest.records import map_records
 from jobs.ingest.texts import with_texts
+from jobs.io.columns import quoted
 from jobs.io.days import Days
 from jobs.io.logs import Logs, read_days
 from jobs.io.messages import say
@@ -62,7 +63,7 @@ def tell_range(log: RunLog, settings: Settings, logs: Logs, days: Days, ingested
     spark, folders = warehouse.spark, logs.folders(days)
     files = [file for folder in folders for file in data_files(spark, folder)]
     size = sum(file_size(spark, file) for file in files)
-    count = read_days(spark, logs.mapping.source, folders, logs.root).count()
+    count = count_records(read_days(spark, logs.mapping.source, folders, logs.root))
     say(f"read: {len(days)} days, {len(files)} files, {size / 1e6:,.1f} MB, {count:,} records")
     if ingested:
         say(f"  of them {sum(map(len, ingested))} days are ingested already, by a run that was stopped")
@@ -71,6 +72,13 @@ def tell_range(log: RunLog, settings: Settings, logs: Logs, days: Days, ingested
     replayed = tell_writes(warehouse, settings, days)
     work = Work(count, texts, count + replayed)
     say(f"expected: about {work.minutes(measured_speeds(log)):,.0f} minutes")
+
+
+def count_records(records: DataFrame) -> int:
+    """How many records were read. records: as jobs.io.logs.read_days returns them."""
+    # Spark refuses to parse JSON or CSV for nothing but the column of unreadable records.
+    used = [F.count(F.col(quoted(name))) for name in records.columns]
+    return int(records.agg(F.count("*"), *used).collect()[0][0])
 
 
 def count_missing(warehouse: Warehouse, settings: Settings, logs: Logs, days: Days) -> tuple[int, int]:
