@@ -147,7 +147,7 @@ def compare(scope: Scope) -> Comparison:
     run, of_model = scope.run, F.col("model_key") == scope.meaning.model_key
     embeddings = run.warehouse.read(text_embeddings.TABLE).where(of_model)
     marked = mark_in_reach(scope, embeddings)
-    counts = count_fates(marked, scope.days)
+    counts = count_fates(marked, scope.days, scope.fold.window_days)
     run.add_counts(counts.by_fate)
     events = by_facet(marked, scope.facets)
     stored = scope.states.where(scope.compared.sql("as_of_date"))

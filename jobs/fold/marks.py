@@ -25,8 +25,10 @@ MARKED = [
     "facets",
     "fate",
 ]
-# Further columns, by which floods and retractions are found.
-NEEDED_TO_MARK = ["repeat_hash", "log_date", "retracts_event_id"]
+# Further columns, by which retractions and floods are found.
+OF_RETRACTIONS = ["log_date", "retracts_event_id"]
+MARKED += OF_RETRACTIONS
+NEEDED_TO_MARK = ["repeat_hash"]
 # User-days whose hashes, or users whose retractions, are broadcast: a few megabytes.
 FEW_DAYS = 100_000
 REPEAT_SLOTS = 16
@@ -35,7 +37,7 @@ FOLDED, ZERO_WEIGHT, RETRACT, RETRACTED, WITHOUT_VECTOR = EVENT_FATES
 
 @dataclass(frozen=True)
 class EventCounts:
-    """Events of the folded days by fate.
+    """Events of the folded days by fate, and parts of these numbers.
 
     Events of any day in reach that are folded, and about how many texts they have.
     """
@@ -119,8 +121,24 @@ def without_retracted(marked: DataFrame, are_few: bool, fold: FoldSettings) -> D
 
 
 def _hits(aim: Column, window_days: int) -> Column:
-    in_time = F.date_diff(aim["log_date"], "event_date").between(-1, window_days)
+    in_time = _in_time(aim["log_date"], F.col("event_date"), window_days)
     return (aim["retracts_event_id"] == F.col("event_id")) & in_time
+
+
+def _in_time(log_date: Column, event_date: Column, window_days: int) -> Column:
+    return F.date_diff(log_date, event_date).between(-1, window_days)
+
+
+def count_missed(marked: DataFrame, days: Days, window_days: int) -> int:
+    """Retractions of the days without effect: their user has no such event inside the window."""
+    is_own = (F.col("fate") == RETRACT) & F.expr(days.sql("event_date"))
+    retractions = marked.where(is_own).select("user_id", *OF_RETRACTIONS).alias("r")
+    targets = marked.where(F.col("fate") == RETRACTED).select("user_id", "event_id", "event_date").alias("t")
+    is_same = (F.col("r.user_id") == F.col("t.user_id")) & (
+        F.col("r.retracts_event_id") == F.col("t.event_id")
+    )
+    in_time = _in_time(F.col("r.log_date"), F.col("t.event_date"), window_days)
+    return retractions.join(targets, is_same & in_time, "left_anti").count()
 
 
 # ---- floods
@@ -208,18 +226,31 @@ def by_facet(marked: DataFrame, facets: Collection[str]) -> DataFrame:
     """A row for each folded event and facet, with two independent 64-bit hashes of what it contributes."""
     parts = ["event_id", "event_ts", "weight", "text_key"]
     hashes = {"digest_high": F.xxhash64(*parts), "digest_low": F.xxhash64(F.lit("low"), *parts)}
-    folded = marked.where(F.col("fate") == FOLDED).withColumns(hashes)
+    folded = marked.where(F.col("fate") == FOLDED).withColumns(hashes).drop(*OF_RETRACTIONS)
     return folded.withColumn("facet", F.explode("facets")).where(F.col("facet").isin(*facets))
 
 
-def count_fates(marked: DataFrame, days: Days) -> EventCounts:
-    """Counts the events of the days by fate; `stored` is the sum of all fates."""
-    of_days = F.count_if(F.expr(days.sql("event_date"))).alias("own")
+def count_fates(marked: DataFrame, days: Days, window_days: int) -> EventCounts:
+    """Counts the events of the days by fate; `stored` is the sum of all fates.
+
+    Of those without a vector, without_text have no text, and of text_rejected the engine refused the text. Of
+    the retractions, retract_missed have no effect.
+    """
+    is_own = F.expr(days.sql("event_date"))
+    of_days = F.count_if(is_own).alias("own")
+    no_text = F.count_if(is_own & F.col("text_key").isNull()).alias("no_text")
     texts = F.approx_count_distinct("text_key").alias("texts")
-    rows = marked.groupBy("fate").agg(of_days, F.count("*").alias("all"), texts).collect()
+    rows = marked.groupBy("fate").agg(of_days, no_text, F.count("*").alias("all"), texts).collect()
     found = {row["fate"]: row for row in rows}
     counts = {fate: found[fate]["own"] if fate in found else 0 for fate in EVENT_FATES}
-    by_fate = {"stored": sum(counts.values()), **counts}
+    without_text = found[WITHOUT_VECTOR]["no_text"] if WITHOUT_VECTOR in found else 0
+    by_fate = {
+        "stored": sum(counts.values()),
+        **counts,
+        "without_text": without_text,
+        "text_rejected": counts[WITHOUT_VECTOR] - without_text,
+        "retract_missed": count_missed(marked, days, window_days) if counts[RETRACT] else 0,
+    }
     if FOLDED not in found:
         return EventCounts(by_fate, 0, 0)
     return EventCounts(by_fate, found[FOLDED]["all"], found[FOLDED]["texts"])

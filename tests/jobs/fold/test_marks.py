@@ -14,10 +14,12 @@ from pyspark.sql import functions as F
 
 from jobs.fold import marks
 from jobs.fold.facets import facets_of, require_predicates, with_attributes, with_seen
-from jobs.fold.marks import FOLDED, RETRACT, ZERO_WEIGHT, mark_events
+from jobs.fold.marks import FOLDED, RETRACT, ZERO_WEIGHT, count_fates, mark_events
+from jobs.io.days import Days
 from jobs.io.messages import JobError
 from schemas import behavior_events, rejected_texts, text_embeddings
 from schemas.settings import FacetSettings, FoldSettings
+from tests.builders import row
 
 # ---- floods
 
@@ -68,18 +70,21 @@ def marked(spark, events):
 
 
 def weightless(spark, frame):
-    frame = frame.withColumn("log_date", F.col("event_date"))
-    missing = {
-        c.name: F.lit(None).cast(c.type) for c in behavior_events.TABLE.columns if c.name not in frame.columns
-    }
-    no_vectors, no_refusals = (
-        spark.createDataFrame([], table.spark_schema())
-        for table in (text_embeddings.TABLE, rejected_texts.TABLE)
-    )
-    found = mark_events(frame.withColumns(missing), no_vectors, no_refusals, RULES, F.lit(True)).collect()
+    found = marked_frame(spark, frame.withColumn("log_date", F.col("event_date"))).collect()
     fates = {row["event_id"]: row["fate"] for row in found}
     assert len(fates) == frame.count()
     return {name for name, fate in fates.items() if fate == ZERO_WEIGHT}
+
+
+def marked_frame(spark, frame, refused=()):
+    """The marked events of a frame with some columns. refused: text keys that the engine has refused."""
+    missing = {
+        c.name: F.lit(None).cast(c.type) for c in behavior_events.TABLE.columns if c.name not in frame.columns
+    }
+    no_vectors = spark.createDataFrame([], text_embeddings.TABLE.spark_schema())
+    rows = [row(rejected_texts.TABLE, text_key=key) for key in refused]
+    refusals = spark.createDataFrame(rows, rejected_texts.TABLE.spark_schema())
+    return mark_events(frame.withColumns(missing), no_vectors, refusals, RULES, F.lit(True))
 
 
 EVENT = st.tuples(
@@ -119,6 +124,48 @@ def test_a_number_in_one_column_is_not_a_repeat_of_the_same_number_in_another(sp
     ]
     frame = spark.createDataFrame(rows, f"{SCHEMA}, rating double, value double")
     assert weightless(spark, frame.withColumn("text_key", F.col("item_id"))) == set()
+
+
+# ---- counts
+
+
+def test_retractions_without_effect_and_reasons_for_no_vector_are_counted(spark):
+    day = START.date()
+    window = [day - timedelta(RULES.window_days + 1), day - timedelta(RULES.window_days)]
+    # user, event date, id, type, text, target
+    rows = [
+        ("a", window[0], "old", "view", "x", None),
+        ("a", window[1], "young", "view", "x", None),
+        ("b", day, "theirs", "view", "x", None),
+        ("a", day, "bare", "view", None, None),
+        ("a", day, "refused", "view", "bad", None),
+        ("a", day, "taken back", "view", None, None),
+        *[
+            ("a", day, f"r{n}", "retract", None, target)
+            for n, target in enumerate(["old", "young", "theirs", "nobody's", "taken back"])
+        ],
+        # In time, as it came a day earlier; its target is the same, but the day is not counted.
+        ("a", day - timedelta(1), "early", "retract", None, "old"),
+    ]
+    schema = (
+        "user_id string, event_date date, event_id string, event_type string, text_key string, "
+        "retracts_event_id string"
+    )
+    frame = spark.createDataFrame(rows, schema).withColumns(
+        {"log_date": F.col("event_date"), "event_ts": F.col("event_date").cast("timestamp")}
+    )
+    found = count_fates(marked_frame(spark, frame, ["bad"]), Days.only(day), RULES.window_days).by_fate
+    assert found == {
+        "stored": 9,
+        "folded": 1,
+        "zero_weight": 0,
+        "retract": 5,
+        "retracted": 1,
+        "without_vector": 2,
+        "without_text": 1,
+        "text_rejected": 1,
+        "retract_missed": 3,
+    }
 
 
 # ---- facet predicates

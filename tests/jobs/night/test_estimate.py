@@ -8,7 +8,8 @@ from jobs import ingest_events
 from jobs.ingest.days import ingest_days
 from jobs.io.days import Days
 from jobs.io.logs import Logs
-from jobs.night.estimate import OVERHEAD_MINUTES, USUAL_SPEED, Work, missing_in_logs
+from jobs.io.runs import RunLog
+from jobs.night.estimate import OVERHEAD_MINUTES, USUAL_SPEED, Work, missing_in_logs, tell_range
 from schemas.mapping import parse_mapping
 from schemas.settings import Settings
 from tests.e2e.tables import rows_of
@@ -46,7 +47,9 @@ MADE = {"review": "concat(item_title, '!')", "view": "concat('a ', item_title)"}
     ],
     ids=["of events and items", "made"],
 )
-def test_a_dry_run_counts_the_texts_that_events_will_have(warehouse_at, run_on, tmp_path, texts, expected):
+def test_a_dry_run_counts_the_texts_that_events_will_have(
+    warehouse_at, run_on, tmp_path, capsys, texts, expected
+):
     for day, events in DAYS.items():
         deliver(tmp_path, day, *events)
     folder = tmp_path / "logs" / "items" / f"dt={FIRST}"
@@ -56,7 +59,11 @@ def test_a_dry_run_counts_the_texts_that_events_will_have(warehouse_at, run_on, 
     settings = Settings.model_validate({"ingest": {"max_bad_share": 1}})
     mapping = parse_mapping(json.dumps(canonical(items=CATALOGUE, texts=texts)), "test")
     logs, span = Logs(str(tmp_path / "logs"), mapping), Days(FIRST, SECOND)
-    told = missing_in_logs(warehouse_at(tmp_path / "w"), settings, logs, span).collect()
+    warehouse = warehouse_at(tmp_path / "w")
+    tell_range(RunLog(warehouse), settings, logs, span, [])
+    said = capsys.readouterr().out
+    assert "7 records" in said and f"embed: {len(expected)} texts" in said
+    told = missing_in_logs(warehouse, settings, logs, span).collect()
     assert {row["text"] for row in told} == expected and len(told) == len(expected)
     with run_on(tmp_path / "w", ingest_events.JOB, span) as run:
         ingest_days(run, logs, settings, span)
