@@ -82,7 +82,8 @@ def ingest(warehouse: Warehouse, logs: Logs) -> None:
 def write_plain(warehouse: Warehouse, logs: Logs) -> None:
     """Reads the lines, gives the columns their types, and appends them to a table of the same schema."""
     fit_to_size(warehouse.spark, [logs.root])
-    ddl = ", ".join(f"{name} {kind}" for name, kind in logs.mapping.sources[THE_DAY].source.columns.items())
+    columns = logs.mapping.sources[THE_DAY].source.columns | {"event_ts": "string"}
+    ddl = ", ".join(f"{name} {kind}" for name, kind in columns.items())
     lines = warehouse.spark.read.schema(ddl).json(logs.folders(Days.only(DAY)))
     with open_writer(warehouse, "bench") as writer:
         writer.append(behavior_events.TABLE, plain_rows(lines))
