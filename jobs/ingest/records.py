@@ -54,7 +54,9 @@ def map_records(records: DataFrame, mapping: EventSource, spark: SparkSession) -
     unreadable = F.col(quoted(UNREADABLE))
     passed = F.lit(True)
     if mapping.filter is not None:
-        passed = F.coalesce(F.expr(mapping.filter), F.lit(False)) | unreadable.isNotNull()
+        # Where a filter is NULL because a value has the wrong type, it says nothing about the record.
+        is_wrong = F.col(quoted(WRONG_TYPE)).isNotNull()
+        passed = F.coalesce(F.expr(mapping.filter), is_wrong) | unreadable.isNotNull()
     own = [name for name in records.columns if name not in ADDED]
     mapped = records.select(
         F.col(quoted(LOG_DATE)).alias("log_date"),

@@ -21,7 +21,7 @@ ORDERS = {
         "files": "orders*.csv",
     },
     "zone": "Europe/Paris",
-    "filter": "id <> 2",
+    "filter": "paid > 0",
     "fields": {
         "event_id": "concat('order ', id)",
         "user_id": "who",
