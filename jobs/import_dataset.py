@@ -198,8 +198,7 @@ def place_days(spark: SparkSession, split: str, target: str, source: str) -> Non
     for name in folder_content(spark, split):
         if name.startswith(f"{DAY}="):
             day = date.fromisoformat(name.removeprefix(f"{DAY}="))
-            folder = f"{logs.day_folder(target, day)}/{source}".removesuffix("/")
-            move(spark, f"{split}/{name}", folder)
+            move(spark, f"{split}/{name}", logs.source_folder(target, day, source))
 
 
 def with_file(rows: DataFrame, files: Sequence[str], source: str) -> DataFrame:

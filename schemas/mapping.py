@@ -151,6 +151,11 @@ class EventSource(_Part):
     rating_min: float = Field(0.0, description="rating mapped to 0")
     rating_max: float = Field(1.0, description="rating mapped to 1")
 
+    @property
+    def expressions(self) -> dict[str, str]:
+        """Every expression over the source's columns, by the name under which messages show it."""
+        return {**self.fields, **({} if self.filter is None else {"filter": self.filter})}
+
     @model_validator(mode="after")
     def _consistent(self) -> "EventSource":
         _check_fields(self.fields, set(EVENT_FIELDS), {"user_id", "event_ts", "event_type"})

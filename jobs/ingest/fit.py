@@ -37,8 +37,9 @@ def _mapped(warehouse: Warehouse, mapping: EventSource, where: str) -> DataFrame
     _require_types(warehouse, mapping.source, where)
     records = read_days(warehouse.spark, mapping.source, [], "", mapping.zone)
     try:
-        given = {**mapping.fields, "filter": mapping.filter or "true"}
-        require_plain(records, {f"the mapping's {where}{name}": text for name, text in given.items()})
+        require_plain(
+            records, {f"the mapping's {where}{name}": text for name, text in mapping.expressions.items()}
+        )
         return map_records(records, mapping, warehouse.spark)
     except AnalysisException as error:
         told = f"{where}{misfit(records, mapping)}{one_sentence(error)}"

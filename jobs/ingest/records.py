@@ -72,7 +72,7 @@ def map_records(records: DataFrame, mapping: EventSource, spark: SparkSession) -
 
 def misfit(records: DataFrame, mapping: EventSource) -> str:
     """The first field of the mapping whose expression the records can't answer, to start a sentence."""
-    for name, expression in {**mapping.fields, "filter": mapping.filter or "true"}.items():
+    for name, expression in mapping.expressions.items():
         try:
             records.select(F.expr(expression))
         except AnalysisException:

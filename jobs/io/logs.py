@@ -53,7 +53,7 @@ class Logs:
 
     def folders(self, days: Days, source: str = THE_DAY) -> list[str]:
         """The day folders of the days, or those of one source below them."""
-        return [f"{day_folder(self.root, day)}/{source}".removesuffix("/") for day in days]
+        return [source_folder(self.root, day, source) for day in days]
 
 
 # ---- arguments
@@ -87,6 +87,11 @@ def mapping_file(text: str) -> LogMapping:
 def day_folder(logs: str, day: date) -> str:
     """Where a day's events lie."""
     return f"{logs}/dt={day}"
+
+
+def source_folder(logs: str, day: date, source: str) -> str:
+    """Where a day's files of one source lie."""
+    return day_folder(logs, day) if source == THE_DAY else f"{day_folder(logs, day)}/{source}"
 
 
 def items_folder(logs: str, day: date) -> str:
