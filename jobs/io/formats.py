@@ -5,13 +5,14 @@ import re
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, cast
+from urllib.parse import unquote
 
 from py4j.protocol import Py4JJavaError
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
-from jobs.io.columns import as_read_from_json, quoted
+from jobs.io.columns import NESTED, as_read_from_json, quoted
 from jobs.io.messages import JobError
 from jobs.io.storage import PLAIN_LOCAL, first_line, has_colon, jvm, open_parquet
 from schemas.mapping import Source
@@ -26,6 +27,8 @@ UNREADABLE = "unreadable record"
 LONE_SURROGATE: Final = (
     r"(?i)\\u(d[89ab][0-9a-f]{2}(?!\\ud[c-f][0-9a-f]{2})|(?<!\\ud[89ab][0-9a-f]{2}\\u)d[c-f][0-9a-f]{2})"
 )
+# Longest line that the pattern of plain lines is tried on, characters: Java matches groups by recursion.
+PLAIN_LINE: Final = 8_000
 # Names and types of the columns of a Parquet file, with the annotations of those that need a conversion.
 ParquetColumns = tuple[tuple[str, str, str], ...]
 NANOSECONDS: Final = {"TIMESTAMP(NANOS,true)": "timestamp", "TIMESTAMP(NANOS,false)": "timestamp_ntz"}
@@ -41,10 +44,12 @@ def parts(
 ) -> list[DataFrame]:
     """Files or folders with their own columns, one frame for each schema.
 
-    Unparsable records are in UNREADABLE. A JSON value that may be of any type is a variant.
+    Unparsable records are in UNREADABLE. A JSON value that may be of any type is a variant, or a text where
+    its type makes no difference.
 
     listed: the data files of each path. keeps_unmapped: whether columns that the mapping does not name are
-    read, too, as far as Spark can read them. more: further options of the reader.
+    read, too, as far as Spark can read them; columns of equal names then have equal types. more: further
+    options of the reader.
     """
     files = [file for path in listed for file in listed[path]]
     if has_colon(files):
@@ -53,7 +58,12 @@ def parts(
         return []
     if source.format == "parquet":
         return _parquet_parts(spark, source, files, keeps_unmapped, more)
-    return (_json_parts if source.format == "json" else _csv_parts)(spark, source, listed, more)
+    if source.format == "csv":
+        return _csv_parts(spark, source, listed, more)
+    plain = [] if keeps_unmapped else _plain_paths(spark, source, listed, more)
+    mixed = [path for path in listed if path not in plain]
+    read_plain = [_json_records(spark, source, plain, _plain_types(source), more)] if plain else []
+    return read_plain + (_mixed_json(spark, source, mixed, more) if mixed else [])
 
 
 def declared_types(source: Source) -> T.StructType:
@@ -70,22 +80,89 @@ def literal(path: str) -> str:
 # ---- JSON
 
 
-def _json_parts(
+def _plain_paths(
     spark: SparkSession, source: Source, listed: Mapping[str, Sequence[str]], more: Mapping[str, str]
-) -> list[DataFrame]:
-    paths, options = [literal(path) for path in listed], _json_options(source)
+) -> list[str]:
+    """The paths all of whose lines are plain (is_plain_json): their scalar values can be read as texts.
+
+    To look at the lines costs less than the variants do, which keep the type of every value.
+    """
+    # Other options make other JSON.
+    if {option.lower() for option in source.options} - {"encoding"}:
+        return []
+    paths = [literal(path) for path in listed]
+    lines = spark.read.options(**_json_options(source), **more).text(paths)
+    is_plain = is_plain_json(F.col("value"), declared_types(source))
+    found = lines.where(~is_plain).select(F.input_file_name().alias("file")).distinct().collect()
+    mixed = {_without_scheme(unquote(row["file"])) for row in found}
+    return [path for path, files in listed.items() if mixed.isdisjoint(map(_without_scheme, files))]
+
+
+def is_plain_json(line: Column, declared: T.StructType) -> Column:
+    """Whether the scalar values of a line, read as texts, are what their variants would give.
+
+    Such a line is blank or one object with strings and whole numbers. Columns that are not declared as texts
+    may also be what no text is mistaken for: decimal numbers, booleans, flat objects and arrays. Half a
+    character is not plain.
+    """
+    # With a mark in place of what is escaped, a string is what lies between two quotes.
+    marked = F.regexp_replace(line, r"\\.", "\0")
+    marked = F.when(F.contains(line, F.lit("\\")) & ~line.rlike(r"(?i)\\ud"), marked).otherwise(line)
+    return (F.length(line) <= PLAIN_LINE) & marked.rlike(_plain_json(declared))
+
+
+def _plain_json(declared: T.StructType) -> str:
+    """The pattern of is_plain_json; strings in it have no escapes, and names of fields no mark."""
+    texts = [field.name for field in declared if isinstance(field.dataType, T.StringType)]
+    string, key = r'"[^"\\]*+"', r'"[^"\\\x00]*+"\s*+:\s*+'
+    other_key = rf'(?!"(?:{"|".join(map(re.escape, texts))})"){key}' if texts else key
+    # As many digits as a variant's whole numbers and decimals have for certain.
+    whole = "(?:0|-?[1-9][0-9]{0,16})"
+    # Not minus zero, which a variant does not know.
+    decimal = r"(?:-(?=[0.]*[1-9]))?(?:0|[1-9][0-9]{0,16})(?:[.][0-9]{1,17})?"
+    inside = rf"""(?:{string}|[^\[\]"'{{}}\\]++)*+"""
+    other = rf"(?:{decimal}|true|false|\{{{inside}\}}|\[{inside}\])"
+    field_ = rf"(?:{key}(?:{string}|{whole}|null)|{other_key}{other})\s*+(?=[,}}])"
+    return rf"^\s*+(?:\{{(?:\s*+{field_},?+)*+\s*+\}}\s*+)?+\z"
+
+
+def _plain_types(source: Source) -> T.StructType:
+    """Scalar values as texts."""
+    return T.StructType(
+        [
+            T.StructField(
+                field.name,
+                as_read_from_json(field.dataType) if isinstance(field.dataType, NESTED) else T.StringType(),
+            )
+            for field in declared_types(source)
+        ]
+    )
+
+
+def _without_scheme(file: str) -> str:
+    return re.sub("^file:/+", "/", file)
+
+
+def _json_records(
+    spark: SparkSession, source: Source, paths: Sequence[str], types: T.StructType, more: Mapping[str, str]
+) -> DataFrame:
     reader = spark.read.options(mode="PERMISSIVE", columnNameOfCorruptRecord=UNREADABLE, **more)
-    fields = [
-        T.StructField(field.name, as_read_from_json(field.dataType)) for field in declared_types(source)
-    ]
-    schema = T.StructType([*fields, T.StructField(UNREADABLE, T.StringType())])
-    records = reader.options(**options).schema(schema).json(paths)
+    schema = T.StructType([*types, T.StructField(UNREADABLE, T.StringType())])
+    return reader.options(**_json_options(source)).schema(schema).json([literal(path) for path in paths])
+
+
+def _mixed_json(
+    spark: SparkSession, source: Source, paths: Sequence[str], more: Mapping[str, str]
+) -> list[DataFrame]:
+    """Values as variants, and what the reader passes over."""
+    types = cast(T.StructType, as_read_from_json(declared_types(source)))
+    records = _json_records(spark, source, paths, types, more)
     # With another column in it, since Spark refuses a query of unparsable records alone, as a count would be.
-    other = F.when(F.col(quoted(fields[0].name)).isNull(), "").otherwise(" ")
+    other = F.when(F.col(quoted(types[0].name)).isNull(), "").otherwise(" ")
     unreadable = F.concat(quoted(UNREADABLE), other)
     # Those come again, mended, with what was passed over.
     sound = records.where(F.coalesce(~unreadable.rlike(LONE_SURROGATE), F.lit(True)))
-    return [sound, _passed_over(spark, source, paths, more, schema)]
+    return [sound, _passed_over(spark, source, [literal(path) for path in paths], more, records.schema)]
 
 
 def _json_options(source: Source) -> dict[str, str]:

@@ -1,0 +1,100 @@
+"""Plain JSON lines, read as texts, give what their variants give."""
+
+import json
+import random
+from pathlib import Path
+
+import pytest
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from jobs.io.formats import declared_types, is_plain_json, parts
+from jobs.io.logs import SOURCE_FILE, read_days
+from schemas.mapping import Source
+
+COLUMNS = {
+    "id": "string",
+    "na.me": "string",
+    "whole": "bigint",
+    "small": "int",
+    "real": "double",
+    "exact": "decimal(9,3)",
+    "yes": "boolean",
+    "at": "timestamp",
+    "on": "date",
+    "tags": "array<string>",
+    "more": "map<string,string>",
+    "inner": "struct<a: string, b: double>",
+}
+SOURCE = Source(format="json", columns=COLUMNS)
+# Values as they stand in a line; `{}` is a number that makes each its own.
+VALUES = [
+    *['"{}"', '"text, {}: x"', '"7.0"', '"true"', '" "', '""', '"{{not}}"', '"[1]"', '"12e3"', '"null"'],
+    *['"a\\"b{}"', '"back\\\\"', '"line\\nend"', '"caf\\u00e9"', '"\\u4e66{}"', '"half \\ud83d"', '"Ünï {}"'],
+    *["0", "{}", "-{}", "-0", "-0.0", "-0.5", "0.5", "{}.0", "{}.25", "{}.123456", "12345678901234567"],
+    *["123456789012345678901234567890", "1e3", "1.5E-2", "007", "1.", ".5", "+1", "NaN", "true", "false"],
+    *["null", "nul", "[]", "{{}}", '["a","b"]', "[1, true]", '[["a"]]', '{{"k": "v"}}', '{{"k": 7.0}}'],
+    *['{{"a": "x", "b": 1.5}}', '{{"id": "inner"}}', '"2025-04-01"', '"2025-04-01T10:00:00+02:00"'],
+    *["1743501600", "1743501600.5", "1743501600123", '"1743501600"', "'single'", '"open', "/* no */ 1"],
+]
+NAMES = [*COLUMNS, "unmapped", "i\\u0064", "ID", 'quo\\"ted']
+# A record that is plain in no way, beside which no other is read as plain.
+MIXED = '{"unmapped": [[1]]}'
+
+
+def drawn_line(rng: random.Random, number: int) -> str:
+    names = [rng.choice(NAMES) for _ in range(rng.randrange(1, 7))]
+    fields = [f'"{name}"{rng.choice([":", ": ", " :"])}{rng.choice(VALUES)}' for name in names]
+    line = "{{" + rng.choice([",", ", "]).join(fields) + "}}"
+    line = line.format(*[number % 97] * len(fields))
+    return rng.choices(
+        [line, line + " ", line + ",", line + line, "[" + line + "]", line[:-1]], [9, 1, 1, 1, 1, 1]
+    )[0]
+
+
+@pytest.fixture(scope="module")
+def plain_lines(spark: SparkSession) -> DataFrame:
+    rng = random.Random(int(__import__("os").environ["SEED"]))
+    drawn = sorted({drawn_line(rng, number) for number in range(20000)})
+    frame = spark.createDataFrame([(line,) for line in drawn], "line string").coalesce(1)
+    return frame.where(is_plain_json(F.col("line"), declared_types(SOURCE)))
+
+
+def records(spark: SparkSession, root: Path, lines: list[str], beside: list[str]) -> list[str]:
+    """What is read of the lines, in a file of its own, without what is read of those beside them."""
+    folder = root / "dt=2025-04-01"
+    folder.mkdir(parents=True)
+    (folder / "a.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    (folder / "b.jsonl").write_text("\n".join(beside), encoding="utf-8")
+    read = read_days(spark, SOURCE, [str(folder)], str(root))
+    own = read.where(F.endswith(F.col(f"`{SOURCE_FILE}`"), F.lit("a.jsonl")))
+    return sorted(str(row) for row in own.collect())
+
+
+def test_plain_lines_read_as_texts_give_what_their_variants_give(
+    spark: SparkSession, plain_lines: DataFrame, tmp_path: Path
+) -> None:
+    plain = [row["line"] for row in plain_lines.collect()]
+    assert len(plain) > 500
+    as_texts = records(spark, tmp_path / "plain", plain, [])
+    as_variants = records(spark, tmp_path / "mixed", plain, [MIXED])
+    assert as_texts == as_variants
+
+
+def test_each_line_that_is_not_plain_has_the_whole_folder_read_as_variants(
+    spark: SparkSession, tmp_path: Path
+) -> None:
+    for number, line in enumerate(
+        ['{"id": 7.0}', '{"id": true}', '{"id": "half \\ud83d"}', '{"id": "a"} {"id": "b"}']
+    ):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        (folder / "a.jsonl").write_text('{"id": "a"}\n' + line)
+        read = parts(spark, SOURCE, {str(folder): [str(folder / "a.jsonl")]})
+        assert read[0].schema["id"].dataType.simpleString() == "variant"
+
+
+def test_a_line_of_many_fields_is_no_trouble(spark: SparkSession, tmp_path: Path) -> None:
+    line = json.dumps({f"k{number}": "v" for number in range(200_000)} | {"id": "u"})
+    escaped = json.dumps({"id": "\n" * 200_000})
+    assert len(records(spark, tmp_path, [line, escaped], [])) == 2
