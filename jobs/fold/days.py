@@ -9,7 +9,7 @@ from pyspark.sql import functions as F
 
 from jobs.fold.dirty import KEY, find_dirty, find_priors, left_alone, point_back
 from jobs.fold.facets import with_attributes
-from jobs.fold.marks import by_facet, count_fates, mark_events
+from jobs.fold.marks import by_facet, count_fates, count_too_late, mark_events, missed_retractions
 from jobs.fold.meaning import FoldMeaning
 from jobs.fold.stage import events_per_task, fold_frame, task_count, to_states
 from jobs.fold.tables import newest_of_fold, note_of_fold, sound_profiles, write_profiles, write_states
@@ -25,6 +25,8 @@ JOB = "fold_profiles"
 # Dirty facets whose keys and days are broadcast, some ten megabytes: then states need no shuffle to meet
 # them.
 FEW_FACETS = 200_000
+# How far back a retraction's target is looked for, to tell one that came too late from one that hits nothing.
+LOOK_BACK_DAYS = 90
 
 
 @dataclass(frozen=True)
@@ -149,6 +151,8 @@ def compare(scope: Scope) -> Comparison:
     marked = mark_in_reach(scope, embeddings)
     counts = count_fates(marked, scope.days, scope.fold.window_days)
     run.add_counts(counts.by_fate)
+    if counts.by_fate["retract_missed"]:
+        run.add_counts({"too_late_to_retract": too_late_to_retract(scope, marked)})
     events = by_facet(marked, scope.facets)
     stored = scope.states.where(scope.compared.sql("as_of_date"))
     dirty = find_dirty(events.where(scope.compared.sql("event_date")), stored).localCheckpoint(eager=False)
@@ -174,6 +178,13 @@ def mark_in_reach(scope: Scope, embeddings: DataFrame) -> DataFrame:
     events = with_attributes(stored, warehouse.read(items.TABLE), scope.fold)
     rejected = warehouse.read(rejected_texts.TABLE).where(F.col("model_key") == scope.meaning.model_key)
     return mark_events(events, embeddings, rejected, scope.fold, F.expr(reach.sql("event_date")))
+
+
+def too_late_to_retract(scope: Scope, marked: DataFrame) -> int:
+    """How many of the days' retractions name a stored event that is older than the window."""
+    missed = missed_retractions(marked, scope.days, scope.fold.window_days)
+    back = scope.days.widened(before=LOOK_BACK_DAYS).sql("log_date")
+    return count_too_late(missed, scope.run.warehouse.read(behavior_events.TABLE).where(back))
 
 
 # ---- fold

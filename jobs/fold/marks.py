@@ -129,8 +129,11 @@ def _in_time(log_date: Column, event_date: Column, window_days: int) -> Column:
     return F.date_diff(log_date, event_date).between(-1, window_days)
 
 
-def count_missed(marked: DataFrame, days: Days, window_days: int) -> int:
-    """Retractions of the days without effect: their user has no such event inside the window."""
+def missed_retractions(marked: DataFrame, days: Days, window_days: int) -> DataFrame:
+    """(user_id, event_id of the target) of the days' retractions without effect.
+
+    Their user has no such event inside the window.
+    """
     is_own = (F.col("fate") == RETRACT) & F.expr(days.sql("event_date"))
     retractions = marked.where(is_own).select("user_id", *OF_RETRACTIONS).alias("r")
     targets = marked.where(F.col("fate") == RETRACTED).select("user_id", "event_id", "event_date").alias("t")
@@ -138,7 +141,16 @@ def count_missed(marked: DataFrame, days: Days, window_days: int) -> int:
         F.col("r.retracts_event_id") == F.col("t.event_id")
     )
     in_time = _in_time(F.col("r.log_date"), F.col("t.event_date"), window_days)
-    return retractions.join(targets, is_same & in_time, "left_anti").count()
+    missed = retractions.join(targets, is_same & in_time, "left_anti")
+    return missed.select("user_id", F.col("retracts_event_id").alias("event_id"))
+
+
+def count_too_late(missed: DataFrame, stored: DataFrame) -> int:
+    """Those of the missed retractions whose target is stored, and so is older than the window.
+
+    missed: as missed_retractions returns them.
+    """
+    return missed.join(stored.select("user_id", "event_id"), ["user_id", "event_id"], "left_semi").count()
 
 
 # ---- floods
@@ -249,7 +261,7 @@ def count_fates(marked: DataFrame, days: Days, window_days: int) -> EventCounts:
         **counts,
         "without_text": without_text,
         "text_rejected": counts[WITHOUT_VECTOR] - without_text,
-        "retract_missed": count_missed(marked, days, window_days) if counts[RETRACT] else 0,
+        "retract_missed": missed_retractions(marked, days, window_days).count() if counts[RETRACT] else 0,
     }
     if FOLDED not in found:
         return EventCounts(by_fate, 0, 0)

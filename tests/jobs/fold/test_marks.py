@@ -14,7 +14,15 @@ from pyspark.sql import functions as F
 
 from jobs.fold import marks
 from jobs.fold.facets import facets_of, require_predicates, with_attributes, with_seen
-from jobs.fold.marks import FOLDED, RETRACT, ZERO_WEIGHT, count_fates, mark_events
+from jobs.fold.marks import (
+    FOLDED,
+    RETRACT,
+    ZERO_WEIGHT,
+    count_fates,
+    count_too_late,
+    mark_events,
+    missed_retractions,
+)
 from jobs.io.days import Days
 from jobs.io.messages import JobError
 from schemas import behavior_events, rejected_texts, text_embeddings
@@ -154,7 +162,11 @@ def test_retractions_without_effect_and_reasons_for_no_vector_are_counted(spark)
     frame = spark.createDataFrame(rows, schema).withColumns(
         {"log_date": F.col("event_date"), "event_ts": F.col("event_date").cast("timestamp")}
     )
-    found = count_fates(marked_frame(spark, frame, ["bad"]), Days.only(day), RULES.window_days).by_fate
+    marked = marked_frame(spark, frame, ["bad"])
+    found = count_fates(marked, Days.only(day), RULES.window_days).by_fate
+    missed = missed_retractions(marked, Days.only(day), RULES.window_days)
+    # "theirs" is stored, but another user's.
+    assert count_too_late(missed, frame) == 1
     assert found == {
         "stored": 9,
         "folded": 1,
