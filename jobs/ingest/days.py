@@ -31,9 +31,9 @@ from jobs.ingest.names import (
     FEW_ITEMS,
     SHOWN,
     few_sent,
+    is_renamed,
     moved_users,
     own_titles,
-    renamed_items,
     votes_of,
     with_own_titles,
     with_raw_key,
@@ -322,28 +322,29 @@ def write_items_and_quarantine(scope: Scope, judged: Judged) -> Names:
 
 
 def write_items(scope: Scope, judged: Judged) -> Names:
-    """Writes the days' item versions."""
+    """Writes the days' item versions, and counts those by which titles of events rename an item."""
     named = name_items(judged.stored, judged.catalogue, scope.before, scope.form, scope.days)
     named = replace(named, fresh=named.fresh.persist())
     replace_days(scope, judged, items.TABLE, named.fresh, "valid_from")
     own = own_titles(named.faces, named.versions, scope.form).localCheckpoint(eager=False)
-    kept, count = scope.before.versions, own.count()
-    versions = kept.unionByName(named.fresh)
+    kept, odd = scope.before.versions, own.count()
+    new, renamed = named.fresh.agg(F.count("*"), F.count_if(is_renamed())).collect()[0]
     # A broadcast spares a shuffle of the events.
-    few = few_sent(versions, kept.limit(FEW_ITEMS + 1).count() + named.fresh.count())
-    return Names(named.fresh, few, few_sent(own, count) if count else None)
+    versions = few_sent(kept.unionByName(named.fresh), kept.limit(FEW_ITEMS + 1).count() + new)
+    scope.run.counts["renamed_items"] = renamed
+    return Names(named.fresh, versions, few_sent(own, odd) if odd else None)
 
 
 def warn_of_renamed_items(scope: Scope, judged: Judged, names: Names) -> None:
-    """Counts the items that titles of events gave another name, and the users whose events take it over.
+    """Counts the users whose events take another name of an item, which titles of other events gave it.
 
     Says so where on a day these are more than FEW_MOVED of the users.
     """
-    renamed = renamed_items(names.fresh).localCheckpoint(eager=False)
-    scope.run.counts["renamed_items"] = count = renamed.count()
+    count = scope.run.counts["renamed_items"]
     if not count:
         return
-    moved = moved_users(judged.stored, few_sent(renamed, count), bool(scope.logs.mapping.texts))
+    renamed = few_sent(names.fresh.where(is_renamed()), count)
+    moved = moved_users(judged.stored, renamed, bool(scope.logs.mapping.texts))
     by_day = {row["log_date"]: row["moved"] for row in moved.collect()}
     scope.run.counts["renamed_users"] = sum(by_day.values())
     if not by_day:

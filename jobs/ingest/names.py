@@ -237,19 +237,19 @@ def shown_names(faces: DataFrame, named: DataFrame) -> DataFrame:
 # ---- whom a new name moves
 
 
-def renamed_items(fresh: DataFrame) -> DataFrame:
-    """(item_id, log_date): when titles of events gave an item another name. fresh: new rows of items."""
-    renamed = fresh.where((F.col("named_by") == BY_EVENTS) & (F.col("first_seen_date") < F.col("valid_from")))
-    return renamed.select("item_id", F.col("valid_from").alias("log_date"))
+def is_renamed() -> Column:
+    """Whether titles of events gave an item another name with this row of items."""
+    return (F.col("named_by") == BY_EVENTS) & (F.col("first_seen_date") < F.col("valid_from"))
 
 
 def moved_users(stored: DataFrame, renamed: DataFrame, are_made: bool) -> DataFrame:
     """(log_date, moved): users with events that take an item's new name without giving it one themselves.
 
-    renamed: as renamed_items returns it. are_made: whether a mapping makes texts, also of events with one.
+    renamed: rows of items. are_made: whether a mapping makes texts, also of events with one.
     """
     takes = ~F.coalesce(_has_title(), F.lit(False)) & (F.col("event_type") != "retract")
     if not are_made:
         takes = takes & F.col("text_key").isNull()
-    taking = stored.where(takes).join(renamed, ["item_id", "log_date"], "left_semi")
+    begins = renamed.withColumnRenamed("valid_from", "log_date")
+    taking = stored.where(takes).join(begins, ["item_id", "log_date"], "left_semi")
     return taking.groupBy("log_date").agg(F.count_distinct("user_id").alias("moved"))

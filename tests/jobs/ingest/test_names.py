@@ -225,8 +225,11 @@ def honest(run_on, tmp_path_factory):
     return read(run_on, tmp_path_factory.mktemp("honest"), "w", spans(WINDOW + 2), honest_log())[0]
 
 
+QUICK = ("a day ahead", "attributes alone")
+
+
 @pytest.mark.parametrize(
-    "kind", ["a day ahead", "attributes alone", *(pytest.param(k, marks=slow) for k in ATTACKS)]
+    "kind", [pytest.param(kind, marks=[] if kind in QUICK else slow) for kind in ATTACKS]
 )
 def test_no_single_user_changes_an_event_of_others_or_the_name_of_an_item(run_on, honest, tmp_path, kind):
     days = honest_log()
