@@ -160,34 +160,25 @@ def elected(votes: DataFrame, names: DataFrame, days: Days, window_days: int) ->
     A pure function of sets of rows: neither the order of events nor how days are read together changes it.
     votes: VOTE of the days and of window_days before them; names: item_id and title_key before the days.
     """
-    tally = tallied(votes, days, window_days)
-    # Two of a day are enough to find the best that is not in force: more, an item of many names would not
-    # fit into a row.
-    best = Window.partitionBy("item_id", "day").orderBy(F.desc("votes"), "oldest", "title_key")
-    rivals = tally.where("is_fresh").withColumn("place", F.row_number().over(best)).where("place <= 2")
-    counted = tally.join(
-        rivals.select("item_id", "title_key").union(names.select("item_id", "title_key")).distinct(),
-        ["item_id", "title_key"],
-        "left_semi",
+    # One pass: what follows is partitioned by item, and then by day or title within it.
+    before = names.select("item_id", F.col("title_key").alias("name"))
+    tally = tallied(votes, days, window_days).join(before, "item_id", "left")
+    best = Window.partitionBy("item_id", "day").orderBy(
+        F.desc("is_fresh"), F.desc("votes"), "oldest", "title_key"
     )
-    placed = F.struct("place", "title_key", "votes")
-    of_day = (
-        rivals.groupBy("item_id", "day")
-        .agg(F.sort_array(F.collect_list(placed)).alias("rivals"))
-        .join(
-            counted.groupBy("item_id", "day").agg(
-                F.collect_list(F.struct("title_key", "votes")).alias("votes")
-            ),
-            ["item_id", "day"],
-        )
-    )
-    by_day = F.sort_array(F.collect_list(F.struct("day", "rivals", "votes"))).alias("days")
-    of_item = of_day.groupBy("item_id").agg(by_day)
-    held = of_item.join(names.select("item_id", "title_key"), "item_id", "left")
+    placed = tally.withColumn("place", F.when(F.col("is_fresh"), F.row_number().over(best)))
+    # Two of a day are enough to find the best that is not in force, and the name in force was among them or
+    # held before: an item that is called by many more would not fit into a row.
+    is_rival = F.coalesce(F.col("place") <= 2, F.lit(False))
+    ever = F.bool_or(is_rival).over(Window.partitionBy("item_id", "title_key"))
+    kept = placed.withColumns({"is_rival": is_rival, "ever": ever}).where("ever OR title_key = name")
+    called = F.struct(F.when(F.col("is_rival"), F.col("place")).alias("place"), "title_key", "votes")
+    of_day = kept.groupBy("item_id", "name", "day").agg(F.sort_array(F.collect_list(called)).alias("called"))
+    by_day = F.sort_array(F.collect_list(F.struct("day", "called"))).alias("days")
+    of_item = of_day.groupBy("item_id", "name").agg(by_day)
     nothing = F.array().cast("array<struct<log_date:date,title_key:string>>")
-    start = F.struct(F.col("title_key").alias("name"), nothing.alias("given"))
-    given = F.aggregate("days", start, _after)["given"]
-    return held.select("item_id", F.inline(given))
+    given = F.aggregate("days", F.struct("name", nothing.alias("given")), _after)["given"]
+    return of_item.select("item_id", F.inline(given))
 
 
 def tallied(votes: DataFrame, days: Days, window_days: int) -> DataFrame:
@@ -209,16 +200,18 @@ def tallied(votes: DataFrame, days: Days, window_days: int) -> DataFrame:
 
 
 def _after(so_far: Column, day: Column) -> Column:
-    """The name and the names given after one more day. day: (day, rivals, votes)."""
+    """The name and the names given after one more day. day: (day, called by their places, NULLs first)."""
     name = so_far["name"]
-    rival = F.get(F.filter(day["rivals"], lambda one: ~one["title_key"].eqNullSafe(name)), 0)
-    own = F.get(F.filter(day["votes"], lambda one: one["title_key"] == name), 0)["votes"]
+    rivals = F.filter(
+        day["called"], lambda one: one["place"].isNotNull() & ~one["title_key"].eqNullSafe(name)
+    )
+    rival, own = F.get(rivals, 0), F.get(F.filter(day["called"], lambda one: one["title_key"] == name), 0)
     # A name in force counts as one vote, however long ago it was given.
-    needed = F.greatest(F.coalesce(own, F.lit(1)), F.lit(1))
+    needed = F.coalesce(own["votes"], F.lit(1))
     wins = rival.isNotNull() & (name.isNull() | (rival["votes"] > needed))
     given = F.struct(day["day"].alias("log_date"), rival["title_key"].alias("title_key"))
-    new = F.struct(rival["title_key"].alias("name"), F.concat(so_far["given"], F.array(given)).alias("given"))
-    return F.when(wins, new).otherwise(so_far)
+    all_given = F.concat(so_far["given"], F.array(given)).alias("given")
+    return F.when(wins, F.struct(rival["title_key"].alias("name"), all_given)).otherwise(so_far)
 
 
 def shown_names(faces: DataFrame, named: DataFrame) -> DataFrame:
