@@ -18,17 +18,18 @@ from schemas.table import (
 TABLE = Table(
     name="behavior_events",
     comment="Every accepted event. Facts only: the fold computes weights, caps and bot marks.",
-    key=("event_id",),
+    key=("user_id", "event_id"),
     written_by="ingest_events",
     reach="log_date",
     reach_margin_days=1,
     sizes_night=True,
+    schema_version=2,
     partition_by=("log_date",),
     columns=(
         Column(
             "event_id",
             STRING,
-            "the log's own id, or a hash of the content and the ordinal",
+            "the log's own id, unique among the events of its user, or a hash of the content and the ordinal",
             private=True,
         ),
         Column("user_id", STRING, "user who acted", private=True),
@@ -46,11 +47,20 @@ TABLE = Table(
         Column(
             "text",
             STRING,
-            "normalised text of the event, else of its item as of log_date",
+            "normalised text of the event, else its own title where its item has another one, "
+            "else the text of its item as of log_date",
             nullable=True,
             private=True,
         ),
         Column("text_key", STRING, "SHA-256 of text, lower-case hex", nullable=True, private=True),
+        Column(
+            "title_key",
+            STRING,
+            "SHA-256 of the normalised title that the event itself gives its item, lower-case hex; with "
+            "attributes of the item, a dash and their SHA-256 follow",
+            nullable=True,
+            private=True,
+        ),
         Column(
             "rating",
             DOUBLE,
@@ -82,7 +92,7 @@ TABLE = Table(
         Check("text_and_key_together", "(text IS NULL) = (text_key IS NULL)"),
     ),
     rules=(
-        unique("event_id"),
+        unique("user_id", "event_id"),
         Rule(
             "volume_in_band",
             "count_if(log_date = :last) / nullif(count_if(log_date < :last), 0) "

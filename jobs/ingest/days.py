@@ -6,7 +6,7 @@ Every record gets one fate, and the fates are counted.
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from functools import cached_property
 
@@ -26,20 +26,23 @@ from jobs.ingest.fates import (
     to_quarantine,
 )
 from jobs.ingest.fit import require_fit
-from jobs.ingest.items import (
+from jobs.ingest.items import Before, catalogue_rows, name_items, rejected_rows
+from jobs.ingest.names import (
+    FEW_ITEMS,
     SHOWN,
-    catalogue_rows,
-    delivered_items,
-    item_candidates,
-    item_versions,
-    rejected_rows,
-    renamed,
-    with_stale_text,
+    few_sent,
+    is_renamed,
+    moved_users,
+    own_titles,
+    votes_of,
+    with_own_titles,
+    with_raw_key,
 )
-from jobs.ingest.privacy import StoredForm, name_key, require_same_key, stored_form, text_key
+from jobs.ingest.privacy import StoredForm, name_key, require_same_key, stored_form
 from jobs.ingest.records import read_records
+from jobs.ingest.stale import Change, find_stale
 from jobs.ingest.texts import to_events, with_texts
-from jobs.io.days import Days
+from jobs.io.days import Days, is_in
 from jobs.io.logs import Logs, day_folders, items_folder, read_days, require_closed
 from jobs.io.messages import JobError, say
 from jobs.io.runs import Run
@@ -51,8 +54,9 @@ from schemas.table import Table
 from udfs.text import NORMAL_FORM
 
 JOB = "ingest_events"
-# Item versions that are broadcast: some ten megabytes.
-FEW_VERSIONS = 100_000
+# Share of a day's users that titles of events may move, by another name of an item, without a warning. Items
+# are renamed now and then, each of them seen by few; a twentieth of all users at once is more than that.
+FEW_MOVED = 0.05
 
 
 @dataclass(frozen=True)
@@ -64,9 +68,9 @@ class Scope:
     settings: Settings
     days: Days
     form: StoredForm
-    # All item versions as they were, and those valid before the days.
+    # All item versions as they were, and what was before the days.
     versions_before: DataFrame
-    versions_kept: DataFrame
+    before: Before
 
 
 @dataclass(frozen=True)
@@ -74,7 +78,8 @@ class Judged:
     """Every record with its fate (jobs/ingest/fates.py DECIDED), the counts, and the catalogue's rows.
 
     refused: why the days can't be stored, in a sentence. is_rerun: whether an ingest of one of the days was
-    ever started before. newest_later: the last later day with an ingest.
+    ever started before. newest_later: the last later day with an ingest. held_later: as the function
+    held_later returns it.
     """
 
     records: DataFrame
@@ -83,11 +88,25 @@ class Judged:
     catalogue: DataFrame | None
     is_rerun: bool
     newest_later: date | None
+    held_later: Days | None
 
     @cached_property
     def stored(self) -> DataFrame:
         """The records that become events."""
         return self.records.where(F.col("fate") == STORED)
+
+
+@dataclass(frozen=True)
+class Names:
+    """The items' names for the days' events.
+
+    fresh: the versions that begin on the days; versions: all up to the last day. own: as
+    jobs.ingest.names.own_titles returns it, None where it has no rows. Both broadcast where they are few.
+    """
+
+    fresh: DataFrame
+    versions: DataFrame
+    own: DataFrame | None
 
 
 def ingest_days(run: Run, logs: Logs, settings: Settings, days: Days) -> None:
@@ -102,16 +121,20 @@ def ingest_days(run: Run, logs: Logs, settings: Settings, days: Days) -> None:
     judged = judge(scope)
     run.counts |= judged.counts
     with run.phase("write"):
-        versions = write_items_and_quarantine(scope, judged)
+        names = write_items_and_quarantine(scope, judged)
+        warn_of_renamed_items(scope, judged, names)
+        events = named_events(scope, judged, names)
         if judged.newest_later is not None:
-            run.counts["stale_texts"] = warn_of_stale_texts(scope, versions)
-        write_events(scope, judged, versions)
+            warn_of_stale_texts(scope, judged.newest_later, names, events)
+        write_events(scope, judged, events)
     if gone := run.counts.get("withdrawn"):
         say(
             f"{JOB}: {gone} events that {days.first}..{days.last} held before are gone or changed; "
             f"the days up to {judged.newest_later} may repeat them, or refer to their items: "
             "ingest those days again"
         )
+    if judged.held_later is not None:
+        say_held_later(run.counts["held_later"], judged.held_later, days, most_days(settings))
 
 
 def most_days(settings: Settings) -> int:
@@ -133,15 +156,14 @@ def open_scope(run: Run, logs: Logs, settings: Settings, days: Days) -> Scope:
     require_fit(run.warehouse, logs.mapping)
     form = stored_form(settings.privacy)
     require_same_key(run.warehouse, form.key_name)
-    before = run.warehouse.read(items.TABLE)
     return Scope(
         run=run,
         logs=logs,
         settings=settings,
         days=days,
         form=form,
-        versions_before=before,
-        versions_kept=before.where(F.col("valid_from") < days.first),
+        versions_before=run.warehouse.read(items.TABLE),
+        before=Before.of(run.warehouse, days, settings.fold.window_days),
     )
 
 
@@ -151,7 +173,9 @@ def judge(scope: Scope) -> Judged:
     with run.phase("look"):
         max_expansion = scope.settings.ingest.max_expansion
         promised = damage.require_sound_days(run.spark, scope.logs, scope.days, max_expansion)
-        catalogue = read_catalogue(run.warehouse, scope.logs, scope.settings, scope.days, scope.versions_kept)
+        catalogue = read_catalogue(
+            run.warehouse, scope.logs, scope.settings, scope.days, scope.before.versions
+        )
     known = known_events(run.warehouse, scope.days, scope.settings.fold.window_days)
     with damage.readable():
         mapped = read_records(run.spark, scope.logs, scope.days)
@@ -161,7 +185,8 @@ def judge(scope: Scope) -> Judged:
         # ingest.
         checkpointed = named.localCheckpoint(eager=False)
         fated = decide_fates(checkpointed, known, not mapping.texts, scope.form.text)
-        counted = F.count("*").alias("count"), F.count_if("cleaned").alias("cleaned")
+        counted = [F.count("*").alias("count"), F.count_if("cleaned").alias("cleaned")]
+        counted += [F.count("held_on").alias("held_later"), F.max("held_on").alias("held_on")]
         found = fated.groupBy("log_date", "fate", "reason").agg(*counted).collect()
         damage.require_promised(fated, promised, scope.logs.root)
         of_items = {} if catalogue is None else count_catalogue(catalogue)
@@ -177,6 +202,7 @@ def judge(scope: Scope) -> Judged:
         catalogue=catalogue,
         is_rerun=any(other.overlaps(scope.days) for other in others),
         newest_later=max((other.last for other in others if other.last > scope.days.last), default=None),
+        held_later=held_later(found),
     )
 
 
@@ -220,8 +246,8 @@ def read_catalogue(
 def count_fates(found: Sequence[Row]) -> dict[str, int]:
     """Records by fate, and quarantined ones by reason; read = stored + quarantined + duplicate.
 
-    cleaned: stored ones whose text or title lost characters that no eye sees. found: fate, reason, count,
-    cleaned.
+    cleaned: stored ones whose text or title lost characters that no eye sees. held_later: duplicates and
+    conflicts that only events of later days make. found: fate, reason, count, cleaned, held_later.
     """
     by_fate = {fate: sum(row["count"] for row in found if row["fate"] == fate) for fate in FATES}
     reasons: Counter[str] = Counter()
@@ -230,7 +256,17 @@ def count_fates(found: Sequence[Row]) -> dict[str, int]:
             reasons[f"quarantined_{row['reason']}"] += row["count"]
     read = sum(by_fate[fate] for fate in (STORED, QUARANTINED, DUPLICATE))
     cleaned = sum(row["cleaned"] for row in found if row["fate"] == STORED)
-    return {"read": read, **by_fate, "cleaned": cleaned, **dict(sorted(reasons.items()))}
+    held = sum(row["held_later"] for row in found)
+    return {"read": read, **by_fate, "cleaned": cleaned, "held_later": held, **dict(sorted(reasons.items()))}
+
+
+def held_later(found: Sequence[Row]) -> Days | None:
+    """From the first log day with a record that a later day holds to the last day that holds one.
+
+    None where there is none. found: log_date, held_on.
+    """
+    held = [(row["log_date"], row["held_on"]) for row in found if row["held_on"] is not None]
+    return Days(min(day for day, _ in held), max(day for _, day in held)) if held else None
 
 
 def count_catalogue(catalogue: DataFrame) -> dict[str, int]:
@@ -246,7 +282,7 @@ def bad_day(found: Sequence[Row], allowed: float) -> str | None:
 
     None where there is none.
 
-    found: log_date, fate, reason, count, cleaned.
+    found: log_date, fate, reason, count, cleaned, held_later.
     """
     for day in sorted({row["log_date"] for row in found}):
         of_day = [row for row in found if row["log_date"] == day]
@@ -265,10 +301,8 @@ def bad_day(found: Sequence[Row], allowed: float) -> str | None:
 # ---- writing
 
 
-def write_items_and_quarantine(scope: Scope, judged: Judged) -> DataFrame:
-    """Writes both tables in parallel, since a small commit mostly waits.
-
-    Returns all item versions up to the last day.
+def write_items_and_quarantine(scope: Scope, judged: Judged) -> Names:
+    """Writes both tables in parallel, since a small commit mostly waits; returns the items' names.
 
     Raises JobError for a refused day, of which only the quarantine is written.
     """
@@ -280,65 +314,103 @@ def write_items_and_quarantine(scope: Scope, judged: Judged) -> DataFrame:
         unusable = unusable.unionByName(of_items)
     with ThreadPoolExecutor(1) as pool:
         quarantine = pool.submit(replace_days, scope, judged, quarantined_events.TABLE, unusable, "log_date")
-        versions = write_items(scope, judged) if judged.refused is None else None
+        names = write_items(scope, judged) if judged.refused is None else None
         quarantine.result()
-    if versions is None:
+    if names is None:
         raise JobError(f"{judged.refused}; only quarantined_events was written")
-    return versions
+    return names
 
 
-def write_items(scope: Scope, judged: Judged) -> DataFrame:
-    """Writes the days' item versions; returns all versions up to the last day."""
-    named = named_items(judged.stored, judged.catalogue, scope.form, scope.days)
-    fresh = item_versions(named, scope.versions_kept).persist()
-    replace_days(scope, judged, items.TABLE, fresh, "valid_from")
-    versions = scope.versions_kept.unionByName(fresh)
-    # A broadcast spares a shuffle of the events; Spark can't estimate the size beforehand.
-    fits = scope.versions_kept.limit(FEW_VERSIONS + 1).count() + fresh.count() <= FEW_VERSIONS
-    return F.broadcast(versions) if fits else versions
+def write_items(scope: Scope, judged: Judged) -> Names:
+    """Writes the days' item versions, and counts those by which titles of events rename an item."""
+    named = name_items(judged.stored, judged.catalogue, scope.before, scope.form, scope.days)
+    named = replace(named, fresh=named.fresh.persist())
+    replace_days(scope, judged, items.TABLE, named.fresh, "valid_from")
+    own = own_titles(named.faces, named.versions, scope.form).localCheckpoint(eager=False)
+    kept, odd = scope.before.versions, own.count()
+    new, renamed = named.fresh.agg(F.count("*"), F.count_if(is_renamed())).collect()[0]
+    # A broadcast spares a shuffle of the events.
+    versions = few_sent(kept.unionByName(named.fresh), kept.limit(FEW_ITEMS + 1).count() + new)
+    scope.run.counts["renamed_items"] = renamed
+    return Names(named.fresh, versions, few_sent(own, odd) if odd else None)
 
 
-def named_items(stored: DataFrame, catalogue: DataFrame | None, form: StoredForm, days: Days) -> DataFrame:
-    """(item_id, log_date, SHOWN): what the days' events and catalogues call each item on each day."""
-    candidates = item_candidates(stored).withColumn("text", F.col("title"))
-    if catalogue is not None:
-        delivered = delivered_items(catalogue.where("reason IS NULL"), days)
-        # On the day from which it counts a catalogue wins over the titles of events.
-        candidates = candidates.join(delivered, ["item_id", "log_date"], "left_anti").unionByName(delivered)
-    shown = candidates.withColumns({"title": form.title(F.col("title")), "text": form.text(F.col("text"))})
-    return shown.withColumn("text_key", text_key(F.col("text")))
+def warn_of_renamed_items(scope: Scope, judged: Judged, names: Names) -> None:
+    """Counts the users whose events take another name of an item, which titles of other events gave it.
 
-
-def warn_of_stale_texts(scope: Scope, versions: DataFrame) -> int:
-    """Counts stored events of later days whose text would be different now.
-
-    Says which days to ingest again.
+    Says so where on a day these are more than FEW_MOVED of the users.
     """
-    changed = renamed(scope.versions_before, versions, scope.days).localCheckpoint(eager=False)
-    # A rerun of an older day mostly renames nothing; then later days are not read.
-    if changed.isEmpty():
-        return 0
-    events = scope.run.warehouse.read(behavior_events.TABLE)
-    later = events.where(F.col("log_date") > scope.days.last)
-    stale = with_stale_text(later, changed, are_made=bool(scope.logs.mapping.texts))
-    count, until = stale.agg(F.count("*"), F.max("log_date")).collect()[0]
-    if count:
+    count = scope.run.counts["renamed_items"]
+    if not count:
+        return
+    renamed = few_sent(names.fresh.where(is_renamed()), count)
+    moved = moved_users(judged.stored, renamed, bool(scope.logs.mapping.texts))
+    by_day = {row["log_date"]: row["moved"] for row in moved.collect()}
+    scope.run.counts["renamed_users"] = sum(by_day.values())
+    if not by_day:
+        return
+    users = judged.stored.groupBy("log_date").agg(F.count_distinct("user_id").alias("users"))
+    of_days = users.where(is_in("log_date", by_day)).collect()
+    for day, all_users in sorted((row["log_date"], row["users"]) for row in of_days):
+        if by_day[day] > FEW_MOVED * all_users:
+            say(
+                f"{JOB}: titles of events rename items of {by_day[day]} of the {all_users} users of {day}: "
+                "look at the versions of items that begin on this day before you trust them"
+            )
+
+
+def named_events(scope: Scope, judged: Judged, names: Names) -> DataFrame:
+    """The days' events with their texts, as they will be stored."""
+    of_item = with_item(with_raw_key(judged.stored), names.versions, SHOWN)
+    titled = with_own_titles(of_item, names.own)
+    resolved = with_texts(titled, scope.logs.mapping.texts, scope.form.text)
+    return to_events(resolved, scope.settings.store.user_buckets)
+
+
+def warn_of_stale_texts(scope: Scope, newest: date, names: Names, events: DataFrame) -> None:
+    """Counts what would be different on later days: texts of stored events, and versions of items.
+
+    Says which days to ingest again. newest: the last later day with an ingest.
+    """
+    change = Change(
+        days=scope.days,
+        versions_before=scope.versions_before,
+        versions=names.versions,
+        events=scope.run.warehouse.read(behavior_events.TABLE),
+        votes=votes_of(events),
+        newest=newest,
+        window_days=scope.before.window_days,
+    )
+    stale = find_stale(change, scope.form, are_made=bool(scope.logs.mapping.texts))
+    scope.run.counts |= {"stale_texts": stale.texts, "stale_names": stale.names}
+    if stale.until is not None:
         # From the very next day: it may name an item as the day before did, and so have no version of its
         # own.
-        begin = scope.days.last + timedelta(days=1)
+        differ = f"{stale.texts} events of later days would have another text, because"
+        if not stale.texts:
+            differ = f"{stale.names} names of items would begin on other days, because"
         say(
-            f"{JOB}: {count} events of later days would have another text, because {scope.days.first}.."
-            f"{scope.days.last} name their items differently: ingest {begin}..{until} again, in order"
+            f"{JOB}: {differ} {scope.days.first}..{scope.days.last} name their items differently: "
+            f"ingest {change.later.first}..{stale.until} again, in order"
         )
-    return int(count)
 
 
-def write_events(scope: Scope, judged: Judged, versions: DataFrame) -> None:
-    """Writes the days' events with their texts, after the name of the user key."""
-    of_item = with_item(judged.stored, versions, SHOWN)
-    resolved = with_texts(of_item, scope.logs.mapping.texts, scope.form.text)
+def say_held_later(count: int, held: Days, days: Days, most: int) -> None:
+    """Says which days to read together, so that each record is on the day that delivered it first.
+
+    A night can't: it would find the event stored under the later day, and that night the record under no day.
+    """
+    first, last = held.first, min(held.last, held.first + timedelta(days=most - 1))
+    more = "" if last == held.last else ", which then says what is left"
+    say(
+        f"{JOB}: {count} records of {days.first}..{days.last} are stored under later days, which delivered "
+        f"them again: run backfill_profiles --start {first} --end {last}{more}"
+    )
+
+
+def write_events(scope: Scope, judged: Judged, events: DataFrame) -> None:
+    """Writes the days' events, after the name of the user key."""
     name_key(scope.run.writer, scope.form.key_name)
-    events = to_events(resolved, scope.settings.store.user_buckets)
     if judged.is_rerun and judged.newest_later is not None:
         scope.run.counts["withdrawn"] = count_withdrawn(scope, events)
     # Whoever compares text keys of two nights can tell which form their texts had.

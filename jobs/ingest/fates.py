@@ -1,7 +1,8 @@
 """The fate of every record: stored, quarantined, duplicate or filtered.
 
-A record's identity is the log's own event id, or a hash of its mapped content and its ordinal among equal
-records of its file. So a file delivered again adds nothing, while two equal purchases in one file both count.
+A record's identity is its user with the log's own event id, or a hash of its mapped content and its ordinal
+among equal records of its file. So a file delivered again adds nothing, while two equal purchases in one file
+both count, and nobody's event can take the place of another user's.
 """
 
 from collections.abc import Callable, Sequence
@@ -27,9 +28,11 @@ PAYLOAD = [name for name in EVENT_FIELDS if name not in ("event_id", "title", "t
 IDENTITY = ["same_hash", "same"]
 COMPARED = ["payload_hash", "payload_hash_2", "text_hash"]
 DECIDED = ["log_date", "event_date", "fate", *EVENT_FIELDS, "text_key", "source_file"]
-DECIDED += ["ordinal", "reason", "cleaned", "record_hash", "raw"]
+DECIDED += ["ordinal", "reason", "cleaned", "record_hash", "raw", "held_on"]
 # Prefix of the identities of records with an id of their own.
 GIVEN = "given "
+# Between user and event id; no id may hold it (jobs/ingest/records.py NOT_IN_IDS).
+BETWEEN = "\t"
 # Ambiguous records whose hashes are broadcast: a few megabytes.
 FEW_AMBIGUOUS = 200_000
 
@@ -57,7 +60,7 @@ def identify(redacted: DataFrame) -> DataFrame:
     same = (
         F.when(~F.col("passed"), None)
         .when(F.col("reason").isNotNull(), F.concat(F.lit("rejected "), "record_hash"))
-        .when(F.col("event_id").isNotNull(), F.concat(F.lit(GIVEN), "event_id"))
+        .when(F.col("event_id").isNotNull(), _given_identity())
         .otherwise(F.concat(F.lit(DERIVED), content))
     )
     # Spark's hash of NULL is a number.
@@ -66,25 +69,35 @@ def identify(redacted: DataFrame) -> DataFrame:
     return named.withColumn("same_hash", same_hash)
 
 
+def _given_identity() -> Column:
+    return F.concat(F.lit(GIVEN), "user_id", F.lit(BETWEEN), "event_id")
+
+
 def known_identities(stored: DataFrame) -> DataFrame:
-    """(IDENTITY, known_ordinal, known_ + COMPARED) of stored events, to find the records that repeat them.
+    """(IDENTITY, known_place, known_ + COMPARED) of stored events, to find the records that repeat them.
+
+    known_place: (ordinal, log_date), the ordinal NULL where the log gave the id.
 
     The ordinals of derived ids may have gaps: the days that are read again hold the others.
     """
     is_derived = F.startswith("event_id", F.lit(DERIVED))
     # A derived id is its content's hash and the ordinal.
     content = F.substring_index("event_id", "#", 1)
-    same = F.when(is_derived, content).otherwise(F.concat(F.lit(GIVEN), "event_id"))
+    same = F.when(is_derived, content).otherwise(_given_identity())
     ordinal = F.when(is_derived, F.substring_index("event_id", "#", -1).cast("int"))
     compared = {f"known_{name}": column for name, column in compared_hashes().items()}
-    named = stored.withColumns({"same": same, "known_ordinal": ordinal, **compared})
-    return named.withColumn("same_hash", F.xxhash64("same")).select(*IDENTITY, "known_ordinal", *compared)
+    place = F.struct(ordinal.alias("ordinal"), "log_date")
+    named = stored.withColumns({"same": same, "known_place": place, **compared})
+    return named.withColumn("same_hash", F.xxhash64("same")).select(*IDENTITY, "known_place", *compared)
 
 
 def decide_fates(
     records: DataFrame, known: DataFrame, compares_texts: bool, stored_text: ColumnFunction
 ) -> DataFrame:
     """Every record with its fate, and an event id where the log gives none: the columns DECIDED.
+
+    held_on: the later day under which an event is stored already that, had the days come in order, would be
+    this record; mostly NULL.
 
     records: as `identified` returns them, checkpointed, since they are read more than once. known: as
     known_identities returns them, of the events stored on other days nearby. compares_texts: False where a
@@ -124,7 +137,8 @@ def fates_alone(records: DataFrame) -> DataFrame:
     """The fates of records that no other is equal to."""
     fate = F.when(~F.col("passed"), FILTERED).when(F.col("reason").isNotNull(), QUARANTINED).otherwise(STORED)
     event_id = F.coalesce("event_id", F.concat("same", F.lit("#0")))
-    return records.withColumns({"ordinal": F.lit(0), "fate": fate, "event_id": event_id}).select(*DECIDED)
+    alone = {"ordinal": F.lit(0), "fate": fate, "event_id": event_id, "held_on": F.lit(None).cast("date")}
+    return records.withColumns(alone).select(*DECIDED)
 
 
 def fates_compared(
@@ -138,11 +152,15 @@ def fates_compared(
     # Equal records without ids in one file are separate events; those of a second file repeat them one by
     # one.
     has_id = F.col("event_id").isNotNull()
-    known_one = F.coalesce(F.array_contains("known_ordinals", F.col("ordinal")), F.lit(False))
-    is_known = F.when(has_id, F.col("known_payload_hash").isNotNull()).otherwise(known_one)
+    places = F.filter("known_places", lambda place: has_id | (place["ordinal"] == F.col("ordinal")))
+    is_known = F.coalesce(F.size(places) > 0, F.lit(False))
+    later = F.array_max(F.transform(places, lambda place: place["log_date"]))
+    is_first = F.col("reason").isNull() & ~F.col("repeats")
+    held_on = F.when(is_first & (later > F.col("log_date")), later)
     again = is_known | F.col("repeats")
     differs = _differs(is_known, compares_texts, stored_text)
-    judged = joined.withColumns({"repeats": again, "conflict": F.col("reason").isNull() & again & differs})
+    conflicts = F.col("reason").isNull() & again & differs
+    judged = joined.withColumns({"held_on": held_on, "repeats": again, "conflict": conflicts})
     conflict = F.col("conflict")
     fields = F.to_json(F.struct(*EVENT_FIELDS))
     fate = F.when(F.col("reason").isNotNull() | conflict, QUARANTINED).when(F.col("repeats"), DUPLICATE)
@@ -177,10 +195,10 @@ def _placed(records: DataFrame) -> DataFrame:
 
 
 def _with_known(placed: DataFrame, known: DataFrame) -> DataFrame:
-    """With the stored events of the same identity; equal stored events differ in their ordinal only."""
+    """With the stored events of the same identity; equal stored events differ in their place only."""
     stored = [F.max(f"known_{name}").alias(f"known_{name}") for name in COMPARED]
-    ordinals = F.collect_set("known_ordinal").alias("known_ordinals")
-    return placed.join(known.groupBy(*IDENTITY).agg(ordinals, *stored), [*IDENTITY], "left")
+    places = F.collect_set("known_place").alias("known_places")
+    return placed.join(known.groupBy(*IDENTITY).agg(places, *stored), [*IDENTITY], "left")
 
 
 def _differs(is_known: Column, compares_texts: bool, stored_text: ColumnFunction) -> Column:

@@ -6,7 +6,8 @@ from pyspark.errors import AnalysisException, PySparkException
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from jobs.ingest.items import SHOWN, catalogue_rows
+from jobs.ingest.items import catalogue_rows
+from jobs.ingest.names import SHOWN
 from jobs.ingest.records import map_records, misfit
 from jobs.ingest.texts import with_texts
 from jobs.io.logs import read_days

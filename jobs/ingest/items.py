@@ -1,53 +1,26 @@
-"""Item versions: the title, text and attributes of each item on each day, from events and catalogues."""
+"""Item versions: the title, text and attributes of each item on each day, and the rows of catalogues."""
 
-from datetime import date
+from dataclasses import dataclass
+from datetime import date, timedelta
 
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
+from jobs.ingest.names import SHOWN, event_faces, in_force, names_given, shown_names
+from jobs.ingest.privacy import StoredForm, text_key
 from jobs.ingest.reasons import as_read, is_no_record
 from jobs.ingest.records import AS_READ, NOT_IN_IDS, NOT_IN_OTHERS, field, is_visible, with_unique_keys
 from jobs.io import logs
 from jobs.io.columns import quoted
 from jobs.io.days import Days
 from jobs.io.formats import UNREADABLE
+from jobs.io.warehouse import Warehouse
+from schemas import behavior_events, items
+from schemas.items import BY_CATALOGUE, BY_EVENTS
 from schemas.mapping import ITEM_FIELDS, ItemSource
 from schemas.settings import IngestSettings
 from udfs.privacy import RECORD_HELD
-
-SHOWN = ["title", "text", "text_key", "attributes"]
-
-
-def item_candidates(stored: DataFrame) -> DataFrame:
-    """(item_id, log_date, title, attributes).
-
-    What events called each item on each log day, the last by (event_ts, event_id).
-
-    stored: checkpointed, since it is read again where several titles share an item's last instant.
-    """
-    # Grouped by title and attributes with only a time to aggregate: max_by of a struct would sort.
-    entries = F.sort_array(F.map_entries("attributes"))
-    has_title = F.col("item_id").isNotNull() & is_visible(F.col("title"))
-    titled = stored.where(has_title).withColumn("entries", entries)
-    faces = titled.groupBy("item_id", "log_date", "title", "entries").agg(F.max("event_ts").alias("event_ts"))
-    newest = Window.partitionBy("item_id", "log_date").orderBy(F.desc("event_ts"))
-    last = faces.withColumn("place", F.rank().over(newest)).where("place = 1").drop("place")
-    last = last.localCheckpoint(eager=False)
-    ties = last.groupBy("item_id", "log_date", "event_ts").count().where("count > 1").drop("count")
-    if not ties.isEmpty():
-        last = last.join(ties, ["item_id", "log_date", "event_ts"], "left_anti").unionByName(
-            _by_id(titled, ties)
-        )
-    return last.select("item_id", "log_date", "title", F.map_from_entries("entries").alias("attributes"))
-
-
-def _by_id(titled: DataFrame, ties: DataFrame) -> DataFrame:
-    """Of titles that share an item's last instant, the one with the greatest event id."""
-    instant = ["item_id", "log_date", "event_ts"]
-    chosen = F.max_by(F.struct("title", "entries"), "event_id").alias("last")
-    rivals = titled.join(ties, instant, "left_semi").groupBy(*instant).agg(chosen)
-    return rivals.select("item_id", "log_date", "last.*", "event_ts")
 
 
 def catalogue_rows(records: DataFrame, source: ItemSource, ingest: IngestSettings) -> DataFrame:
@@ -129,68 +102,95 @@ def delivered_items(catalogue: DataFrame, days: Days) -> DataFrame:
     return chosen.select("item_id", "log_date", "row.title", attributes, "row.text")
 
 
-def item_versions(candidates: DataFrame, before: DataFrame) -> DataFrame:
+@dataclass(frozen=True)
+class Before:
+    """The tables before some days: the versions of items, and the events of the window_days before."""
+
+    versions: DataFrame
+    events: DataFrame
+    window_days: int
+
+    @classmethod
+    def of(cls, warehouse: Warehouse, days: Days, window_days: int) -> "Before":
+        """As the warehouse holds them."""
+        near = Days(days.first - timedelta(days=window_days), days.first - timedelta(days=1))
+        return cls(
+            versions=warehouse.read(items.TABLE).where(F.col("valid_from") < days.first),
+            events=warehouse.read(behavior_events.TABLE).where(near.sql("log_date")),
+            window_days=window_days,
+        )
+
+
+@dataclass(frozen=True)
+class Named:
+    """What events and catalogues of some days make of their items.
+
+    faces: what events call them, as jobs.ingest.names.event_faces returns it. held: their versions in force
+    before the days; fresh: those that begin on the days, as rows of items.
+    """
+
+    faces: DataFrame
+    held: DataFrame
+    fresh: DataFrame
+
+    @property
+    def versions(self) -> DataFrame:
+        """(item_id, valid_from, SHOWN) of the items, enough for the days."""
+        columns = ["item_id", "valid_from", *SHOWN]
+        return self.held.select(*columns).union(self.fresh.select(*columns))
+
+
+def name_items(
+    stored: DataFrame, catalogue: DataFrame | None, before: Before, form: StoredForm, days: Days
+) -> Named:
+    """The items of the days' events and of the catalogue's usable rows, with their names."""
+    faces = event_faces(stored, form).localCheckpoint(eager=False)
+    touched, delivered = faces.select("item_id"), None
+    if catalogue is not None:
+        rows = delivered_items(catalogue.where("reason IS NULL"), days)
+        written = {"title": form.title(F.col("title")), "text": form.text(F.col("text"))}
+        delivered = rows.withColumns(written).withColumn("text_key", text_key(F.col("text")))
+        delivered = delivered.localCheckpoint(eager=False)
+        touched = touched.union(delivered.select("item_id"))
+    held = in_force(before.versions, touched).localCheckpoint(eager=False)
+    given = names_given(faces, stored, before.events, held, days, before.window_days)
+    named = shown_names(faces, given).withColumn("named_by", F.lit(BY_EVENTS))
+    if delivered is not None:
+        named = with_catalogue(named, delivered)
+    return Named(faces, held, item_versions(named, held))
+
+
+def item_versions(candidates: DataFrame, held: DataFrame) -> DataFrame:
     """A row of the items table for each candidate that differs from the version before it.
 
-    before: the versions in force, all with a valid_from before the first candidate's day.
+    candidates: (item_id, log_date, SHOWN, named_by), names from a day on. held: the versions in force before,
+    as jobs.ingest.names.in_force returns them.
     """
-    latest = F.max_by(F.struct("valid_from", *SHOWN), "valid_from").alias("v")
-    # Where days arrived out of order, versions of one item have different first days.
-    last = before.groupBy("item_id").agg(latest, F.min("first_seen_date").alias("first_seen_date"))
     no_date = F.lit(None).cast("date")
-    old = last.select("item_id", "first_seen_date", no_date.alias("log_date"), *[f"v.{n}" for n in SHOWN])
-    new = candidates.select("item_id", no_date.alias("first_seen_date"), "log_date", *SHOWN)
+    columns = [*SHOWN, "named_by"]
+    old = held.select("item_id", "first_seen_date", no_date.alias("log_date"), *columns)
+    new = candidates.select("item_id", no_date.alias("first_seen_date"), "log_date", *columns)
     in_time = Window.partitionBy("item_id").orderBy(F.col("log_date").asc_nulls_first())
-    faced = old.unionByName(new).withColumn("face", _face())
+    faced = old.unionByName(new).withColumn("face", face())
     changed = faced.withColumn("changed", ~F.lag("face").over(in_time).eqNullSafe(F.col("face")))
     first_seen = F.first(F.coalesce("first_seen_date", "log_date")).over(in_time)
     dated = changed.withColumn("first_seen", first_seen).where("changed AND log_date IS NOT NULL")
     return dated.select(
         "item_id",
-        *SHOWN,
+        *columns,
         F.col("first_seen").alias("first_seen_date"),
         F.col("log_date").alias("valid_from"),
     )
 
 
-def renamed(before: DataFrame, after: DataFrame, days: Days) -> DataFrame:
-    """(item_id, old_key, new_key, until) of the items that an ingest of the days changed.
-
-    until: the day of the next version, NULL where there is none. before: all versions before the ingest;
-    after: all versions up to the last day after it.
-    """
-    of_days = days.sql("valid_from")
-    # Only items with a version on the days can differ.
-    touched = before.where(of_days).select("item_id").union(after.where(of_days).select("item_id")).distinct()
-    in_force = F.max_by(F.struct("text_key", _face().alias("face")), "valid_from")
-    old, new = (
-        rows.where(F.col("valid_from") <= days.last)
-        .join(touched, "item_id", "left_semi")
-        .groupBy("item_id")
-        .agg(in_force.alias(name))
-        for name, rows in (("old", before), ("new", after))
-    )
-    later = before.where(F.col("valid_from") > days.last)
-    until = later.groupBy("item_id").agg(F.min("valid_from").alias("until"))
-    both = old.join(new, "item_id", "full").where(~F.col("old.face").eqNullSafe(F.col("new.face")))
-    keys = F.col("old.text_key").alias("old_key"), F.col("new.text_key").alias("new_key")
-    return both.join(until, "item_id", "left").select("item_id", *keys, "until")
+def with_catalogue(by_events: DataFrame, delivered: DataFrame) -> DataFrame:
+    """Both kinds of names together: those by events hold until the first one by a catalogue."""
+    since = delivered.groupBy("item_id").agg(F.min("log_date").alias("since"))
+    until = by_events.join(since, "item_id", "left").where("since IS NULL OR log_date < since").drop("since")
+    return until.unionByName(delivered.withColumn("named_by", F.lit(BY_CATALOGUE)))
 
 
-def with_stale_text(events: DataFrame, changed: DataFrame, are_made: bool) -> DataFrame:
-    """The stored events of later days whose text would be different now. changed: as `renamed` returns it.
-
-    An event whose own text equals its item's old one can't be told from an event without text, and is
-    included. With are_made the mapping makes texts: then any event of a changed item may differ.
-    """
-    in_time = F.col("until").isNull() | (F.col("log_date") < F.col("until"))
-    found = events.join(changed, "item_id").where(in_time & (F.col("event_type") != "retract"))
-    key = F.col("text_key")
-    from_item = (key.isNull() | key.eqNullSafe(F.col("old_key"))) & ~key.eqNullSafe(F.col("new_key"))
-    return found if are_made else found.where(from_item)
-
-
-def _face() -> Column:
-    """An item's name, text and attributes as one comparable text."""
+def face() -> Column:
+    """An item's name, text and attributes, and who gave them, as one comparable text."""
     entries = F.array_sort(F.map_entries("attributes")).alias("attributes")
-    return F.to_json(F.struct("title", "text_key", entries))
+    return F.to_json(F.struct("title", "text_key", entries, "named_by"))

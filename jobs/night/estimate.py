@@ -12,10 +12,11 @@ from jobs.fold.days import JOB as FOLD
 from jobs.fold.meaning import FoldMeaning
 from jobs.fold.ranges import stale_facets
 from jobs.ingest.days import JOB as INGEST
-from jobs.ingest.days import named_items, read_catalogue
+from jobs.ingest.days import read_catalogue
 from jobs.ingest.fates import identified
 from jobs.ingest.fit import require_fit
-from jobs.ingest.items import SHOWN, item_versions
+from jobs.ingest.items import Before, name_items
+from jobs.ingest.names import SHOWN, own_titles, with_own_titles, with_raw_key
 from jobs.ingest.privacy import StoredForm
 from jobs.ingest.records import read_records
 from jobs.ingest.texts import with_texts
@@ -26,7 +27,7 @@ from jobs.io.runs import RunLog
 from jobs.io.storage import data_files, file_size
 from jobs.io.versions import with_item
 from jobs.io.warehouse import Warehouse
-from schemas import behavior_events, items, profile_states, rejected_texts, text_embeddings, user_profiles
+from schemas import behavior_events, profile_states, rejected_texts, text_embeddings, user_profiles
 from schemas.pipeline_runs import DONE
 from schemas.settings import Settings
 
@@ -97,10 +98,11 @@ def missing_in_logs(warehouse: Warehouse, settings: Settings, logs: Logs, days: 
     )
     # Not checkpointed: the records of years would fill the disk.
     stored = named.withColumn("event_id", F.coalesce("event_id", "same"))
-    kept = warehouse.read(items.TABLE).where(F.col("valid_from") < days.first)
-    catalogue = read_catalogue(warehouse, logs, settings, days, kept)
-    fresh = item_versions(named_items(stored, catalogue, form, days), kept)
-    of_item = with_item(stored, kept.unionByName(fresh), SHOWN)
+    before = Before.of(warehouse, days, settings.fold.window_days)
+    catalogue = read_catalogue(warehouse, logs, settings, days, before.versions)
+    names = name_items(stored, catalogue, before, form, days)
+    of_item = with_item(with_raw_key(stored), before.versions.unionByName(names.fresh), SHOWN)
+    of_item = with_own_titles(of_item, own_titles(names.faces, names.versions, form))
     texts = with_texts(of_item, logs.mapping.texts, form.text).where("text_key IS NOT NULL")
     of_model = F.col("model_key") == FoldMeaning.of(settings).model_key
     known = [warehouse.read(table).where(of_model) for table in (text_embeddings.TABLE, rejected_texts.TABLE)]

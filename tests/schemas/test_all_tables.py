@@ -22,10 +22,10 @@ STATE = """user_id facet as_of_date user_bucket model_key fold_hash event_count 
 # The contract with readers, stated again so that no column changes unnoticed; `?` marks a nullable column.
 CONTRACT = {
     "behavior_events": """event_id user_id user_bucket event_ts event_date log_date utc_offset_min? event_type
-        item_id? text? text_key? rating? value? retracts_event_id? place? device? session_id? lat? lon?
-        companions? extra? source_file ordinal""",
+        item_id? text? text_key? title_key? rating? value? retracts_event_id? place? device? session_id? lat?
+        lon? companions? extra? source_file ordinal""",
     "quarantined_events": "log_date source_file record_hash ordinal raw reason message",
-    "items": "item_id title? text? text_key? attributes? first_seen_date valid_from",
+    "items": "item_id title? text? text_key? attributes? first_seen_date valid_from named_by?",
     "text_embeddings": "text_key model_key dim token_count truncated engine dtype created_run vector",
     "rejected_texts": "text_key model_key reason message",
     "profile_states": STATE,
@@ -35,7 +35,7 @@ CONTRACT = {
         counts seconds code_version fold_hash? config_hash message?""",
 }
 KEYS = {
-    "behavior_events": "event_id",
+    "behavior_events": "user_id event_id",
     "quarantined_events": "log_date source_file record_hash ordinal",
     "items": "item_id valid_from",
     "text_embeddings": "text_key model_key",
@@ -80,6 +80,7 @@ NEVER_IN_STATISTICS = {
     "event_id",
     "text",
     "title",
+    "title_key",
     "raw",
     "session_id",
     "lat",

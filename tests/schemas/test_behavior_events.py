@@ -16,6 +16,7 @@ def test_private_values_of_an_event_stay_out_of_the_log(spark, warehouse):
         item_id="secret-item",
         text="secret text",
         text_key="5ec4e7",
+        title_key="5ec4e7",
         place="secret place",
         lat=12.3456,
         companions=["secret friend"],

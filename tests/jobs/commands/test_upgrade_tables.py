@@ -227,4 +227,4 @@ def test_properties_that_others_set_stay():
 
 
 def test_every_table_states_its_schema_version():
-    assert {table.properties()[SCHEMA_VERSION] for table in ALL_TABLES} == {"1"}
+    assert all(int(table.properties()[SCHEMA_VERSION]) == table.schema_version >= 1 for table in ALL_TABLES)

@@ -148,6 +148,8 @@ def test_retractions_without_effect_and_reasons_for_no_vector_are_counted(spark)
         ("a", day, "bare", "view", None, None),
         ("a", day, "refused", "view", "bad", None),
         ("a", day, "taken back", "view", None, None),
+        # Another user's event of the same id stays.
+        ("b", day, "taken back", "view", "x", None),
         *[
             ("a", day, f"r{n}", "retract", None, target)
             for n, target in enumerate(["old", "young", "theirs", "nobody's", "taken back"])
@@ -168,8 +170,8 @@ def test_retractions_without_effect_and_reasons_for_no_vector_are_counted(spark)
     # "theirs" is stored, but another user's.
     assert count_too_late(missed, frame) == 1
     assert found == {
-        "stored": 9,
-        "folded": 1,
+        "stored": 10,
+        "folded": 2,
         "zero_weight": 0,
         "retract": 5,
         "retracted": 1,

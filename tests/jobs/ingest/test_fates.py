@@ -3,7 +3,7 @@
 import json
 import random
 import tempfile
-from collections import defaultdict
+from collections import Counter, defaultdict
 from functools import cache
 from pathlib import Path
 
@@ -15,7 +15,11 @@ from hypothesis import strategies as st
 from jobs import make_demo_logs
 from jobs.ingest import fates
 from schemas.mapping import EVENT_FIELDS, parse_mapping, shipped_mapping
+from schemas.settings import Settings
+from tests.e2e.tables import rows_of
+from tests.jobs.ingest.days import FIRST, SECOND, THIRD, event
 from tests.jobs.records import DAY, fated, write_day
+from udfs.privacy import keyed_user
 
 CANONICAL = parse_mapping(shipped_mapping("canonical") or "", "canonical")
 few = settings(max_examples=4, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -128,3 +132,61 @@ def test_corrupt_bytes_cost_only_their_own_line(spark, seed):
 
     mixed = b"\n".join(corrupt(line) if n in broken else line for n, line in enumerate(lines))
     assert sound <= stored(spark, {"a.jsonl": mixed})
+
+
+# ---- ids of two users
+
+KEYED = "an old secret of sixteen bytes and more"
+
+
+def record(user: str, event_id: str, place: str) -> bytes:
+    at = f"{DAY}T10:00:00Z"
+    event = {"event_id": event_id, "user_id": user, "event_ts": at, "event_type": "purchase", "item_id": "S1"}
+    return json.dumps(event | {"place": place}).encode()
+
+
+@pytest.mark.parametrize("user_ids", ["plain", "keyed"])
+def test_an_id_belongs_to_its_user_whose_own_repeats_and_conflicts_are_found(
+    spark, tmp_path, monkeypatch, user_ids
+):
+    monkeypatch.setenv("NIGHTFOLD_KEY", KEYED)
+    rng, drawn = random.Random(user_ids), Counter()
+    # Ids that would be equal if user and event id were written one after the other.
+    for _ in range(120):
+        user, event_id = rng.choice(["a", "ab", "a b", "b"]), rng.choice(["1", "b1", "b 1", " 1"])
+        drawn[user, event_id, rng.choice("xyz")] += 1
+    lines = [record(*one) for one, count in drawn.items() for _ in range(count)]
+    rng.shuffle(lines)
+    write_day(tmp_path, {"1.jsonl": b"\n".join(lines[:50]), "2.jsonl": b"\n".join(lines[50:])})
+    chosen = Settings.model_validate({"privacy": {"user_ids": user_ids}})
+    rows = fated(spark, str(tmp_path), CANONICAL, chosen).collect()
+    kept = {(row["user_id"], row["event_id"]): row["place"] for row in rows if row["fate"] == "stored"}
+    named = {user: keyed_user(KEYED.encode(), user) if user_ids == "keyed" else user for user, _, _ in drawn}
+    of_event = defaultdict(Counter)
+    for (user, event_id, place), count in drawn.items():
+        of_event[named[user], event_id][place] += count
+    assert kept.keys() == of_event.keys() and all(of_event[key][place] for key, place in kept.items())
+    fates = Counter((row["user_id"], row["event_id"], row["fate"]) for row in rows)
+    for key, places in of_event.items():
+        equal = places[kept[key]]
+        assert fates[(*key, "stored")] == 1 and fates[(*key, "duplicate")] == equal - 1
+        assert fates[(*key, "quarantined")] == places.total() - equal
+
+
+def test_nobody_takes_the_place_of_another_users_event_on_any_day(ingest, tmp_path):
+    victim = {"user_id": "berta", "event_id": "1", "event_type": "purchase", "text": "a"}
+    thief = {"user_id": "eve", "event_id": "1", "text": "other"}
+    share = "ingest: {max_bad_share: 1}"
+    ingest(FIRST, event(**thief), settings=share)
+    ingest(SECOND, event(SECOND, **thief), event(SECOND, **victim), settings=share)
+    back = {"user_id": "eve", "event_id": "back", "event_type": "retract", "retracts_event_id": "1"}
+    again = event(SECOND, **victim), event(THIRD, **thief), event(THIRD, **back)
+    events = ingest(THIRD, *again, settings=share)
+    assert sorted((row["user_id"], row["event_id"], row["log_date"]) for row in events) == [
+        ("berta", "1", SECOND),
+        ("eve", "1", FIRST),
+        ("eve", "back", THIRD),
+    ]
+    # The thief's own others differ in their times.
+    reasons = [(row["log_date"], row["reason"]) for row in rows_of(str(tmp_path / "w"), "quarantined_events")]
+    assert sorted(reasons) == [(SECOND, "conflicting_id"), (THIRD, "conflicting_id")]

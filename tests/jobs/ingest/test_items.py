@@ -49,10 +49,14 @@ def titled(ingest_in, tmp_path_factory):
     days[FOURTH] = [
         event(FOURTH, event_id="4"),
         event(FOURTH, item_id="own", event_id="9b", title="\u00a0\t", text="own"),
-        event(FOURTH, item_id="changed", event_id="10", title="New name"),
-        event(FOURTH, item_id="changed", event_id="11"),
+        event(FOURTH, item_id="changed", event_id="10", title="New name", user_id="berta"),
+        event(FOURTH, item_id="changed", event_id="11", title="New  name", user_id="carl"),
+        event(FOURTH, item_id="changed", event_id="12"),
+        event(FOURTH, item_id="changed", event_id="13", title="Third name"),
+        event(FOURTH, item_id="changed", event_id="14", title="Third name", text="own"),
     ]
-    for day in (SECOND, FIRST, THIRD, FOURTH):
+    # The second once more, as its first ingest could not know of the first.
+    for day in (SECOND, FIRST, SECOND, THIRD, FOURTH):
         events = ingest_in(root, day, *days[day])
     return events, rows_of(str(root / "w"), "items")
 
@@ -61,7 +65,7 @@ def of_item(rows, item):
     return [row for row in rows if row["item_id"] == item]
 
 
-def test_of_several_titles_the_last_holds_and_at_one_instant_that_of_the_greatest_id(titled):
+def test_of_a_users_titles_the_last_counts_and_at_one_instant_that_of_the_greatest_id(titled):
     _, items = titled
     assert [row["title"] for row in of_item(items, "several")] == ["B"]
 
@@ -72,13 +76,16 @@ def test_a_title_of_white_space_is_not_a_title(titled):
     assert of_item(items, "own") == []
 
 
-def test_a_changed_title_is_a_new_text_from_its_day_on(titled):
+def test_a_title_of_most_users_is_a_new_text_from_its_day_on_and_others_are_their_events_own(titled):
     events, items = titled
     assert {row["event_id"]: row["text"] for row in of_item(events, "changed")} == {
         "7": "Old name",
         "8": "Old name",
         "10": "New name",
         "11": "New name",
+        "12": "New name",
+        "13": "Third name",
+        "14": "own",
     }
     versions = sorted(of_item(items, "changed"), key=lambda row: row["valid_from"])
     assert [(row["title"], row["first_seen_date"], row["valid_from"]) for row in versions] == [
@@ -134,30 +141,48 @@ def test_a_title_before_stored_days_or_withdrawn_says_which_to_ingest_again_and_
 
 
 @pytest.mark.slow
-def test_a_title_added_to_an_older_day_holds_until_the_next_one(ingest, read_together, tmp_path, capsys):
+def test_titles_added_to_an_older_day_hold_until_others_take_over(ingest, read_together, tmp_path, capsys):
+    berta, carl, dora = ({"user_id": user} for user in ("berta", "carl", "dora"))
     days = {
-        FIRST: [event(event_id="1", title="A")],
+        FIRST: [
+            event(event_id="1", title="A"),
+            event(event_id="s3", item_id="S3", title="E"),
+        ],
         SECOND: [event(SECOND, event_id="2")],
         # Repeats the title in force, so that the table of items has no row of this day.
         THIRD: [event(THIRD, event_id="3", title="A", text="own")],
-        FOURTH: [event(FOURTH, event_id="4"), event(FOURTH, event_id="5", item_id="S2", title="C")],
-        FIFTH: [event(FIFTH, event_id="6", item_id="S2")],
+        FOURTH: [
+            event(FOURTH, event_id="4"),
+            event(FOURTH, event_id="5", item_id="S2", title="C"),
+            event(FOURTH, event_id="6", item_id="S3", title="F", **berta),
+            event(FOURTH, event_id="7", item_id="S3", title="F", **carl),
+        ],
+        FIFTH: [event(FIFTH, event_id="8", item_id="S2"), event(FIFTH, event_id="9", item_id="S3")],
     }
     for day, events in days.items():
         ingest(day, *events)
     days[SECOND] += [
-        event(SECOND, event_id="7", title="B"),
-        event(SECOND, event_id="8", item_id="S2", title="D"),
+        event(SECOND, event_id="10", title="B", **berta),
+        event(SECOND, event_id="11", title="B", **carl),
+        event(SECOND, event_id="12", item_id="S2", title="D", **berta),
+        # One vote more for the name in force: then two for another do not replace it two days later.
+        event(SECOND, event_id="13", item_id="S3", title="E", **dora),
     ]
     capsys.readouterr()
     ingest(SECOND, *days[SECOND])
-    # S2 has its own title from the fourth day on, as before.
     said = capsys.readouterr().out
-    assert "1 events of later days would have another text" in said
-    assert "ingest 2025-04-03..2025-04-04" in said
-    for day in (THIRD, FOURTH):
+    # Those of the three items that have no title of their own.
+    assert "3 events of later days would have another text" in said
+    assert "ingest 2025-04-03..2025-04-05 again, in order" in said
+    counts = counts_of_newest(str(tmp_path / "w"))
+    assert (counts["stale_texts"], counts["stale_names"]) == (3, 2)
+    for day in (THIRD, FOURTH, FIFTH):
         ingest(day, *days[day])
     assert stored_in(str(tmp_path / "w")) == read_together(days)
+    capsys.readouterr()
+    for day, events in days.items():
+        ingest(day, *events)
+    assert "later days" not in capsys.readouterr().out
 
 
 # ---- catalogues
@@ -271,3 +296,67 @@ def test_rows_with_valid_from_count_from_that_day_or_their_delivery_in_nights_an
     nights = stored_in(str(tmp_path / "w")), rejected_of_catalogue(tmp_path)
     assert [(day, reason) for day, _, reason, _ in nights[1]] == [(FIRST, "item_bad_valid_from")]
     assert nights[0] == read_together(days, mapping)
+
+
+RICH = {
+    "source": {"format": "json", "columns": {"id": "string", "name": "string", "words": "string"}},
+    "fields": {"item_id": "id", "title": "name", "text": "words"},
+}
+
+
+def test_events_never_rename_what_a_catalogue_named_and_equal_titles_keep_its_text(
+    ingest, read_together, tmp_path
+):
+    mapping = canonical(items=RICH)
+    untitled = {"item_id": "S2"}
+    days = {
+        FIRST: [
+            event(event_id="1", title="By an event"),
+            event(event_id="2", title="Old", **untitled),
+        ],
+        SECOND: [
+            event(SECOND, event_id="3", title=" Kettle "),
+            *(event(SECOND, event_id=f"4{user}", user_id=user, title="Pan") for user in "abc"),
+            event(SECOND, event_id="5"),
+            event(SECOND, event_id="6", title="A cup", **untitled),
+        ],
+        THIRD: [
+            *(event(THIRD, event_id=f"7{user}", user_id=user, title="Pan") for user in "abc"),
+            event(THIRD, event_id="8"),
+            event(THIRD, event_id="9", **untitled),
+        ],
+    }
+    rows = {
+        SECOND: [
+            {"id": "S1", "name": "Kettle", "words": "A kettle of copper"},
+            {"id": "S2", "words": "A text"},
+        ],
+        THIRD: [{"id": "S2", "name": "Mug"}],
+    }
+    for day, delivered in rows.items():
+        catalogue(tmp_path, day, gzip.compress("\n".join(map(json.dumps, delivered)).encode()))
+    for day in (*days, SECOND, THIRD):
+        events = ingest(day, *days[day], mapping=mapping)
+    texts = {row["event_id"]: row["text"] for row in events}
+    assert texts == {
+        "1": "By an event",
+        "2": "Old",
+        "3": "A kettle of copper",
+        **dict.fromkeys(("4a", "4b", "4c", "7a", "7b", "7c"), "Pan"),
+        "5": "A kettle of copper",
+        # A catalogue's text without a title is the text of all.
+        "6": "A text",
+        "8": "A kettle of copper",
+        "9": "Mug",
+    }
+    versions = [
+        (row["item_id"], row["valid_from"], row["named_by"]) for row in rows_of(str(tmp_path / "w"), "items")
+    ]
+    assert sorted(versions) == [
+        ("S1", FIRST, "events"),
+        ("S1", SECOND, "catalogue"),
+        ("S2", FIRST, "events"),
+        ("S2", SECOND, "catalogue"),
+        ("S2", THIRD, "catalogue"),
+    ]
+    assert stored_in(str(tmp_path / "w")) == read_together(days, mapping)

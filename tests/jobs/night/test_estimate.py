@@ -42,8 +42,8 @@ MADE = {"review": "concat(item_title, '!')", "view": "concat('a ', item_title)"}
 @pytest.mark.parametrize(
     ("texts", "expected"),
     [
-        ({}, {"Kettle", "Own words", "Bulb"}),
-        pytest.param(MADE, {"a Kettle", "a Cup", "a Bulb"}, marks=pytest.mark.slow),
+        ({}, {"Kettle", "Own words", "Lamp", "Bulb"}),
+        pytest.param(MADE, {"a Kettle", "a Cup", "a Lamp", "a Bulb"}, marks=pytest.mark.slow),
     ],
     ids=["of events and items", "made"],
 )

@@ -1,0 +1,190 @@
+"""What an ingest of older days makes stale on later ones: names that would be others, and texts that follow.
+
+The rule of names is carried out once more over the later days, for the items that an older day touched, with
+the title_keys of the stored events. So only what would really differ is found, and nothing once the days were
+ingested again.
+"""
+
+from dataclasses import dataclass
+from datetime import date, timedelta
+
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
+
+from jobs.ingest.items import face
+from jobs.ingest.names import (
+    VOTE,
+    contested_items,
+    elected,
+    few_sent,
+    in_force,
+    version_key,
+    votes_of,
+)
+from jobs.ingest.privacy import StoredForm, text_key
+from jobs.io.days import Days
+from jobs.io.versions import with_item
+from schemas.items import BY_CATALOGUE
+
+# What an event's text follows from in a version: which one it is, the key of its title, the key of its text.
+FOLLOWED = ["version_key", "name_key", "text_key"]
+# Hexadecimal digits of a text_key, with which a title_key begins.
+OF_TEXT = 64
+
+
+@dataclass(frozen=True)
+class Change:
+    """The tables before an ingest of the days and what it makes of them.
+
+    versions_before: all versions of items as they were; versions: those up to the last day, as they are now.
+    events: all stored events as they were; votes: those of the days as they are now (jobs/ingest/names.py
+    VOTE). newest: the last day with an ingest.
+    """
+
+    days: Days
+    versions_before: DataFrame
+    versions: DataFrame
+    events: DataFrame
+    votes: DataFrame
+    newest: date
+    window_days: int
+
+    @property
+    def later(self) -> Days:
+        """The days after those of the ingest."""
+        return Days(self.days.last + timedelta(days=1), self.newest)
+
+    @property
+    def later_events(self) -> DataFrame:
+        """The stored events of the later days."""
+        return self.events.where(self.later.sql("log_date"))
+
+
+@dataclass(frozen=True)
+class Stale:
+    """Events with another text and versions that would be others; until: the last day with one, or None."""
+
+    texts: int
+    names: int
+    until: date | None
+
+
+def find_stale(change: Change, form: StoredForm, are_made: bool) -> Stale:
+    """What of the later days would be different. are_made: whether a mapping makes texts of their items."""
+    # Most reruns change neither names nor votes; then later days are not read.
+    touched = touched_items(change).localCheckpoint(eager=False)
+    if touched.isEmpty():
+        return Stale(0, 0, None)
+    unsettled = unsettled_items(change, touched).localCheckpoint(eager=False)
+    count = unsettled.count()
+    if not count:
+        return Stale(0, 0, None)
+    items = few_sent(unsettled, count)
+    old = _followed(change.versions_before.join(items, "item_id", "left_semi"), form)
+    new = versions_anew(change, items, form)
+    old, new = old.localCheckpoint(eager=False), new.localCheckpoint(eager=False)
+    events = change.later_events.join(items, "item_id", "left_semi")
+    texts = with_stale_text(events, old, new, are_made).agg(F.count("*"), F.max("log_date")).collect()[0]
+    rows = [versions.select("item_id", "valid_from", "version_key") for versions in (old, new)]
+    differ = rows[0].exceptAll(rows[1]).union(rows[1].exceptAll(rows[0]))
+    differ = differ.where(change.later.sql("valid_from"))
+    names = differ.agg(F.count_distinct("item_id", "valid_from"), F.max("valid_from")).collect()[0]
+    return Stale(texts[0], names[0], max(filter(None, (texts[1], names[1])), default=None))
+
+
+def touched_items(change: Change) -> DataFrame:
+    """(item_id, is_renamed) of the items whose name at the end of the days, or whose votes, changed."""
+    of_days = change.days.sql("valid_from")
+    sides = (change.versions_before, change.versions)
+    dated = [versions.where(of_days).select("item_id") for versions in sides]
+    # Only items with a version on the days can have another name.
+    dated_items = dated[0].union(dated[1]).distinct().localCheckpoint(eager=False)
+    until_now = F.col("valid_from") <= change.days.last
+    old, new = (
+        in_force(versions.where(until_now), dated_items).select("item_id", face().alias(name))
+        for name, versions in zip(("old", "new"), sides, strict=True)
+    )
+    renamed = _differing(old, new)
+    digest = F.bit_xor(F.xxhash64(*VOTE))
+    before = votes_of(change.events.where(change.days.sql("log_date")))
+    voted = _differing(
+        before.groupBy("item_id").agg(digest.alias("old")),
+        change.votes.groupBy("item_id").agg(digest.alias("new")),
+    )
+    both = renamed.withColumn("is_renamed", F.lit(True)).union(voted.withColumn("is_renamed", F.lit(False)))
+    return both.groupBy("item_id").agg(F.bool_or("is_renamed").alias("is_renamed"))
+
+
+def _differing(old: DataFrame, new: DataFrame) -> DataFrame:
+    both = old.join(new, "item_id", "full")
+    return both.where(~F.col("old").eqNullSafe(F.col("new"))).select("item_id")
+
+
+def unsettled_items(change: Change, touched: DataFrame) -> DataFrame:
+    """(item_id) of touched items with another name, or with votes of later days for more than one."""
+    only_voted = touched.where("NOT is_renamed").select("item_id")
+    held = in_force(change.versions, only_voted).where("title_key IS NOT NULL")
+    called = votes_of(change.later_events).join(held.select("item_id"), "item_id", "left_semi")
+    keys = held.select("item_id", "title_key").union(called.select("item_id", "title_key"))
+    return touched.where("is_renamed").select("item_id").union(contested_items(keys))
+
+
+def versions_anew(change: Change, items: DataFrame, form: StoredForm) -> DataFrame:
+    """(item_id, valid_from, FOLLOWED) of the items, as an ingest of the later days would leave them."""
+    versions = change.versions.join(items, "item_id", "left_semi")
+    held = in_force(versions, items)
+    since = change.later.first - timedelta(days=change.window_days)
+    stored = change.events.where(
+        f"{Days(since, change.newest).sql('log_date')} AND NOT ({change.days.sql('log_date')})"
+    )
+    of_days = change.votes.where(F.col("log_date") >= since)
+    votes = votes_of(stored).union(of_days).join(items, "item_id", "left_semi")
+    names = held.where("title_key IS NOT NULL")
+    given = elected(votes, names, change.later, change.window_days)
+    by_catalogue = F.col("named_by") == BY_CATALOGUE
+    is_later = F.expr(change.later.sql("valid_from"))
+    catalogue = change.versions_before.where(by_catalogue & is_later).join(items, "item_id", "left_semi")
+    since_when = catalogue.select("item_id", "valid_from").union(
+        held.where(by_catalogue).select("item_id", "valid_from")
+    )
+    ends = since_when.groupBy("item_id").agg(F.min("valid_from").alias("ends"))
+    own = F.substring("title_key", 1, OF_TEXT)
+    voted = (
+        given.join(ends, "item_id", "left")
+        .where("ends IS NULL OR log_date < ends")
+        .select("item_id", F.col("log_date").alias("valid_from"), "title_key", own.alias("n"), own.alias("t"))
+    )
+    return _followed(versions, form).union(_followed(catalogue, form)).union(voted)
+
+
+def _followed(versions: DataFrame, form: StoredForm) -> DataFrame:
+    """(item_id, valid_from, FOLLOWED) of rows of items."""
+    which = F.coalesce(version_key(), F.sha2(face(), 256)).alias("version_key")
+    name = text_key(form.text(F.col("title"))).alias("name_key")
+    return versions.select("item_id", "valid_from", which, name, "text_key")
+
+
+def with_stale_text(events: DataFrame, old: DataFrame, new: DataFrame, are_made: bool) -> DataFrame:
+    """The events whose text would be different under the new versions.
+
+    An event that has a text of its own, which happens to be the old one, can't be told from one without, and
+    is included. old, new: (item_id, valid_from, FOLLOWED). With are_made any event of another version may
+    differ.
+    """
+    renamed = {f"item_{name}": f"old_{name}" for name in FOLLOWED}
+    both = with_item(with_item(events, old, FOLLOWED).withColumnsRenamed(renamed), new, FOLLOWED)
+    both = both.where("event_type <> 'retract'")
+    if are_made:
+        return both.where(~F.col("old_version_key").eqNullSafe(F.col("item_version_key")))
+    before, after = _expected("old"), _expected("item")
+    is_from_item = F.col("text_key").isNull() | F.col("text_key").eqNullSafe(before)
+    return both.where(is_from_item & ~F.col("text_key").eqNullSafe(after))
+
+
+def _expected(version: str) -> Column:
+    """The key of the text that an event without one of its own has under a version of its item."""
+    own = F.substring("title_key", 1, OF_TEXT)
+    name, text = (F.col(f"{version}_{key}") for key in ("name_key", "text_key"))
+    # As in jobs/ingest/names.py own_titles.
+    differs = text.isNull() | (name.isNotNull() & (name != own))
+    return F.when(own.isNotNull() & differs, own).otherwise(text)
