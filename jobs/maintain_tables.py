@@ -30,6 +30,7 @@ from jobs.io.storage import folder_totals
 from jobs.io.warehouse import Warehouse, Writer
 from jobs.night.guards import MAINTENANCE as JOB
 from jobs.night.guards import refuse_maintenance, thin_before
+from jobs.night.losses import refuse_losses
 from schemas import profile_states
 from schemas.all_tables import ALL_TABLES
 from schemas.pipeline_runs import PUBLISHED
@@ -195,6 +196,7 @@ def maintain(log: RunLog, writer: Writer | None, settings: Settings, day: date) 
 def run(spark: SparkSession, args: argparse.Namespace) -> None:
     log, settings = RunLog(Warehouse(spark, args.warehouse)), args.config
     days = Days.only(args.date)
+    refuse_losses(log, JOB, days)
     if first_hole(log.publications(), days) is not None:
         raise JobError(
             f"{args.date} is not published; give a published day, since states are thinned out as of it"

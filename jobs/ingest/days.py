@@ -26,6 +26,7 @@ from jobs.ingest.fates import (
     to_quarantine,
 )
 from jobs.ingest.fit import require_fit
+from jobs.ingest.fixed import name_form, refuse_other_form
 from jobs.ingest.items import (
     SHOWN,
     catalogue_rows,
@@ -36,7 +37,7 @@ from jobs.ingest.items import (
     renamed,
     with_stale_text,
 )
-from jobs.ingest.privacy import StoredForm, name_key, require_same_key, stored_form, text_key
+from jobs.ingest.privacy import StoredForm, stored_form, text_key
 from jobs.ingest.records import read_records
 from jobs.ingest.texts import to_events, with_texts
 from jobs.io.days import Days
@@ -96,7 +97,7 @@ def ingest_days(run: Run, logs: Logs, settings: Settings, days: Days) -> None:
     The order of the writes makes a killed ingest safe to rerun. Quarantine and items go first, in parallel; a
     day with too many bad records stops there, with its quarantine to look at. The warning about later events
     whose text is stale comes before the events: a rerun finds the items changed already and could not tell
-    any more. The user key is named before the first event under it.
+    any more. What events are made with is named before the first one.
     """
     scope = open_scope(run, logs, settings, days)
     judged = judge(scope)
@@ -132,7 +133,7 @@ def open_scope(run: Run, logs: Logs, settings: Settings, days: Days) -> Scope:
     require_closed(run.spark, logs.root, days)
     require_fit(run.warehouse, logs.mapping)
     form = stored_form(settings.privacy)
-    require_same_key(run.warehouse, form.key_name)
+    refuse_other_form(run.warehouse, form.key_name, settings.store.user_buckets)
     before = run.warehouse.read(items.TABLE)
     return Scope(
         run=run,
@@ -334,11 +335,12 @@ def warn_of_stale_texts(scope: Scope, versions: DataFrame) -> int:
 
 
 def write_events(scope: Scope, judged: Judged, versions: DataFrame) -> None:
-    """Writes the days' events with their texts, after the name of the user key."""
+    """Writes the days' events with their texts, after the names of what they are made with."""
     of_item = with_item(judged.stored, versions, SHOWN)
     resolved = with_texts(of_item, scope.logs.mapping.texts, scope.form.text)
-    name_key(scope.run.writer, scope.form.key_name)
-    events = to_events(resolved, scope.settings.store.user_buckets)
+    buckets = scope.settings.store.user_buckets
+    name_form(scope.run.writer, scope.form.key_name, buckets)
+    events = to_events(resolved, buckets)
     if judged.is_rerun and judged.newest_later is not None:
         scope.run.counts["withdrawn"] = count_withdrawn(scope, events)
     # Whoever compares text keys of two nights can tell which form their texts had.

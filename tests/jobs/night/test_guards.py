@@ -23,7 +23,7 @@ from jobs.night.guards import (
     unfinished_ingests,
 )
 from schemas.settings import Settings
-from tests.jobs.run_records import DAY, NEXT, ON_DAY, at, days, published, record
+from tests.jobs.run_records import DAY, NEXT, ON_DAY, days, published, record
 
 EVENTS = ("behavior_events", "text_embeddings")
 
@@ -48,7 +48,7 @@ def test_a_later_folded_day_is_not_published_with_an_older_one(status):
 def test_a_rolled_back_day_is_not_published_with_another_one():
     first, second = published(1), published(2, days(1), run_id="s")
     again = published(3, attempt=2)
-    undone = replace(again, status="undone", ended=at(4))
+    undone = replace(again, status="undone", sequence=4)
     ordered = [first, second, again, undone]
     with pytest.raises(JobError, match=f"{DAY} was rolled back"):
         refuse_unfinished(ordered, days(2))
@@ -181,7 +181,7 @@ def test_every_day_has_the_state_of_its_last_unfinished_work():
         published(1, days(0, 3)),
         record("fold_profiles", of=days(4), minute=2, run_id="t"),
         rolled_back,
-        replace(rolled_back, status="undone", ended=at(3)),
+        replace(rolled_back, status="undone", sequence=3),
         record("fold_profiles", of=days(5, 6), minute=4, run_id="u"),
         ingested(days(1), 5),
         ingested(days(8), 5, run_id="v"),
@@ -288,7 +288,7 @@ def test_a_range_is_named_where_no_day_of_it_can_be_run_alone(more, own, command
 def test_a_rebuild_that_was_rolled_back_is_run_again(last, command):
     history = days(0, last)
     rebuilt = published(2, history, run_id="b")
-    ordered = [published(1, history), rebuilt, replace(rebuilt, status="undone", ended=at(3))]
+    ordered = [published(1, history), rebuilt, replace(rebuilt, status="undone", sequence=3)]
     with pytest.raises(JobError, match=f"{history} was rolled back .*; run {command} first$"):
         refuse_unfinished(ordered, days(last + 1))
 
@@ -301,18 +301,21 @@ MIDNIGHT = datetime(2025, 3, 9, tzinfo=UTC)
 class World:
     """A warehouse of records alone: what jobs record, which events no fold has compared, what readers see."""
 
-    def __init__(self):
-        self.ordered, self.minute, self.uncompared = [], 0, set()
+    def __init__(self, draw_hours=lambda: 0):
+        self.ordered, self.draw_hours, self.uncompared = [], draw_hours, set()
 
     def note(self, job, status, of, run_id, wrote=()):
-        self.minute += 1
-        moment = MIDNIGHT + timedelta(minutes=self.minute)
         own = [r for r in self.ordered if (r.run_id, r.job) == (run_id, job)]
         attempt = sum(r.status == "started" for r in own) + (status == "started")
-        started = moment if status == "started" else own[-1].started
-        ended = None if status == "started" else moment
         versions = dict.fromkeys(wrote, 1)
-        self.ordered.append(Record(run_id, job, attempt, status, of, started, ended, {}, versions))
+        self.ordered.append(
+            Record(run_id, job, attempt, status, of, self.next(), self.clock, {}, versions, {})
+        )
+
+    def next(self):
+        """The number of the next record. The clock of its machine says anything."""
+        self.clock = MIDNIGHT + timedelta(hours=self.draw_hours())
+        return len(self.ordered) + 1
 
     def run(self, of, killed_in=None, changes=False, by_steps=False, begins=True, rebuild=False):
         """A night or a range, in chunks of two days.
@@ -356,9 +359,8 @@ class World:
     def undo(self):
         shown = standing(self.ordered)
         if shown:
-            self.minute += 1
-            ended = MIDNIGHT + timedelta(minutes=self.minute)
-            self.ordered.append(replace(shown[-1], status="undone", ended=ended))
+            number = self.next()
+            self.ordered.append(replace(shown[-1], status="undone", sequence=number, written=self.clock))
 
     def follow(self, refusal):
         """Runs what a refusal names."""
