@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jobs.io.days import Days
-from jobs.io.history import ONE_DAY, Record, first_hole, history_of, refuse_holes, standing
+from jobs.io.history import ONE_DAY, Record, first_hole, history_of, in_order, refuse_holes, standing
 from jobs.io.messages import JobError
 from jobs.night.guards import (
     day_states,
@@ -398,20 +398,8 @@ def test_nothing_unfinished_is_shown_and_what_a_refusal_names_can_be_run(operati
     world = World()
     world.run(days(0, 3), changes=True)
     for operation in operations:
-        try:
-            if operation == "undo":
-                world.undo()
-            elif operation == "rebuild":
-                world.rebuild()
-            else:
-                # Counted from the end of the history, so that nights follow each other.
-                how = dict(operation)
-                first = world.newest() + timedelta(days=how.pop("at"))
-                world.run(Days(first, first + timedelta(days=how.pop("length") - 1)), **how)
-        except JobError:
-            continue
-        finally:
-            assert_states_explain_refusals(world)
+        perform(world, operation)
+        assert_states_explain_refusals(world)
     night = Days.only(world.newest() + ONE_DAY)
     for _ in range(20):
         try:
@@ -420,6 +408,41 @@ def test_nothing_unfinished_is_shown_and_what_a_refusal_names_can_be_run(operati
         except JobError as refused:
             world.follow(str(refused))  # is not refused
     assert first_hole(standing(world.ordered), night) is None
+
+
+def perform(world, operation):
+    """Does what was drawn; returns the refusal, if it is refused."""
+    try:
+        if operation == "undo":
+            world.undo()
+        elif operation == "rebuild":
+            world.rebuild()
+        else:
+            # Counted from the end of the history, so that nights follow each other.
+            how = dict(operation)
+            first = world.newest() + timedelta(days=how.pop("at"))
+            world.run(Days(first, first + timedelta(days=how.pop("length") - 1)), **how)
+    except JobError as refused:
+        return str(refused)
+    return None
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(OPERATIONS, max_size=8), st.randoms(use_true_random=False))
+def test_no_decision_rests_on_a_clock(operations, random):
+    right, wrong = World(), World(lambda: random.randint(-10_000, 10_000))
+    for operation in [{"at": 1, "length": 4}, *operations]:
+        assert perform(right, operation) == perform(wrong, operation)
+        # In whatever order the rows are read.
+        shuffled = random.sample(wrong.ordered, len(wrong.ordered))
+        assert in_order(shuffled) == wrong.ordered
+        assert [p.key for p in standing(wrong.ordered)] == [p.key for p in standing(right.ordered)]
+        assert day_states(wrong.ordered) == day_states(right.ordered)
+        assert unfinished_of(wrong) == unfinished_of(right)
+
+
+def unfinished_of(world):
+    return [(u.state, u.days, u.since, u.by_rebuild) for u in unfinished_days(world.ordered)]
 
 
 def assert_states_explain_refusals(world):
