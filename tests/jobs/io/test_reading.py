@@ -1,10 +1,13 @@
 """What is read of a warehouse without Spark: the publication that readers see, and the tables' addresses."""
 
+import shutil
+from pathlib import Path
+
 import pytest
 
 from jobs.io.messages import JobError
 from jobs.io.reading import one_line, open_table, published_versions, run_rows, table_uri
-from schemas import pipeline_runs
+from schemas import items, pipeline_runs
 from tests.builders import row, store_without_spark
 
 
@@ -50,3 +53,17 @@ def test_what_cannot_be_read_is_one_sentence(warehouse):
 )
 def test_an_address_of_spark_is_given_in_the_scheme_of_deltalake(address, uri):
     assert table_uri(address, "items") == uri
+
+
+def test_a_published_version_that_was_lost_is_one_sentence_that_says_so(warehouse):
+    for number in range(3):
+        store_without_spark(warehouse, items.TABLE, [row(items.TABLE, item_id=str(number))])
+    assert open_table(warehouse, "items", 1).version() == 1
+    (Path(warehouse) / "items" / "_delta_log" / f"{2:020}.json").unlink()
+    lost = r"^/.*/items no longer has its published version 2: newest commits are lost; run [^\n]*$"
+    with pytest.raises(JobError, match=lost):
+        open_table(warehouse, "items", 2)
+    assert open_table(warehouse, "items", 1).version() == open_table(warehouse, "items").version() == 1
+    shutil.rmtree(Path(warehouse) / "items")
+    with pytest.raises(JobError, match=lost):
+        open_table(warehouse, "items", 2)
