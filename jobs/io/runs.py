@@ -283,6 +283,9 @@ def _outcome_recorded(run: Run, status: str, is_step: bool) -> Iterator[None]:
             say(f"{spec.job}: its failure could not be recorded: {one_sentence(unwritten)}")
         raise
     _name_outputs(run, run.output_versions or _changed(run))
+    with run.phase("sync"):
+        # What a record says was written stays written.
+        sync_tables(run.warehouse.uri, run.output_versions, run.input_versions)
     # A night's publication and its end are one commit: neither can be lost alone.
     run.log.write(run.writer, run.row(status), defer=is_step)
 
