@@ -45,7 +45,10 @@ def test_a_job_records_its_start_and_its_end_with_the_tables_it_changed(log, war
     assert told(warehouse) == [("run_night", 1, "started"), ("run_night", 1, "done")]
     done = next(r for r in rows_of(warehouse, "pipeline_runs") if r["status"] == "done")
     assert (done["from_date"], done["date"]) == (DAYS.first, DAYS.last)
-    assert dict(done["counts"]) == {"states": 3, "texts": 0} and dict(done["seconds"]).keys() == {"write"}
+    assert dict(done["counts"]) == {"states": 3, "texts": 0} and dict(done["seconds"]).keys() == {
+        "write",
+        "sync",
+    }
     assert dict(done["output_versions"]) == {TABLE.name: 1} and not dict(done["input_versions"])
     assert "run_night 2025-03-03..2025-03-04: 3 states (" in capsys.readouterr().out
     # Its commits carry its name.
