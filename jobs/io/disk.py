@@ -18,13 +18,13 @@ from jobs.io.storage import is_local
 SYNCS_AT_ONCE = 8
 
 
-def sync_tables(warehouse: str, versions: Mapping[str, int], since: Mapping[str, int]) -> int:
+def sync_tables(warehouse: str, versions: Mapping[str, int], since: Mapping[str, int]) -> None:
     """Syncs the commits of each table after its version in `since` up to the one in `versions`.
 
-    With the data files that they added, and every folder on the way. Returns the number of files.
+    With the data files that they added, and every folder on the way.
     """
     if not is_local(warehouse):
-        return 0
+        return
     root = Path(warehouse)
     files = {
         file
@@ -34,10 +34,9 @@ def sync_tables(warehouse: str, versions: Mapping[str, int], since: Mapping[str,
     }
     folders = {folder for file in files for folder in file.parents if folder.is_relative_to(root)}
     with ThreadPoolExecutor(SYNCS_AT_ONCE) as pool:
-        synced = sum(pool.map(sync, files))
+        list(pool.map(sync, files))
         # Names after contents: a name that is there has its content.
         list(pool.map(sync, sorted(folders, key=lambda folder: -len(folder.parts))))
-    return synced
 
 
 def commit_files(table: Path, version: int) -> Iterator[Path]:
@@ -62,13 +61,11 @@ def added_files(lines: Iterable[str]) -> Iterator[str]:
     return (unquote(json.loads(line)["add"]["path"]) for line in lines if line.startswith('{"add"'))
 
 
-def sync(path: Path) -> bool:
-    """Whether there was such a file or folder; then it is on the disk."""
+def sync(path: Path) -> None:
+    """Brings a file or a folder's names to the disk, where there is one."""
     with suppress(FileNotFoundError):
         handle = os.open(path, os.O_RDONLY)
         try:
             os.fsync(handle)
         finally:
             os.close(handle)
-        return True
-    return False

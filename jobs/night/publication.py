@@ -43,7 +43,7 @@ def publish(log: RunLog, writer: Writer, publication: Publication) -> None:
         with run.phase("sync"):
             shown = standing(ordered)
             since = shown[-1].output_versions if shown else {}
-            run.counts["files_synced"] = sync_tables(log.warehouse.uri, run.output_versions, since)
+            sync_tables(log.warehouse.uri, run.output_versions, since)
 
 
 def require_chain(

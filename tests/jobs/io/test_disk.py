@@ -29,6 +29,14 @@ def commit(table: Path, version: int, *added: str) -> None:
 
 
 @pytest.fixture
+def synced(monkeypatch):
+    """The paths that were synced, in order."""
+    paths = []
+    monkeypatch.setattr(os, "fsync", lambda handle: paths.append(Path(f"/proc/self/fd/{handle}").readlink()))
+    return paths
+
+
+@pytest.fixture
 def warehouse(tmp_path):
     table = tmp_path / "w" / "items"
     for version in range(3):
@@ -51,21 +59,25 @@ def test_a_commit_s_files_are_its_own_and_what_it_adds(warehouse):
     assert [*commit_files(table, 9)] == []
 
 
-def test_what_is_new_is_synced_and_then_every_folder_from_the_inside_out(warehouse, monkeypatch):
-    synced = []
+def test_what_is_new_is_synced_and_then_every_folder_from_the_inside_out(warehouse, synced, monkeypatch):
     monkeypatch.setattr(disk, "SYNCS_AT_ONCE", 1)
-    monkeypatch.setattr(os, "fsync", lambda handle: synced.append(Path(f"/proc/self/fd/{handle}").readlink()))
-    assert sync_tables(str(warehouse), {"items": 2}, since={"items": 0}) == 10
+    sync_tables(str(warehouse), {"items": 2}, since={"items": 0})
     names = [path.relative_to(warehouse).as_posix() for path in synced]
+    assert sum((warehouse / name).is_file() for name in names) == 10
     assert not [name for name in names if "day=0" in name or f"{0:020}" in name]
     assert sorted(names[10:]) == [".", "items", "items/_delta_log", "items/day=1", "items/day=2"]
     assert names[-2:] == ["items", "."]
-    assert sync_tables(str(warehouse), {"items": 2}, since={"items": 2}) == 0
+    synced.clear()
+    sync_tables(str(warehouse), {"items": 2}, since={"items": 2})
+    assert synced == []
 
 
-def test_other_storage_has_nothing_to_sync():
-    assert sync_tables("s3a://bucket/w", {"items": 2}, {}) == 0
+def test_other_storage_has_nothing_to_sync(warehouse, synced):
+    sync_tables(f"file://{warehouse}", {"items": 2}, {})
+    assert synced == []
 
 
-def test_a_file_that_is_gone_is_passed_over(tmp_path):
-    assert not sync(tmp_path / "gone") and sync(tmp_path)
+def test_a_file_that_is_gone_is_passed_over(tmp_path, synced):
+    sync(tmp_path / "gone")
+    sync(tmp_path)
+    assert synced == [tmp_path]
