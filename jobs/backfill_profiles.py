@@ -34,6 +34,7 @@ from jobs.io.warehouse import Warehouse
 from jobs.night.checks import JOB as CHECK
 from jobs.night.estimate import tell_range, tell_rebuild
 from jobs.night.guards import refuse_thinned, refuse_unfinished
+from jobs.night.losses import NIGHT, REBUILD, refuse_losses
 from jobs.night.steps import Night, run_steps
 from schemas.pipeline_runs import DONE, FAILED, PUBLISHED, UNDONE
 from schemas.settings import Settings
@@ -89,10 +90,12 @@ def run(spark: SparkSession, args: argparse.Namespace) -> None:
         rebuild(log, args)
         return
     logs, days, settings = Logs(args.logs, args.mapping), Days(args.start, args.end), args.config
+    lost = refuse_losses(log, NIGHT, days)
     refuse_holes(log.publications(), days, bootstrap=True, first_day=None)
     require_closed(spark, logs.root, days)
     run_id = range_run_id(args)
-    ingested = ingested_chunks(log.records(), run_id)
+    done = ingested_chunks(log.records(), run_id)
+    ingested = [chunk for chunk in done if not any(chunk.overlaps(loss.days) for loss in lost)]
     if args.dry_run:
         refuse_other_settings(log.warehouse, settings)
         tell_range(log, settings, logs, days, ingested)
@@ -112,6 +115,7 @@ def rebuild(log: RunLog, args: argparse.Namespace) -> None:
     days = history_of(log.publications())
     if days is None:
         raise JobError(f"nothing is published in {args.warehouse}; there is nothing to rebuild")
+    refuse_losses(log, REBUILD, days)
     if args.dry_run:
         tell_rebuild(log, settings, days)
         return

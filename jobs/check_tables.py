@@ -19,6 +19,7 @@ from jobs.io.days import Days
 from jobs.io.runs import RunLog, RunSpec, recorded
 from jobs.io.warehouse import Warehouse
 from jobs.night.checks import JOB, check_days
+from jobs.night.losses import refuse_losses
 
 
 def arg_parser() -> Parser:
@@ -29,6 +30,7 @@ def arg_parser() -> Parser:
 
 def run(spark: SparkSession, args: argparse.Namespace) -> None:
     log, days = RunLog(Warehouse(spark, args.warehouse)), Days.only(args.date)
+    refuse_losses(log, JOB, days)
     with recorded(log, RunSpec.of(args, JOB, days)) as record:
         check_days(record, args.config, days)
 

@@ -17,6 +17,7 @@ from jobs.io.cli import Parser, iso_day, job_parser, range_problem, run_main
 from jobs.io.days import Days
 from jobs.io.runs import RunLog, RunSpec, recorded
 from jobs.io.warehouse import Warehouse
+from jobs.night.losses import refuse_losses
 
 
 def arg_parser() -> Parser:
@@ -39,6 +40,7 @@ def days_problem(args: argparse.Namespace) -> str | None:
 def run(spark: SparkSession, args: argparse.Namespace) -> None:
     days = Days(args.date or args.start, args.date or args.end)
     log = RunLog(Warehouse(spark, args.warehouse))
+    refuse_losses(log, JOB, days)
     with recorded(log, RunSpec.of(args, JOB, days)) as record:
         embed_days(record, args.config.engine, days, args.retry_rejected)
 

@@ -22,6 +22,7 @@ from jobs.io.days import Days
 from jobs.io.history import refuse_holes
 from jobs.io.runs import RunLog, RunSpec, recorded
 from jobs.io.warehouse import Warehouse
+from jobs.night.losses import refuse_losses
 
 
 def arg_parser() -> Parser:
@@ -35,6 +36,7 @@ def arg_parser() -> Parser:
 
 def run(spark: SparkSession, args: argparse.Namespace) -> None:
     log, days = RunLog(Warehouse(spark, args.warehouse)), Days.only(args.date)
+    refuse_losses(log, JOB, days)
     refuse_holes(log.publications(), days, args.bootstrap, args.config.fold.first_day)
     log.warehouse.refuse_other_schema()
     require_predicates(spark, args.config.fold)

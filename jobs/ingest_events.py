@@ -18,6 +18,7 @@ from jobs.io.logs import Logs, add_logs, require_closed
 from jobs.io.runs import RunLog, RunSpec, recorded
 from jobs.io.warehouse import Warehouse
 from jobs.night.guards import refuse_ingest, refuse_thinned
+from jobs.night.losses import refuse_losses
 
 
 def arg_parser() -> Parser:
@@ -31,6 +32,7 @@ def run(spark: SparkSession, args: argparse.Namespace) -> None:
     logs, days = Logs(args.logs, args.mapping), Days.only(args.date)
     require_closed(spark, logs.root, days)
     log = RunLog(Warehouse(spark, args.warehouse))
+    refuse_losses(log, JOB, days)
     with recorded(log, RunSpec.of(args, JOB, days), reads=logs.folders(days)) as record:
         ordered = log.records()
         refuse_ingest(ordered, args.date)

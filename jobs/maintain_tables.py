@@ -22,7 +22,7 @@ from pyspark.sql import functions as F
 
 from jobs.io.cli import Parser, iso_day, job_parser, run_main
 from jobs.io.days import Days, is_in
-from jobs.io.history import PUBLISHER, first_hole
+from jobs.io.history import Record, first_hole, standing
 from jobs.io.messages import JobError, say
 from jobs.io.runs import RunLog, RunSpec, recorded
 from jobs.io.session import configured
@@ -30,9 +30,9 @@ from jobs.io.storage import folder_totals
 from jobs.io.warehouse import Warehouse, Writer
 from jobs.night.guards import MAINTENANCE as JOB
 from jobs.night.guards import refuse_maintenance, thin_before
+from jobs.night.losses import refuse_losses
 from schemas import profile_states
 from schemas.all_tables import ALL_TABLES
-from schemas.pipeline_runs import PUBLISHED
 from schemas.settings import MaintenanceSettings, Settings
 from schemas.table import HISTORY_DAYS, Table
 
@@ -90,6 +90,15 @@ def removable_before(now: datetime, oldest_kept: datetime | None, settings: Main
     if oldest_kept is not None:
         limit = min(limit, oldest_kept - CLOCK_SKEW)
     return max(limit, now - timedelta(days=HISTORY_DAYS) + CLOCK_SKEW)
+
+
+def oldest_kept(ordered: Sequence[Record], keep: int) -> datetime | None:
+    """The earliest that any clock said since the oldest of the newest publications was made.
+
+    What it names left its table by the clock of a later job, which may have been behind.
+    """
+    kept = standing(ordered)[-keep:]
+    return min((r.written for r in ordered if r.sequence >= kept[0].sequence), default=None) if kept else None
 
 
 # ---- the edges; without a writer they count what would be done
@@ -172,21 +181,13 @@ def data_totals(warehouse: Warehouse, table: Table) -> tuple[int, int]:
     return files - log_files, size - log_size
 
 
-def oldest_kept(log: RunLog, keep: int) -> datetime | None:
-    """When the oldest of the newest publications was made."""
-    kept = [published.run_id for published in log.publications()[-keep:]]
-    is_kept = (F.col("job") == PUBLISHER) & (F.col("status") == PUBLISHED) & F.col("run_id").isin(kept)
-    seconds = log.rows().where(is_kept).agg(F.min("started").cast("double")).collect()[0][0]
-    return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
-
-
 def maintain(log: RunLog, writer: Writer | None, settings: Settings, day: date) -> dict[str, int]:
     """Thins, compacts and vacuums, in this order; returns the counts."""
     warehouse, rules = log.warehouse, settings.maintenance
     tables = [table for table in ALL_TABLES if warehouse.exists(table)]
     counts = {"states_removed": thin(warehouse, writer, thin_before(day, settings))}
     counts["files_compacted"] = sum(compact(warehouse, writer, table, rules) for table in tables)
-    before = removable_before(datetime.now(UTC), oldest_kept(log, rules.keep_publications), rules)
+    before = removable_before(datetime.now(UTC), oldest_kept(log.records(), rules.keep_publications), rules)
     removed = [vacuum(warehouse, writer, table, before) for table in tables]
     files, size = (sum(numbers) for numbers in zip(*removed, strict=True))
     return counts | {"files_removed": files, "bytes_removed": size}
@@ -195,6 +196,7 @@ def maintain(log: RunLog, writer: Writer | None, settings: Settings, day: date) 
 def run(spark: SparkSession, args: argparse.Namespace) -> None:
     log, settings = RunLog(Warehouse(spark, args.warehouse)), args.config
     days = Days.only(args.date)
+    refuse_losses(log, JOB, days)
     if first_hole(log.publications(), days) is not None:
         raise JobError(
             f"{args.date} is not published; give a published day, since states are thinned out as of it"

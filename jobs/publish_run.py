@@ -17,6 +17,7 @@ from jobs.io.days import Days
 from jobs.io.history import refuse_holes
 from jobs.io.runs import RunLog, RunSpec
 from jobs.io.warehouse import Warehouse, open_writer
+from jobs.night.losses import refuse_losses
 from jobs.night.publication import JOB, Publication, publish, undo
 from jobs.night.steps import CHAIN
 
@@ -35,6 +36,7 @@ def arg_parser() -> Parser:
 
 def run(spark: SparkSession, args: argparse.Namespace) -> None:
     log = RunLog(Warehouse(spark, args.warehouse))
+    refuse_losses(log, JOB, Days.only(args.date or args.undo))
     if args.undo:
         undo(log, args.config.config_hash(), args.undo)
         return

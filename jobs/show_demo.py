@@ -51,7 +51,7 @@ def table_sizes(warehouse: Warehouse, shown: Record) -> list[tuple[str, int, int
 def last_embeddings(log: RunLog) -> list[Any]:
     """The last completed runs of embed_texts, oldest first."""
     done = log.rows().where("job = 'embed_texts' AND status = 'done'")
-    return done.orderBy("ended").collect()[-EMBEDDINGS_SHOWN:]
+    return done.orderBy("sequence").collect()[-EMBEDDINGS_SHOWN:]
 
 
 def most_moved(states: DataFrame) -> Any:

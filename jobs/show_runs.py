@@ -32,13 +32,13 @@ def arg_parser() -> Parser:
 
 
 def latest_rows(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The last row of each attempt of a job, in the order of their start.
+    """The last row of each attempt of a job, in the order of their first rows.
 
     One that only started is running, or was killed.
     """
-    by_end = sorted(rows, key=lambda row: (row["ended"] is not None, row["ended"]))
-    latest = {(row["run_id"], row["job"], row["attempt"]): row for row in by_end}
-    return sorted(latest.values(), key=lambda row: row["started"])
+    # A key keeps the place of its first row and takes the value of its last.
+    ordered = sorted(rows, key=lambda row: row["sequence"])
+    return list({(row["run_id"], row["job"], row["attempt"]): row for row in ordered}.values())
 
 
 def line(row: dict[str, Any]) -> str:

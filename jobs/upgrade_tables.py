@@ -24,6 +24,7 @@ from jobs.io.history import history_of
 from jobs.io.messages import JobError, say
 from jobs.io.runs import RunLog, RunSpec, recorded
 from jobs.io.warehouse import Warehouse, Writer, newer_schema, open_writer
+from jobs.night.losses import refuse_losses
 from schemas import pipeline_runs
 from schemas.all_tables import ALL_TABLES
 from schemas.table import SCHEMA_VERSION, Check, Table
@@ -148,6 +149,10 @@ def run(spark: SparkSession, args: argparse.Namespace) -> None:
     found = {t.name: stored_declaration(warehouse, t) for t in ALL_TABLES if warehouse.exists(t)}
     if not found:
         raise JobError(f"there are no tables in {args.warehouse}")
+    log = RunLog(warehouse)
+    history = history_of(log.publications())
+    days = Days.only(history.last if history else datetime.now(UTC).date())
+    refuse_losses(log, JOB, days)
     there = [table for table in ALL_TABLES if table.name in found]
     for table in there:
         refuse_rewrite(table, found[table.name])
@@ -159,19 +164,16 @@ def run(spark: SparkSession, args: argparse.Namespace) -> None:
         unchanged = "; nothing was changed" if todo else ""
         say(f"{JOB}: {len(todo)} of {len(there)} tables differ from their declaration{unchanged}")
         return
-    upgrade_all(warehouse, args, {table: found[table.name] for table in todo})
+    upgrade_all(log, RunSpec.of(args, JOB, days), {table: found[table.name] for table in todo})
 
 
-def upgrade_all(warehouse: Warehouse, args: argparse.Namespace, todo: Mapping[Table, Stored]) -> None:
+def upgrade_all(log: RunLog, spec: RunSpec, todo: Mapping[Table, Stored]) -> None:
     """Upgrades the tables under one record; pipeline_runs before it, since the record is a row of it."""
-    with open_writer(warehouse, JOB, any_schema=True) as writer:
+    with open_writer(log.warehouse, JOB, any_schema=True) as writer:
         for table, stored in todo.items():
             if table.name == pipeline_runs.TABLE.name:
                 upgrade(writer, table, stored)
-        log = RunLog(warehouse)
-        history = history_of(log.publications())
-        day = history.last if history else datetime.now(UTC).date()
-        with recorded(log, RunSpec.of(args, JOB, Days.only(day)), writer=writer) as record:
+        with recorded(log, spec, writer=writer) as record:
             for table, stored in todo.items():
                 if table.name != pipeline_runs.TABLE.name:
                     upgrade(writer, table, stored)

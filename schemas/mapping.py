@@ -148,8 +148,8 @@ class EventSource(_Part):
     filter: str | None = Field(
         None, description="rows for which this is not true are skipped, and counted as filtered"
     )
-    rating_min: float = Field(0.0, description="rating mapped to 0")
-    rating_max: float = Field(1.0, description="rating mapped to 1")
+    rating_min: float = Field(0.0, ge=-1e9, le=1e9, description="rating mapped to 0")
+    rating_max: float = Field(1.0, ge=-1e9, le=1e9, description="rating mapped to 1")
 
     @property
     def expressions(self) -> dict[str, str]:

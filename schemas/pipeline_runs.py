@@ -5,7 +5,20 @@ from typing import Final
 from pyspark.sql.types import MapType
 
 from schemas import behavior_events, profile_states, quarantined_events
-from schemas.table import COUNTS, DATE, DOUBLE, INT, STRING, TIMESTAMP, Check, Column, Rule, Table
+from schemas.table import (
+    COUNTS,
+    DATE,
+    DOUBLE,
+    INT,
+    LONG,
+    STRING,
+    TEXT_MAP,
+    TIMESTAMP,
+    Check,
+    Column,
+    Rule,
+    Table,
+)
 
 # A job writes a row when it starts and one when it ends; an undone row rolls a published one back.
 STATUSES: Final = ("started", "done", "failed", "published", "undone")
@@ -23,13 +36,13 @@ def _surplus(
     `day` is the table's date column; only: of the rows to count. The SQL is built from declared names only.
     """
     done = f"job = '{job}' AND status = '{DONE}'"
-    span = "max_by(from_date, ended) AS first, max_by(date, ended) AS last"
+    span = "max_by(from_date, sequence) AS first, max_by(date, sequence) AS last"
     days = f"SELECT {span} FROM pipeline_runs WHERE {done}"  # noqa: S608
     stored = f"SELECT count(*) FROM {table.name} JOIN ({days}) r ON {day} BETWEEN r.first AND r.last"  # noqa: S608
     if only is not None:
         stored += f" WHERE {only}"
     counted = " + ".join(f"counts['{name}']" for name in counts)
-    return f"({stored}) - (max_by({counted}, ended) FILTER (WHERE {done}))"
+    return f"({stored}) - (max_by({counted}, sequence) FILTER (WHERE {done}))"
 
 
 TABLE = Table(
@@ -45,15 +58,30 @@ TABLE = Table(
         Column("job", STRING, "name of the job"),
         Column("attempt", INT, "number of this job's start under this run_id, from 1"),
         Column("status", STRING, ", ".join(STATUSES)),
+        Column(
+            "sequence",
+            LONG,
+            "place of the row among all of them, from 1: their order, whatever the clocks said",
+        ),
         Column("date", DATE, "log day, or the last one of a range"),
         Column("from_date", DATE, "first day of a range; equal to date for one day"),
-        Column("started", TIMESTAMP, "when the job began, UTC"),
-        Column("ended", TIMESTAMP, "when the job ended, UTC; null in a started row", nullable=True),
+        Column("started", TIMESTAMP, "when the job began by its machine's clock, UTC"),
+        Column(
+            "ended",
+            TIMESTAMP,
+            "when the job ended by its machine's clock, UTC; null in a started row",
+            nullable=True,
+        ),
         Column("input_versions", COUNTS, "Delta version of each table read"),
         Column(
             "output_versions",
             COUNTS,
             "Delta version of each table written; in a published row, of each table made visible",
+        ),
+        Column(
+            "output_commits",
+            TEXT_MAP,
+            "of each table in output_versions, a hash of the commit that made the version",
         ),
         Column("counts", COUNTS, "rows by fate, and other counts of the job"),
         Column("seconds", MapType(STRING, DOUBLE), "wall-clock seconds by phase"),

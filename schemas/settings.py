@@ -4,7 +4,7 @@ import hashlib
 import json
 import re
 from datetime import date
-from typing import Final, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -19,8 +19,8 @@ HASHED_WITH_FOLD: Final = {"sentiment_key": None}
 ADDRESS: Final = re.compile(
     r"https?://([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?(/[A-Za-z0-9._~%/-]*)?"
 )
-
-
+# Largest weight of an event type: weights are relative, and their quotients must stay numbers.
+HEAVIEST: Final = 1e6
 # Longest value in a message, characters.
 SHOWN_VALUE: Final = 80
 
@@ -56,28 +56,37 @@ class EngineSettings(_Section):
     )
     prefix: str = Field("", description="prepended to every text, for models trained with a prefix")
     max_tokens: int = Field(
-        256, ge=8, description="tokens per text given to the model; longer texts are truncated and marked"
+        256,
+        ge=8,
+        le=1_000_000,
+        description="tokens per text given to the model; longer texts are truncated and marked",
     )
     dimensions: int | None = Field(
-        None, ge=2, description="keep only this many leading dimensions of a Matryoshka model; null: all"
+        None,
+        ge=2,
+        le=65536,
+        description="keep only this many leading dimensions of a Matryoshka model; null: all",
     )
-    hash_dimensions: int = Field(64, ge=2, description="vector dimensions of the hash engine")
+    hash_dimensions: int = Field(64, ge=2, le=65536, description="vector dimensions of the hash engine")
     tile_texts: int = Field(
         16384,
         ge=1,
+        le=10_000_000,
         description="maximum texts per commit; after a kill at most two such tiles are embedded again",
     )
     call_tokens: int = Field(
         65536,
         ge=1,
+        le=100_000_000,
         description="maximum tokens per engine call (or one text); bounds the memory of a task",
     )
     partitions: int = Field(
         1,
         ge=1,
+        le=10_000,
         description="tasks embedding in parallel, each with its own engine: one per machine or GPU",
     )
-    threads: int = Field(0, ge=0, description="CPU threads per engine; 0: all cores of the machine")
+    threads: int = Field(0, ge=0, le=4096, description="CPU threads per engine; 0: all cores of the machine")
     timeout_s: int = Field(
         900,
         ge=1,
@@ -87,10 +96,11 @@ class EngineSettings(_Section):
     gpus: int = Field(
         0,
         ge=0,
+        le=64,
         description="GPUs per engine (tensor parallel), requested from Spark on a cluster; 0: none requested",
     )
     engines_per_gpu: int = Field(
-        1, ge=1, description="engines sharing one GPU, for small models that leave it idle"
+        1, ge=1, le=64, description="engines sharing one GPU, for small models that leave it idle"
     )
     endpoints: tuple[str, ...] = Field(
         (), description="addresses of running servers of the same model, e.g. [http://gpu1:8000]"
@@ -103,7 +113,7 @@ class EngineSettings(_Section):
         pattern=r"^[A-Z][A-Z0-9_]*$",
         description="environment variable with the servers' API key, if any",
     )
-    requests: int = Field(4, ge=1, description="concurrent requests per task")
+    requests: int = Field(4, ge=1, le=1024, description="concurrent requests per task")
 
     @model_validator(mode="after")
     def _consistent(self) -> "EngineSettings":
@@ -140,7 +150,10 @@ class IngestSettings(_Section):
         512, ge=1, le=10000, description="records with longer ids are quarantined; characters"
     )
     max_expansion: int = Field(
-        200, ge=1, description="a compressed file that expands by more than this factor is refused"
+        200,
+        ge=1,
+        le=1_000_000,
+        description="a compressed file that expands by more than this factor is refused",
     )
 
 
@@ -190,27 +203,34 @@ class FoldSettings(_Section):
         0.8, gt=0, lt=1, description="maximum share by which one day can move a profile"
     )
     daily_cap: int = Field(
-        1000, ge=1, description="events per user and day that count; later ones get weight 0"
+        1000,
+        ge=1,
+        le=1_000_000_000,
+        description="events per user and day that count; later ones get weight 0",
     )
     burst_repeats: int = Field(
         10,
         ge=1,
+        le=1_000_000_000,
         description="equal events per user that count within burst_seconds; later ones get weight 0",
     )
     burst_seconds: int = Field(60, ge=1, le=86400, description="look-back of burst detection, seconds")
     minute_limit: int = Field(
         1000,
         ge=1,
+        le=1_000_000_000,
         description="events a person can cause within a minute; a day with more gets weight 0",
     )
-    type_weights: dict[str, float] = Field(
+    type_weights: dict[str, Annotated[float, Field(ge=0, le=HEAVIEST)]] = Field(
         default_factory=lambda: {
             "purchase": 1.0, "return": 1.0, "review": 1.0, "rating": 0.8,
             "cart": 0.6, "click": 0.3, "view": 0.2,
         },
         description="weight of each event type, relative to the largest; 0: stored, never folded",
     )  # fmt: skip
-    default_type_weight: float = Field(0.2, ge=0, description="weight of types not listed, on the same scale")
+    default_type_weight: float = Field(
+        0.2, ge=0, le=HEAVIEST, description="weight of types not listed, on the same scale"
+    )
     opinion_floor: float = Field(
         0.25,
         ge=0,
@@ -238,11 +258,8 @@ class FoldSettings(_Section):
         names = [f.name for f in self.facets]
         if len(set(names)) < len(names) or {"main", "negative"} & set(names):
             raise ValueError("facet names must be distinct, and not main or negative")
-        if (
-            any(w < 0 for w in self.type_weights.values())
-            or max([*self.type_weights.values(), self.default_type_weight]) <= 0
-        ):
-            raise ValueError("type weights must be 0 or more, with at least one above 0")
+        if max([*self.type_weights.values(), self.default_type_weight]) <= 0:
+            raise ValueError("at least one type weight must be above 0")
         return self
 
 
@@ -250,7 +267,10 @@ class StoreSettings(_Section):
     """Layout of the tables."""
 
     user_buckets: int = Field(
-        64, ge=1, description="number of user_bucket values; must not change once a warehouse has events"
+        64,
+        ge=1,
+        le=1_000_000,
+        description="number of user_bucket values; must not change once a warehouse has events",
     )
 
 
@@ -260,27 +280,33 @@ class MaintenanceSettings(_Section):
     thin_after_days: int = Field(
         30,
         ge=0,
+        le=36_500,
         description="every state is kept this long before the repair window, days; "
         "of older ones a user's first and each month's last",
     )
     vacuum_after_days: int = Field(
-        30, ge=7, description="files no longer referenced by a table are kept this long, days"
+        30, ge=7, le=36_500, description="files no longer referenced by a table are kept this long, days"
     )
     keep_publications: int = Field(
-        14, ge=1, description="newest publications whose files are kept even longer if necessary"
+        14, ge=1, le=100_000, description="newest publications whose files are kept even longer if necessary"
     )
     small_file_mb: int = Field(32, ge=1, le=1024, description="smaller files are compacted, MiB")
     small_files: int = Field(
-        8, ge=2, description="minimum number of small files in a table or partition for a compaction"
+        8,
+        ge=2,
+        le=1_000_000,
+        description="minimum number of small files in a table or partition for a compaction",
     )
 
 
 class SparkSettings(_Section):
     """Resources of a local session; on a cluster, spark-submit's own settings take precedence."""
 
-    shuffle_partitions: int = Field(0, ge=0, description="shuffle partitions; 0: one per core of the session")
+    shuffle_partitions: int = Field(
+        0, ge=0, le=100_000, description="shuffle partitions; 0: one per core of the session"
+    )
     driver_memory: str = Field(
-        "2g", pattern=r"^\d+[mg]$", description="driver memory of a session started by a job"
+        "2g", pattern=r"^[1-9][0-9]{0,5}[mg]$", description="driver memory of a session started by a job"
     )
 
 

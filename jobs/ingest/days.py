@@ -26,6 +26,7 @@ from jobs.ingest.fates import (
     to_quarantine,
 )
 from jobs.ingest.fit import require_fit
+from jobs.ingest.fixed import name_form, refuse_other_form
 from jobs.ingest.items import Before, catalogue_rows, name_items, rejected_rows
 from jobs.ingest.names import (
     FEW_ITEMS,
@@ -38,7 +39,7 @@ from jobs.ingest.names import (
     with_own_titles,
     with_raw_key,
 )
-from jobs.ingest.privacy import StoredForm, name_key, require_same_key, stored_form
+from jobs.ingest.privacy import StoredForm, stored_form
 from jobs.ingest.records import read_records
 from jobs.ingest.stale import Change, find_stale
 from jobs.ingest.texts import to_events, with_texts
@@ -115,7 +116,7 @@ def ingest_days(run: Run, logs: Logs, settings: Settings, days: Days) -> None:
     The order of the writes makes a killed ingest safe to rerun. Quarantine and items go first, in parallel; a
     day with too many bad records stops there, with its quarantine to look at. The warning about later events
     whose text is stale comes before the events: a rerun finds the items changed already and could not tell
-    any more. The user key is named before the first event under it.
+    any more. What events are made with is named before the first one.
     """
     scope = open_scope(run, logs, settings, days)
     judged = judge(scope)
@@ -155,7 +156,7 @@ def open_scope(run: Run, logs: Logs, settings: Settings, days: Days) -> Scope:
     require_closed(run.spark, logs.root, days)
     require_fit(run.warehouse, logs.mapping)
     form = stored_form(settings.privacy)
-    require_same_key(run.warehouse, form.key_name)
+    refuse_other_form(run.warehouse, form.key_name, settings.store.user_buckets)
     return Scope(
         run=run,
         logs=logs,
@@ -409,8 +410,8 @@ def say_held_later(count: int, held: Days, days: Days, most: int) -> None:
 
 
 def write_events(scope: Scope, judged: Judged, events: DataFrame) -> None:
-    """Writes the days' events, after the name of the user key."""
-    name_key(scope.run.writer, scope.form.key_name)
+    """Writes the days' events, after the names of what they are made with."""
+    name_form(scope.run.writer, scope.form.key_name, scope.settings.store.user_buckets)
     if judged.is_rerun and judged.newest_later is not None:
         scope.run.counts["withdrawn"] = count_withdrawn(scope, events)
     # Whoever compares text keys of two nights can tell which form their texts had.

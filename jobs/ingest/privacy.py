@@ -12,7 +12,7 @@ from pyspark.sql.pandas.functions import arrow_udf
 
 from jobs.io.messages import JobError
 from jobs.io.secret import read_secret
-from jobs.io.warehouse import Warehouse, Writer
+from jobs.io.warehouse import Warehouse
 from schemas import behavior_events
 from schemas.settings import PrivacySettings
 from udfs.errors import SecretKeyError
@@ -131,9 +131,3 @@ def stored_key(warehouse: Warehouse) -> str | None:
     noted = warehouse.properties(behavior_events.TABLE).get(USER_KEY)
     # A job killed before it named the key leaves a table without rows, at version 0.
     return noted or (PLAIN if warehouse.version(behavior_events.TABLE) else None)
-
-
-def name_key(writer: Writer, name: str) -> None:
-    """Names the key of user ids in the table, before it gets its first rows."""
-    if name != PLAIN and stored_key(writer.warehouse) is None:
-        writer.set_property(behavior_events.TABLE, USER_KEY, name)

@@ -18,44 +18,52 @@ ONE_DAY = timedelta(days=1)
 
 @dataclass(frozen=True)
 class Record:
-    """A row of pipeline_runs as far as later jobs need it; times are UTC."""
+    """A row of pipeline_runs as far as later jobs need it.
+
+    sequence: its place among all rows. written: when, by the clock of its machine, UTC; it orders nothing.
+    output_commits: of tables in output_versions, a hash of the commit that made the version.
+    """
 
     run_id: str
     job: str
     attempt: int
     status: str
     days: Days
-    started: datetime
-    ended: datetime | None
+    sequence: int
+    written: datetime
     input_versions: dict[str, int]
     output_versions: dict[str, int]
+    output_commits: dict[str, str]
 
     @property
     def key(self) -> tuple[str, int]:
-        """Names the attempt: the run and how often it was started."""
+        """Names the attempt of a job: the run and how often the job was started."""
         return self.run_id, self.attempt
 
 
 def record_of(row: Mapping[str, Any]) -> Record:
     """A record from a row of pipeline_runs, whichever reader it came from."""
-    ended = row["ended"]
     return Record(
         run_id=row["run_id"],
         job=row["job"],
         attempt=row["attempt"],
         status=row["status"],
         days=Days(row["from_date"], row["date"]),
+        sequence=row["sequence"],
         # Spark returns naive local times, other readers return UTC.
-        started=row["started"].astimezone(UTC),
-        ended=ended.astimezone(UTC) if ended is not None else None,
+        written=(row["ended"] or row["started"]).astimezone(UTC),
         input_versions=dict(row["input_versions"]),
         output_versions=dict(row["output_versions"]),
+        output_commits=dict(row["output_commits"]),
     )
 
 
 def in_order(records: Iterable[Record]) -> list[Record]:
-    """The records of open runs first, then by their end: the order in which all readers take them."""
-    return sorted(records, key=lambda r: (r.ended is not None, r.ended and r.ended.timestamp(), r.run_id))
+    """The records as they were written, whatever the clocks said: the order in which all readers take them.
+
+    Two of one number come from a writer that was replaced while it wrote: their names decide.
+    """
+    return sorted(records, key=lambda r: (r.sequence, r.run_id, r.job, r.attempt, r.status))
 
 
 def standing(ordered: Sequence[Record]) -> list[Record]:

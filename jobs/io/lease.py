@@ -25,13 +25,17 @@ from typing import IO, Any, Final, Protocol
 from py4j.protocol import Py4JJavaError
 from pyspark.sql import SparkSession
 
-from jobs.io.messages import JobError
+from jobs.io.messages import JobError, say
 from jobs.io.storage import hadoop_conf, hadoop_path, jvm, located
 
 FOLDER: Final = "_lease"
 BEAT_SECONDS: Final = 20.0
-# A holder silent for this long counts as dead; a paused machine or a skewed clock explains far less.
+# A card not older than this, by the clocks of the machines, is a living holder's.
 DEAD_AFTER_SECONDS: Final = 300.0
+# The clocks may be wrong: before the holder of any other card counts as dead, its heartbeat is awaited for
+# this long, by a clock that nobody sets, with as many looks.
+WATCHED_SECONDS: Final = 3 * BEAT_SECONDS
+WATCH_LOOKS: Final = 12
 # On storage without conditional writes another machine's late write has landed after this time.
 SETTLE_SECONDS: Final = 2.0
 # Old cards are kept for a while, to answer who wrote when.
@@ -183,7 +187,7 @@ def take_numbered(spark: SparkSession, warehouse: str, owner: str) -> NumberedLe
     fs.mkdirs(folder)
     number = _highest(spark, warehouse)
     card = _card_of(spark, warehouse, number) if number else {}
-    if card and not card["released"] and _age(card) < DEAD_AFTER_SECONDS:
+    if card and not card["released"] and (_is_fresh(card) or _beats(spark, warehouse, number, card)):
         raise _refusal(warehouse, card)
     lease = NumberedLease(spark, warehouse, owner, number + 1)
     try:
@@ -200,9 +204,21 @@ def take_numbered(spark: SparkSession, warehouse: str, owner: str) -> NumberedLe
     return lease
 
 
-def _age(card: dict[str, Any]) -> float:
-    """Seconds since the card was written."""
-    return (datetime.now(UTC) - datetime.fromisoformat(card["since"])).total_seconds()
+def _is_fresh(card: dict[str, Any]) -> bool:
+    """Whether the card was written in these minutes, by the clocks of both machines."""
+    age = (datetime.now(UTC) - datetime.fromisoformat(card["since"])).total_seconds()
+    return abs(age) < DEAD_AFTER_SECONDS
+
+
+def _beats(spark: SparkSession, warehouse: str, number: int, card: dict[str, Any]) -> bool:
+    """Whether the card is written again while it is watched, or the next number is taken."""
+    say(f"the lease on {warehouse} looks abandoned; watching it for {WATCHED_SECONDS:.0f} s")
+    until = time.monotonic() + WATCHED_SECONDS
+    while time.monotonic() < until:
+        time.sleep(WATCHED_SECONDS / WATCH_LOOKS)
+        if _highest(spark, warehouse) != number or _card_of(spark, warehouse, number) not in ({}, card):
+            return True
+    return False
 
 
 def _highest(spark: SparkSession, warehouse: str) -> int:

@@ -39,8 +39,21 @@ def has_table(warehouse: str, name: str) -> bool:
 
 def open_table(warehouse: str, name: str, version: int | None = None) -> DeltaTable:
     """A version of a table, by default its current one. Raises JobError where it can't be read."""
-    with _told(f"{warehouse}/{name}"):
-        return DeltaTable(table_uri(warehouse, name), version=version)
+    try:
+        with _told(f"{warehouse}/{name}"):
+            return DeltaTable(table_uri(warehouse, name), version=version)
+    except JobError:
+        if version is not None and is_lost(warehouse, name, version):
+            raise JobError(
+                f"{warehouse}/{name} no longer has its published version {version}: newest commits are lost; "
+                "run the next night, whose refusal names the days to run again"
+            ) from None
+        raise
+
+
+def is_lost(warehouse: str, name: str, version: int) -> bool:
+    """Whether the table is gone or ends before the version."""
+    return not has_table(warehouse, name) or open_table(warehouse, name).version() < version
 
 
 def run_rows(warehouse: str, statuses: tuple[str, ...] = STATUSES) -> list[dict[str, Any]]:

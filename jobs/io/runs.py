@@ -7,12 +7,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 from pyspark.sql import DataFrame, SparkSession
 
 from jobs.io.days import Days
+from jobs.io.disk import sync_tables
 from jobs.io.history import Record, in_order, record_of, standing
 from jobs.io.messages import count_list, one_sentence, say
 from jobs.io.session import fit_to_size, release_checkpoints
@@ -24,8 +25,10 @@ from schemas.settings import CODE_VERSION
 
 # Days before a night whose events it reads too, by default: the repair window and a day.
 NEAR_DAYS = 8
-_COLUMNS = ["run_id", "job", "attempt", "status", "from_date", "date", "started", "ended"]
-_COLUMNS += ["input_versions", "output_versions"]
+_COLUMNS = ["run_id", "job", "attempt", "status", "sequence", "from_date", "date", "started", "ended"]
+_COLUMNS += ["input_versions", "output_versions", "output_commits"]
+# A clock this far behind the newest record is told: machines that keep their time differ by far less.
+CLOCK_BEHIND = timedelta(minutes=5)
 
 
 class RunLog:
@@ -38,6 +41,9 @@ class RunLog:
         # Rows of an open composite job, written with the next row: a commit for each would be most of the
         # overhead.
         self._pending: list[dict[str, Any]] | None = None
+        # The number of the last row, known since the records were read under the lease: only its holder
+        # writes rows, so that no clock is needed to order them.
+        self._last = 0
         # A `started` row is written during the job's first reads: a session's first commit takes seconds.
         self._thread = ThreadPoolExecutor(1, "run records")
         self._commit: Future[None] | None = None
@@ -48,7 +54,7 @@ class RunLog:
         return self._pending is not None
 
     def records(self) -> list[Record]:
-        """All records: those of open runs first, then by their end. A few rows a night fit on the driver."""
+        """All records in their order. A few rows a night fit on the driver."""
         self.flush()
         version = self.warehouse.version(pipeline_runs.TABLE)
         if version is None:
@@ -56,7 +62,9 @@ class RunLog:
         elif self._cached is None or self._cached[0] != version:
             rows = self.warehouse.read_version(pipeline_runs.TABLE, version).select(*_COLUMNS).collect()
             self._cached = (version, [record_of(row.asDict()) for row in rows])
-        return in_order([*self._cached[1], *map(record_of, self._pending or [])])
+        found = in_order([*self._cached[1], *map(record_of, self._pending or [])])
+        self._last = found[-1].sequence if found else 0
+        return found
 
     def publications(self) -> list[Record]:
         """The publications in force, oldest first."""
@@ -74,12 +82,17 @@ class RunLog:
             commit.result()
 
     def write(self, writer: Writer, row: Mapping[str, Any], defer: bool = False) -> None:
-        """Appends a row and the pending ones before it; with `defer` it becomes a pending one itself."""
+        """Appends a row and the pending ones before it; with `defer` it becomes a pending one itself.
+
+        The records must have been read since the writer holds the lease.
+        """
+        self._last += 1
+        numbered = dict(row) | {"sequence": self._last}
         if defer and self._pending is not None:
-            self._pending.append(dict(row))
+            self._pending.append(numbered)
             return
         self.flush()
-        rows = [*(self._pending or []), dict(row)]
+        rows = [*(self._pending or []), numbered]
         # Here, and not in the thread: creating a table sets the session's commit note.
         writer.create(pipeline_runs.TABLE)
         if self._pending is not None:
@@ -91,6 +104,9 @@ class RunLog:
     def _append(self, writer: Writer, rows: list[dict[str, Any]]) -> None:
         frame = self.warehouse.spark.createDataFrame(rows, pipeline_runs.TABLE.spark_schema()).coalesce(1)
         writer.append(pipeline_runs.TABLE, frame)
+        name, version = pipeline_runs.TABLE.name, self.warehouse.version(pipeline_runs.TABLE)
+        assert version is not None
+        sync_tables(self.warehouse.uri, {name: version}, since={name: version - 1})
         if self._cached is not None:
             version, known = self._cached
             self._cached = (version + 1, [*known, *map(record_of, rows)])
@@ -143,6 +159,8 @@ class Run:
     seconds: dict[str, float] = field(default_factory=dict)
     input_versions: dict[str, int] = field(default_factory=dict)
     output_versions: dict[str, int] = field(default_factory=dict)
+    output_commits: dict[str, str] = field(default_factory=dict)
+    _began: float = field(default_factory=time.monotonic)
 
     @property
     def warehouse(self) -> Warehouse:
@@ -180,6 +198,7 @@ class Run:
             "ended": None if status == STARTED else datetime.now(UTC),
             "input_versions": dict(self.input_versions),
             "output_versions": dict(self.output_versions),
+            "output_commits": dict(self.output_commits),
             "counts": dict(self.counts),
             "seconds": dict(self.seconds),
             "code_version": CODE_VERSION,
@@ -210,12 +229,13 @@ def recorded(
     with nullcontext(writer) if writer else open_writer(log.warehouse, owner) as granted:
         run, is_step = _begin(log, granted, spec), log.has_open_composite
         if not is_step:
+            tell_clock_behind(log.records(), run.started)
             fit_to_size(granted.warehouse.spark, [*reads, *_tables_read(granted.warehouse, spec.days)])
         with log.composite() if has_steps else nullcontext():
             log.write(granted, run.row(STARTED), defer=has_steps)
             with _outcome_recorded(run, status, is_step):
                 yield run
-        spent = (datetime.now(UTC) - run.started).total_seconds()
+        spent = time.monotonic() - run._began
         say(f"{spec.job} {spec.days}: {count_list(run.counts) or status} ({spent:.1f} s)")
 
 
@@ -224,6 +244,16 @@ def step(parent: Run, job: str, days: Days | None = None) -> Iterator[Run]:
     """A step of a composite job, recorded under the same run."""
     with recorded(parent.log, parent.spec.renamed(job, days), writer=parent.writer) as run:
         yield run
+
+
+def tell_clock_behind(ordered: Sequence[Record], now: datetime) -> None:
+    """Says so where this machine's clock is behind the newest record; no order rests on either."""
+    behind = ordered[-1].written - now if ordered else timedelta()
+    if behind > CLOCK_BEHIND:
+        say(
+            f"the clock of this machine is {behind} behind that of the newest run record: "
+            "one of the two is wrong; runs are ordered by their records, not by clocks"
+        )
 
 
 def _begin(log: RunLog, writer: Writer, spec: RunSpec) -> Run:
@@ -238,7 +268,7 @@ def _begin(log: RunLog, writer: Writer, spec: RunSpec) -> Run:
 def _outcome_recorded(run: Run, status: str, is_step: bool) -> Iterator[None]:
     """Writes how the body ended, and the versions of the tables it changed."""
     spec = run.spec
-    note = {"job": spec.job, "date": spec.days.last, "run_id": spec.run_id}
+    note = {"job": spec.job, "from_date": spec.days.first, "date": spec.days.last, "run_id": spec.run_id}
     note |= {"code_version": CODE_VERSION, "config_hash": spec.config_hash}
     try:
         with run.writer.noting(note), release_checkpoints(run.spark):
@@ -247,14 +277,21 @@ def _outcome_recorded(run: Run, status: str, is_step: bool) -> Iterator[None]:
         try:
             run.log.flush()  # no row may be under way once the lease is released
             # If this fails, nobody knows what the job wrote: leave the run as `started`, like a killed one.
-            run.output_versions = _changed(run)
+            _name_outputs(run, _changed(run))
             run.log.write(run.writer, run.row(FAILED, one_sentence(error)))
         except Exception as unwritten:  # noqa: BLE001 - the body's own error is the one to report
             say(f"{spec.job}: its failure could not be recorded: {one_sentence(unwritten)}")
         raise
-    if not run.output_versions:
-        run.output_versions = _changed(run)
-    run.log.write(run.writer, run.row(status), defer=is_step and status == DONE)
+    _name_outputs(run, run.output_versions or _changed(run))
+    with run.phase("sync"):
+        # What a record says was written stays written.
+        sync_tables(run.warehouse.uri, run.output_versions, run.input_versions)
+    # A night's publication and its end are one commit: neither can be lost alone.
+    run.log.write(run.writer, run.row(status), defer=is_step)
+
+
+def _name_outputs(run: Run, versions: dict[str, int]) -> None:
+    run.output_versions, run.output_commits = versions, run.warehouse.commits(versions)
 
 
 def _changed(run: Run) -> dict[str, int]:

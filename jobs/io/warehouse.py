@@ -4,8 +4,10 @@ A Writer exists only while its lease is held, and confirms the lease before each
 Writer in it writes, and one without does not.
 """
 
+import hashlib
 import json
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from threading import Lock
@@ -19,10 +21,13 @@ from pyspark.sql import types as T
 from jobs.io.lease import Lease, take
 from jobs.io.messages import JobError
 from jobs.io.session import configured
-from jobs.io.storage import hadoop_path, jvm
+from jobs.io.storage import jvm, read_text
 from schemas.all_tables import ALL_TABLES
 from schemas.table import SCHEMA_VERSION, Table
 
+# Hexadecimal digits that tell commits apart, and how many are read at once: each may be a call of a store.
+COMMIT_DIGITS = 16
+COMMITS_AT_ONCE = 8
 _COMMIT_NOTE = "spark.databricks.delta.commitInfo.userMetadata"
 
 
@@ -96,16 +101,33 @@ class Warehouse:
         return int(found.get()) if found.isDefined() else 0
 
     def note(self, table: Table) -> dict[str, Any]:
-        """The userMetadata of the table's last commit (see Writer.noting); empty where there is none."""
+        """The userMetadata of the table's last commit (see Writer.noting).
+
+        Empty where there is none, or the commit's file is gone and a checkpoint stands in for it.
+        """
         version = self.version(table)
-        if version is None:
-            return {}
+        text = None if version is None else self._commit_text(table.name, version)
         # Read from the commit file: DeltaTable.history runs a Spark job.
-        path = hadoop_path(self.spark, f"{self.path(table)}/_delta_log/{version:020}.json")
-        conf = self.spark._jsparkSession.sessionState().newHadoopConf()
-        lines = self._log(table).store().read(path, conf).mkString("\n").splitlines()
-        info = next(json.loads(line)["commitInfo"] for line in lines if line.startswith('{"commitInfo"'))
+        lines = [line for line in (text or "").splitlines() if line.startswith('{"commitInfo"')]
+        info = json.loads(lines[0])["commitInfo"] if lines else {}
         return dict(json.loads(info["userMetadata"])) if info.get("userMetadata") else {}
+
+    def commit(self, name: str, version: int) -> str | None:
+        """A hash of the commit that made a table's version; None where its file is gone.
+
+        Of the whole file: the actions in it have a number of their own (txnId) only where Spark wrote them.
+        """
+        text = self._commit_text(name, version)
+        return None if text is None else hashlib.sha256(text.encode()).hexdigest()[:COMMIT_DIGITS]
+
+    def commits(self, versions: Mapping[str, int]) -> dict[str, str]:
+        """The hashes of the commits that made these versions, by table."""
+        with ThreadPoolExecutor(COMMITS_AT_ONCE) as pool:
+            found = list(pool.map(lambda one: self.commit(*one), versions.items()))
+        return {name: commit for name, commit in zip(versions, found, strict=True) if commit is not None}
+
+    def _commit_text(self, name: str, version: int) -> str | None:
+        return read_text(self.spark, f"{self.uri}/{name}/_delta_log/{version:020}.json")
 
     def content_note(self, table: Table) -> dict[str, Any]:
         """What the last writer of rows noted about their content."""
@@ -202,12 +224,13 @@ class Writer:
         self.confirm()
         merge.whenNotMatchedInsertAll().execute()
 
-    def set_property(self, table: Table, name: str, value: str) -> None:
-        """Sets a property; name and value come from our own code."""
+    def set_properties(self, table: Table, properties: Mapping[str, str]) -> None:
+        """Sets properties in one commit; names and values come from our own code."""
         self.create(table)
         self.confirm()
         path = self.warehouse.path(table).replace("`", "``")
-        self.warehouse.spark.sql(f"ALTER TABLE delta.`{path}` SET TBLPROPERTIES ('{name}' = '{value}')")
+        given = ", ".join(f"'{name}' = '{value}'" for name, value in properties.items())
+        self.warehouse.spark.sql(f"ALTER TABLE delta.`{path}` SET TBLPROPERTIES ({given})")
 
     def declare(self, table: Table, properties: Mapping[str, str]) -> None:
         """Gives a table that exists the declared columns and comments and these properties.

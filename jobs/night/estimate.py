@@ -15,6 +15,7 @@ from jobs.ingest.days import JOB as INGEST
 from jobs.ingest.days import read_catalogue
 from jobs.ingest.fates import identified
 from jobs.ingest.fit import require_fit
+from jobs.ingest.fixed import require_same_buckets
 from jobs.ingest.items import Before, name_items
 from jobs.ingest.names import SHOWN, own_titles, with_own_titles, with_raw_key
 from jobs.ingest.privacy import StoredForm
@@ -60,6 +61,7 @@ def tell_range(log: RunLog, settings: Settings, logs: Logs, days: Days, ingested
     """Says what a backfill of the days would do. ingested: chunks that a stopped run has done."""
     warehouse = log.warehouse
     require_fit(warehouse, logs.mapping)
+    require_same_buckets(warehouse, settings.store.user_buckets)
     spark, folders = warehouse.spark, logs.folders(days)
     files = [file for folder in folders for file in data_files(spark, folder)]
     size = sum(file_size(spark, file) for file in files)
@@ -151,5 +153,5 @@ def measured_speeds(log: RunLog) -> dict[str, float]:
     counts = F.col("counts")
     counted = F.coalesce(counts["read"], counts["embedded"], counts["events_folded"])
     is_measure = (F.col("status") == DONE) & (counted > 0) & (seconds > 0) & F.col("job").isin(*USUAL_SPEED)
-    newest = log.rows().where(is_measure).groupBy("job").agg(F.max_by(counted / seconds, "ended"))
+    newest = log.rows().where(is_measure).groupBy("job").agg(F.max_by(counted / seconds, "sequence"))
     return USUAL_SPEED | {row[0]: row[1] for row in newest.collect()}

@@ -22,22 +22,23 @@ INGEST, FOLD = behavior_events.TABLE.written_by, profile_states.TABLE.written_by
 # Tables of an ingest whose changes must be folded before readers see them.
 READ_BY_FOLD = {"behavior_events", "items"}
 MAINTENANCE = "maintain_tables"
-NEVER = datetime.min.replace(tzinfo=UTC)
+# Before the first record.
+NEVER = -1
 
 
 @dataclass(frozen=True)
 class UnfinishedDays:
     """Days in a state that a publication must settle.
 
-    days: what to run, and what messages name; of_record: the days of the record itself; since: when its job
-    started, or when they were rolled back; settled_by: publications that settle some of them already;
-    by_rebuild: whether a rebuild left them.
+    days: what to run, and what messages name; of_record: the days of the record itself; since: the number of
+    the record with which its job started, or by which they were rolled back; settled_by: publications that
+    settle some of them already; by_rebuild: whether a rebuild left them.
     """
 
     state: str
     days: Days
     of_record: Days
-    since: datetime
+    since: int
     settled_by: tuple[Record, ...] = ()
     by_rebuild: bool = False
 
@@ -53,12 +54,13 @@ def unfinished_days(ordered: Sequence[Record]) -> Iterator[UnfinishedDays]:
     published = standing(ordered)
     shown = {day for p in published for day in p.days}
     ingesting = {r.run_id for r in ordered if r.job == INGEST}
+    began = starts(ordered)
     for r in ordered:
         if r.job == FOLD:
-            state, since, settled = FOLDED, r.started, published
-        elif r.status == UNDONE and r.ended:
-            state, since = UNDONE, r.ended
-            settled = [p for p in published if p.ended and p.ended > r.ended]
+            state, since, settled = FOLDED, began[r.job, r.key], published
+        elif r.status == UNDONE:
+            state, since = UNDONE, r.sequence
+            settled = [p for p in published if p.sequence > r.sequence]
         else:
             continue
         # A set, since a long history has a fold record for each of its days.
@@ -72,9 +74,16 @@ def unfinished_days(ordered: Sequence[Record]) -> Iterator[UnfinishedDays]:
 
 def ingested_days(ordered: Sequence[Record]) -> Iterator[UnfinishedDays]:
     """Days whose ingest no publication followed; a step of a range is finished by the range."""
+    began = starts(ordered)
     for r in unfinished_ingests(ordered):
         around = [o.days for o in ordered if o.run_id == r.run_id and o.days.covers(r.days)]
-        yield UnfinishedDays(INGESTED, max(around, key=len), r.days, r.started)
+        yield UnfinishedDays(INGESTED, max(around, key=len), r.days, began[r.job, r.key])
+
+
+def starts(ordered: Sequence[Record]) -> dict[tuple[str, tuple[str, int]], int]:
+    """The number of each attempt's first record, by job and key."""
+    # The oldest records come last, and so stay.
+    return {(r.job, r.key): r.sequence for r in reversed(ordered)}
 
 
 def unfinished_ingests(ordered: Sequence[Record]) -> list[Record]:
@@ -83,8 +92,9 @@ def unfinished_ingests(ordered: Sequence[Record]) -> list[Record]:
     last = {r.key: r for r in ordered if r.job == INGEST}
     changed = [r for r in last.values() if r.status == STARTED or r.output_versions.keys() & READ_BY_FOLD]
     # The oldest publications come first, so that the newest of a day stays.
-    newest = {day: p.ended for p in standing(ordered) if p.ended for day in p.days}
-    unfinished = [r for r in changed if any(newest.get(day, NEVER) <= r.started for day in r.days)]
+    newest = {day: p.sequence for p in standing(ordered) for day in p.days}
+    began = starts(ordered)
+    unfinished = [r for r in changed if any(newest.get(day, NEVER) <= began[r.job, r.key] for day in r.days)]
     return sorted(unfinished, key=lambda r: r.days.first)
 
 
@@ -115,7 +125,7 @@ def is_shown(found: UnfinishedDays, own: Days, compared_from: date) -> bool:
 
 
 def _publication_of(days: Days) -> Record:
-    return Record("", PUBLISHER, 1, PUBLISHED, days, datetime.now(UTC), None, {}, {})
+    return Record("", PUBLISHER, 1, PUBLISHED, days, NEVER, datetime.min.replace(tzinfo=UTC), {}, {}, {})
 
 
 def shown_days(ordered: Sequence[Record], own: Days, compared_from: date) -> Iterator[UnfinishedDays]:

@@ -8,7 +8,8 @@ from datetime import date
 from typing import NamedTuple
 
 from jobs.io.days import Days
-from jobs.io.history import PUBLISHER, Record, first_hole
+from jobs.io.disk import sync_tables
+from jobs.io.history import PUBLISHER, Record, first_hole, standing
 from jobs.io.messages import JobError, say
 from jobs.io.runs import Run, RunLog, RunSpec, recorded
 from jobs.io.warehouse import Writer, open_writer
@@ -39,6 +40,10 @@ def publish(log: RunLog, writer: Writer, publication: Publication) -> None:
     refuse_unfinished(ordered, days, publication.compared_from)
     with recorded(log, publication.spec, PUBLISHED, writer=writer) as run:
         run.output_versions = run.input_versions
+        with run.phase("sync"):
+            shown = standing(ordered)
+            since = shown[-1].output_versions if shown else {}
+            sync_tables(log.warehouse.uri, run.output_versions, since)
 
 
 def require_chain(

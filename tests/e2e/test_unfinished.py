@@ -242,7 +242,7 @@ def test_an_ingest_that_failed_is_unfinished_from_its_first_write_on(spark, nigh
     unreadable.unlink()
     deliver(logs, OLD, event("bob", OLD, 15) | {"item_id": "S1", "title": "a thing"})
     with monkeypatch.context() as patched, pytest.raises(JobError, match="storage is full"):
-        patched.setattr("jobs.ingest.days.name_key", fails)
+        patched.setattr("jobs.ingest.days.name_form", fails)
         night(OLD)
     failed = [row for row in ingests(copied, OLD) if row["status"] == "failed"]
     assert "items" in dict(max(failed, key=lambda row: row["ended"])["output_versions"])

@@ -4,7 +4,7 @@ from datetime import UTC, date, datetime, timedelta
 
 from jobs.io.days import Days
 from jobs.io.history import PUBLISHER, Record
-from schemas.pipeline_runs import DONE, PUBLISHED, STARTED
+from schemas.pipeline_runs import DONE, PUBLISHED
 
 DAY = date(2025, 3, 3)
 NEXT = DAY + timedelta(days=1)
@@ -33,10 +33,9 @@ def record(
     attempt: int = 1,
     wrote: tuple[str, ...] = ("profile_states",),
 ) -> Record:
-    """A record that started, and ended unless its status is `started`, at this minute."""
-    ended = None if status == STARTED else at(minute)
+    """A record written at this minute, whose number in the order is the minute too."""
     versions = dict.fromkeys(wrote, minute)
-    return Record(run_id, job, attempt, status, of, at(minute), ended, VERSIONS, versions)
+    return Record(run_id, job, attempt, status, of, minute, at(minute), VERSIONS, versions, {})
 
 
 def published(minute: int, of: Days = ON_DAY, run_id: str = "r", attempt: int = 1) -> Record:

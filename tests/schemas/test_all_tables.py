@@ -31,8 +31,8 @@ CONTRACT = {
     "profile_states": STATE,
     "user_profiles": STATE,
     "check_results": "run_id rule level value? passed",
-    "pipeline_runs": """run_id job attempt status date from_date started ended? input_versions output_versions
-        counts seconds code_version fold_hash? config_hash message?""",
+    "pipeline_runs": """run_id job attempt status sequence date from_date started ended? input_versions
+        output_versions output_commits counts seconds code_version fold_hash? config_hash message?""",
 }
 KEYS = {
     "behavior_events": "user_id event_id",

@@ -54,7 +54,7 @@ def test_unfinished_days_are_shown_as_spans_of_one_state():
 def run_row(job, status, minute, **more):
     ended = None if status == "started" else at(minute) + timedelta(seconds=1.5)
     values = {"run_id": "r", "job": job, "status": status, "date": DAY, "from_date": DAY}
-    values |= {"started": at(minute), "ended": ended}
+    values |= {"started": at(minute), "ended": ended, "sequence": 2 * minute + (ended is not None)}
     return stored(pipeline_runs.TABLE, **(values | more))
 
 
@@ -103,11 +103,11 @@ def test_a_warehouse_without_runs_is_one_sentence(tmp_path, capsys):
 
 
 def test_of_an_attempt_the_last_status_counts():
-    first = {"run_id": "r", "job": "run_night", "attempt": 1, "started": at(0)}
-    second = first | {"attempt": 2, "started": at(5), "status": "started", "ended": None}
+    first = {"run_id": "r", "job": "run_night", "attempt": 1}
+    second = first | {"attempt": 2, "status": "started", "sequence": 3}
     rows = [
         second,
-        first | {"status": "failed", "ended": at(1)},
-        first | {"status": "started", "ended": None},
+        first | {"status": "failed", "sequence": 2},
+        first | {"status": "started", "sequence": 1},
     ]
     assert [row["status"] for row in latest_rows(rows)] == ["failed", "started"]

@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 from jobs.io.days import Days
 from jobs.io.history import first_hole, history_of, record_of, refuse_holes, standing
 from jobs.io.messages import JobError
-from tests.jobs.run_records import DAY, NEXT, at, days, published
+from tests.jobs.run_records import DAY, NEXT, days, published
 
 
 def test_the_last_publication_that_was_not_rolled_back_is_in_force():
     first, second = published(1), published(2, days(1), run_id="s")
-    undone = replace(second, status="undone", ended=at(3))
+    undone = replace(second, status="undone", sequence=3)
     again = published(4, days(1), run_id="s", attempt=2)
     assert standing([first, second]) == [first, second]
     assert standing([first, second, undone]) == [first]
@@ -65,12 +65,14 @@ def test_a_record_is_read_alike_from_spark_and_from_other_readers():
         "status": "started",
         "date": NEXT,
         "from_date": DAY,
+        "sequence": 7,
         "ended": None,
         "input_versions": {"items": 1},
         "output_versions": [("items", 2)],
+        "output_commits": [("items", "abc")],
     }
     moment = datetime(2025, 3, 9, 1, tzinfo=UTC)
     local = moment.astimezone().replace(tzinfo=None)  # Spark returns naive local times
     found = [record_of(row | {"started": started}) for started in (moment, local)]
-    assert found[0] == found[1] and found[0].started == moment
+    assert found[0] == found[1] and found[0].written == moment
     assert (found[0].days, found[0].output_versions) == (Days(date(2025, 3, 3), NEXT), {"items": 2})

@@ -69,6 +69,7 @@ def test_a_holder_that_lost_the_folder_is_stopped(warehouse):
 @pytest.fixture
 def storage(tmp_path, monkeypatch):
     monkeypatch.setattr(lease, "SETTLE_SECONDS", 0.0)
+    monkeypatch.setattr(lease, "WATCHED_SECONDS", 0.05)
     return f"file://{tmp_path}/warehouse"
 
 
@@ -96,15 +97,37 @@ def test_a_second_numbered_writer_is_refused_until_the_lease_is_free(spark, stor
     second.release()
 
 
-def test_a_silent_holder_is_replaced_and_stops(spark, storage):
+@pytest.mark.parametrize("hours", [1, 24 * 365, -1, -25, -24 * 365])
+def test_a_silent_holder_is_replaced_and_stops_whatever_the_clocks_say(spark, storage, hours):
     first = lease.take_numbered(spark, storage, "first")
-    age(storage, first.number, lease.DEAD_AFTER_SECONDS + 1)
+    age(storage, first.number, hours * 3600)
     second = lease.take_numbered(spark, storage, "second")
     with pytest.raises(JobError, match=r"first has lost its lease, and .* is being written by second"):
         first.confirm()
     first.release()
     second.confirm()
     second.release()
+
+
+@pytest.mark.parametrize("hours", [2, -2])
+def test_a_holder_whose_clock_differs_is_heard_by_its_heartbeat(spark, storage, monkeypatch, hours):
+    monkeypatch.setattr(lease, "WATCHED_SECONDS", 5.0)
+    first = lease.take_numbered(spark, storage, "first")
+    age(storage, first.number, hours * 3600)
+    looks = []
+
+    def beat(seconds):
+        """In place of the wait: the holder writes its card once more, by its own clock."""
+        looks.append(seconds)
+        if len(looks) == 2:
+            first._write(released=False)
+            age(storage, first.number, hours * 3600 - 20)
+
+    monkeypatch.setattr(lease.time, "sleep", beat)
+    with pytest.raises(JobError, match="is being written by first"):
+        lease.take_numbered(spark, storage, "second")
+    first.confirm()
+    first.release()
 
 
 def test_of_two_that_replace_a_holder_one_gets_the_lease(spark, storage, monkeypatch):
@@ -142,7 +165,7 @@ def test_a_living_holder_refreshes_its_lease(spark, storage, monkeypatch):
     def is_fresh() -> bool:
         # While it is written, the card is empty or missing.
         with suppress(FileNotFoundError, ValueError):
-            return lease._age(json.loads(card(storage, first.number).read_text())) < 100
+            return lease._is_fresh(json.loads(card(storage, first.number).read_text()))
         return False
 
     for _ in range(200):

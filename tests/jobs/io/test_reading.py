@@ -1,17 +1,19 @@
 """What is read of a warehouse without Spark: the publication that readers see, and the tables' addresses."""
 
+import shutil
+from pathlib import Path
+
 import pytest
 
 from jobs.io.messages import JobError
 from jobs.io.reading import one_line, open_table, published_versions, run_rows, table_uri
-from schemas import pipeline_runs
+from schemas import items, pipeline_runs
 from tests.builders import row, store_without_spark
-from tests.jobs.run_records import at
 
 
-def publication(minute, version, status="published", **more):
-    ended = {"started": at(minute), "ended": at(minute), "output_versions": {"items": version}}
-    return row(pipeline_runs.TABLE, job="publish_run", status=status, **ended, **more)
+def publication(number, version, status="published", **more):
+    named = {"sequence": number, "output_versions": {"items": version}}
+    return row(pipeline_runs.TABLE, job="publish_run", status=status, **named, **more)
 
 
 @pytest.fixture
@@ -19,7 +21,7 @@ def warehouse(tmp_path):
     return str(tmp_path)
 
 
-def test_the_publication_that_ended_last_counts_in_whatever_order_rows_are_stored(warehouse):
+def test_the_publication_with_the_highest_number_counts_in_whatever_order_rows_are_stored(warehouse):
     assert published_versions(warehouse) == {} and run_rows(warehouse) == []
     store_without_spark(warehouse, pipeline_runs.TABLE, [publication(9, 2, run_id="b")])
     store_without_spark(warehouse, pipeline_runs.TABLE, [publication(5, 1, run_id="a")])
@@ -28,7 +30,7 @@ def test_the_publication_that_ended_last_counts_in_whatever_order_rows_are_store
     assert published_versions(warehouse) == {"items": 1}
 
 
-def test_of_publications_at_the_same_moment_the_same_one_always_counts(warehouse):
+def test_of_publications_of_one_number_the_same_one_always_counts(warehouse):
     rows = [publication(1, 7, run_id="b"), publication(1, 3, run_id="a")]
     store_without_spark(warehouse, pipeline_runs.TABLE, rows)
     assert published_versions(warehouse) == {"items": 7}
@@ -51,3 +53,17 @@ def test_what_cannot_be_read_is_one_sentence(warehouse):
 )
 def test_an_address_of_spark_is_given_in_the_scheme_of_deltalake(address, uri):
     assert table_uri(address, "items") == uri
+
+
+def test_a_published_version_that_was_lost_is_one_sentence_that_says_so(warehouse):
+    for number in range(3):
+        store_without_spark(warehouse, items.TABLE, [row(items.TABLE, item_id=str(number))])
+    assert open_table(warehouse, "items", 1).version() == 1
+    (Path(warehouse) / "items" / "_delta_log" / f"{2:020}.json").unlink()
+    lost = r"^/.*/items no longer has its published version 2: newest commits are lost; run [^\n]*$"
+    with pytest.raises(JobError, match=lost):
+        open_table(warehouse, "items", 2)
+    assert open_table(warehouse, "items", 1).version() == open_table(warehouse, "items").version() == 1
+    shutil.rmtree(Path(warehouse) / "items")
+    with pytest.raises(JobError, match=lost):
+        open_table(warehouse, "items", 2)

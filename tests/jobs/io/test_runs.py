@@ -1,6 +1,9 @@
 """What jobs write to pipeline_runs, when they start and however they end, and what commits carry of it."""
 
-from datetime import date
+import hashlib
+from dataclasses import replace
+from datetime import date, datetime, timedelta
+from pathlib import Path
 
 import pytest
 
@@ -23,8 +26,9 @@ def log(warehouse_at, warehouse):
 
 
 def told(warehouse):
-    """(job, attempt, status) of the stored records, in the order of their start and end."""
-    rows = sorted(rows_of(warehouse, "pipeline_runs"), key=lambda r: r["ended"] or r["started"])
+    """(job, attempt, status) of the stored records in their order."""
+    rows = sorted(rows_of(warehouse, "pipeline_runs"), key=lambda r: r["sequence"])
+    assert [r["sequence"] for r in rows] == [*range(1, len(rows) + 1)]
     return [(r["job"], r["attempt"], r["status"]) for r in rows]
 
 
@@ -41,7 +45,10 @@ def test_a_job_records_its_start_and_its_end_with_the_tables_it_changed(log, war
     assert told(warehouse) == [("run_night", 1, "started"), ("run_night", 1, "done")]
     done = next(r for r in rows_of(warehouse, "pipeline_runs") if r["status"] == "done")
     assert (done["from_date"], done["date"]) == (DAYS.first, DAYS.last)
-    assert dict(done["counts"]) == {"states": 3, "texts": 0} and dict(done["seconds"]).keys() == {"write"}
+    assert dict(done["counts"]) == {"states": 3, "texts": 0} and dict(done["seconds"]).keys() == {
+        "write",
+        "sync",
+    }
     assert dict(done["output_versions"]) == {TABLE.name: 1} and not dict(done["input_versions"])
     assert "run_night 2025-03-03..2025-03-04: 3 states (" in capsys.readouterr().out
     # Its commits carry its name.
@@ -85,7 +92,7 @@ def test_a_step_is_recorded_under_its_job_s_run_and_lease(log, warehouse):
         with step(parent, "embed_texts") as run:
             assert run.spec.days == DAYS
         # What is waiting to be written is known all the same.
-        assert [(r.job, r.status) for r in log.records() if r.ended] == [
+        assert [(r.job, r.status) for r in log.records() if r.status != "started"] == [
             ("ingest_events", "done"),
             ("embed_texts", "done"),
         ]
@@ -105,14 +112,63 @@ def test_a_step_that_fails_ends_its_job_and_both_are_recorded(log, warehouse):
     assert told(warehouse)[-2:] == [("ingest_events", 1, "failed"), ("run_night", 1, "failed")]
 
 
+def test_a_step_that_ends_well_is_written_with_the_end_of_its_job(log, warehouse):
+    with recorded(log, SPEC, has_steps=True) as parent:
+        with recorded(log, replace(SPEC, job="publish_run"), "published", writer=parent.writer):
+            pass
+        log.flush()
+        before = version_of(warehouse, "pipeline_runs")
+        assert ("publish_run", 1, "published") not in told(warehouse)
+        assert [r.status for r in log.records()][-1] == "published"
+    assert told(warehouse)[-2:] == [("publish_run", 1, "published"), ("run_night", 1, "done")]
+    assert version_of(warehouse, "pipeline_runs") == before + 1
+
+
+@pytest.mark.parametrize("hours", [48, -25])
+def test_records_follow_each_other_whatever_the_clock_says(log, warehouse, monkeypatch, capsys, hours):
+    class Clock(datetime):
+        """A clock that is wrong."""
+
+        @classmethod
+        def now(cls, tz=None):
+            return datetime.now(tz) + timedelta(hours=hours)
+
+    with monkeypatch.context() as wrong:
+        wrong.setattr("jobs.io.runs.datetime", Clock)
+        with recorded(log, SPEC):
+            pass
+    with recorded(log, replace(SPEC, run_id="s")):
+        pass
+    assert [(r.run_id, r.status) for r in log.records()] == [
+        ("r", "started"),
+        ("r", "done"),
+        ("s", "started"),
+        ("s", "done"),
+    ]
+    assert told(warehouse)[-1] == ("run_night", 1, "done")
+    said = capsys.readouterr().out
+    assert ("runs are ordered by their records, not by clocks" in said) == (hours > 0)
+
+
+def test_a_record_names_the_commits_of_what_it_wrote(log, warehouse):
+    with recorded(log, SPEC) as run:
+        write(run, "a")
+    commit = (Path(warehouse) / TABLE.name / "_delta_log" / f"{1:020}.json").read_bytes()
+    done = log.records()[-1]
+    assert done.output_versions == {TABLE.name: 1}
+    assert done.output_commits == {TABLE.name: hashlib.sha256(commit).hexdigest()[:16]}
+    assert log.warehouse.commits({TABLE.name: 0}).keys() == {TABLE.name}
+    assert log.warehouse.commits({TABLE.name: 9}) == {}
+
+
 def test_records_of_others_are_seen_and_read_once(log, warehouse_at, warehouse, monkeypatch):
     with recorded(log, SPEC):
         pass
     assert len(log.records()) == 2
     with recorded(RunLog(warehouse_at(warehouse)), SPEC):
         pass
-    assert [r.attempt for r in log.records() if r.ended] == [1, 2]
-    assert [r.ended is None for r in log.records()] == [True, True, False, False]
+    assert [r.attempt for r in log.records() if r.status != "started"] == [1, 2]
+    assert [r.status for r in log.records()] == ["started", "done"] * 2
     monkeypatch.setattr(type(log.warehouse), "read_version", None)
     assert len(log.records()) == 4
     assert version_of(warehouse, "pipeline_runs") == 4

@@ -102,7 +102,7 @@ def test_a_writer_that_lost_its_lease_commits_nothing(spark, run_on, warehouse):
             lambda: writer.overwrite(REJECTED, rows),
             lambda: writer.replace(REJECTED, rows, "text_key = 'b'"),
             lambda: writer.insert_absent(REJECTED, rows, F.expr(OF_MODEL)),
-            lambda: writer.set_property(REJECTED, "some", "thing"),
+            lambda: writer.set_properties(REJECTED, {"some": "thing"}),
             lambda: writer.declare(REJECTED, REJECTED.properties()),
             lambda: writer.folder("below").append(items.TABLE, frame(spark, items.TABLE, [])),
         ):

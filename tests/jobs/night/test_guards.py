@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jobs.io.days import Days
-from jobs.io.history import ONE_DAY, Record, first_hole, history_of, refuse_holes, standing
+from jobs.io.history import ONE_DAY, Record, first_hole, history_of, in_order, refuse_holes, standing
 from jobs.io.messages import JobError
 from jobs.night.guards import (
     day_states,
@@ -23,7 +23,7 @@ from jobs.night.guards import (
     unfinished_ingests,
 )
 from schemas.settings import Settings
-from tests.jobs.run_records import DAY, NEXT, ON_DAY, at, days, published, record
+from tests.jobs.run_records import DAY, NEXT, ON_DAY, days, published, record
 
 EVENTS = ("behavior_events", "text_embeddings")
 
@@ -48,7 +48,7 @@ def test_a_later_folded_day_is_not_published_with_an_older_one(status):
 def test_a_rolled_back_day_is_not_published_with_another_one():
     first, second = published(1), published(2, days(1), run_id="s")
     again = published(3, attempt=2)
-    undone = replace(again, status="undone", ended=at(4))
+    undone = replace(again, status="undone", sequence=4)
     ordered = [first, second, again, undone]
     with pytest.raises(JobError, match=f"{DAY} was rolled back"):
         refuse_unfinished(ordered, days(2))
@@ -181,7 +181,7 @@ def test_every_day_has_the_state_of_its_last_unfinished_work():
         published(1, days(0, 3)),
         record("fold_profiles", of=days(4), minute=2, run_id="t"),
         rolled_back,
-        replace(rolled_back, status="undone", ended=at(3)),
+        replace(rolled_back, status="undone", sequence=3),
         record("fold_profiles", of=days(5, 6), minute=4, run_id="u"),
         ingested(days(1), 5),
         ingested(days(8), 5, run_id="v"),
@@ -288,7 +288,7 @@ def test_a_range_is_named_where_no_day_of_it_can_be_run_alone(more, own, command
 def test_a_rebuild_that_was_rolled_back_is_run_again(last, command):
     history = days(0, last)
     rebuilt = published(2, history, run_id="b")
-    ordered = [published(1, history), rebuilt, replace(rebuilt, status="undone", ended=at(3))]
+    ordered = [published(1, history), rebuilt, replace(rebuilt, status="undone", sequence=3)]
     with pytest.raises(JobError, match=f"{history} was rolled back .*; run {command} first$"):
         refuse_unfinished(ordered, days(last + 1))
 
@@ -301,18 +301,21 @@ MIDNIGHT = datetime(2025, 3, 9, tzinfo=UTC)
 class World:
     """A warehouse of records alone: what jobs record, which events no fold has compared, what readers see."""
 
-    def __init__(self):
-        self.ordered, self.minute, self.uncompared = [], 0, set()
+    def __init__(self, draw_hours=lambda: 0):
+        self.ordered, self.draw_hours, self.uncompared = [], draw_hours, set()
 
     def note(self, job, status, of, run_id, wrote=()):
-        self.minute += 1
-        moment = MIDNIGHT + timedelta(minutes=self.minute)
         own = [r for r in self.ordered if (r.run_id, r.job) == (run_id, job)]
         attempt = sum(r.status == "started" for r in own) + (status == "started")
-        started = moment if status == "started" else own[-1].started
-        ended = None if status == "started" else moment
         versions = dict.fromkeys(wrote, 1)
-        self.ordered.append(Record(run_id, job, attempt, status, of, started, ended, {}, versions))
+        self.ordered.append(
+            Record(run_id, job, attempt, status, of, self.next(), self.clock, {}, versions, {})
+        )
+
+    def next(self):
+        """The number of the next record. The clock of its machine says anything."""
+        self.clock = MIDNIGHT + timedelta(hours=self.draw_hours())
+        return len(self.ordered) + 1
 
     def run(self, of, killed_in=None, changes=False, by_steps=False, begins=True, rebuild=False):
         """A night or a range, in chunks of two days.
@@ -356,9 +359,8 @@ class World:
     def undo(self):
         shown = standing(self.ordered)
         if shown:
-            self.minute += 1
-            ended = MIDNIGHT + timedelta(minutes=self.minute)
-            self.ordered.append(replace(shown[-1], status="undone", ended=ended))
+            number = self.next()
+            self.ordered.append(replace(shown[-1], status="undone", sequence=number, written=self.clock))
 
     def follow(self, refusal):
         """Runs what a refusal names."""
@@ -396,20 +398,8 @@ def test_nothing_unfinished_is_shown_and_what_a_refusal_names_can_be_run(operati
     world = World()
     world.run(days(0, 3), changes=True)
     for operation in operations:
-        try:
-            if operation == "undo":
-                world.undo()
-            elif operation == "rebuild":
-                world.rebuild()
-            else:
-                # Counted from the end of the history, so that nights follow each other.
-                how = dict(operation)
-                first = world.newest() + timedelta(days=how.pop("at"))
-                world.run(Days(first, first + timedelta(days=how.pop("length") - 1)), **how)
-        except JobError:
-            continue
-        finally:
-            assert_states_explain_refusals(world)
+        perform(world, operation)
+        assert_states_explain_refusals(world)
     night = Days.only(world.newest() + ONE_DAY)
     for _ in range(20):
         try:
@@ -418,6 +408,41 @@ def test_nothing_unfinished_is_shown_and_what_a_refusal_names_can_be_run(operati
         except JobError as refused:
             world.follow(str(refused))  # is not refused
     assert first_hole(standing(world.ordered), night) is None
+
+
+def perform(world, operation):
+    """Does what was drawn; returns the refusal, if it is refused."""
+    try:
+        if operation == "undo":
+            world.undo()
+        elif operation == "rebuild":
+            world.rebuild()
+        else:
+            # Counted from the end of the history, so that nights follow each other.
+            how = dict(operation)
+            first = world.newest() + timedelta(days=how.pop("at"))
+            world.run(Days(first, first + timedelta(days=how.pop("length") - 1)), **how)
+    except JobError as refused:
+        return str(refused)
+    return None
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(OPERATIONS, max_size=8), st.randoms(use_true_random=False))
+def test_no_decision_rests_on_a_clock(operations, random):
+    right, wrong = World(), World(lambda: random.randint(-10_000, 10_000))
+    for operation in [{"at": 1, "length": 4}, *operations]:
+        assert perform(right, operation) == perform(wrong, operation)
+        # In whatever order the rows are read.
+        shuffled = random.sample(wrong.ordered, len(wrong.ordered))
+        assert in_order(shuffled) == wrong.ordered
+        assert [p.key for p in standing(wrong.ordered)] == [p.key for p in standing(right.ordered)]
+        assert day_states(wrong.ordered) == day_states(right.ordered)
+        assert unfinished_of(wrong) == unfinished_of(right)
+
+
+def unfinished_of(world):
+    return [(u.state, u.days, u.since, u.by_rebuild) for u in unfinished_days(world.ordered)]
 
 
 def assert_states_explain_refusals(world):

@@ -1,0 +1,203 @@
+"""Which commits the run records name and the tables no longer have, and so which days must run again.
+
+A power loss, a restored backup or a copy made while a job ran can take a table's newest commits away. Delta
+then takes an older version for the current one, and a night on top of it would publish the hole. Each record
+names the versions that its job made and a hash of their commits; a later version than any recorded is what a
+killed job leaves, and no loss. Where the records themselves are gone, the notes of commits tell of it.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from functools import cache
+from typing import Any
+
+from pyspark.sql import functions as F
+
+from jobs.embed.days import JOB as EMBED
+from jobs.fold.days import JOB as FOLD
+from jobs.ingest.days import JOB as INGEST
+from jobs.io.days import Days
+from jobs.io.history import PUBLISHER, Record, standing
+from jobs.io.messages import JobError
+from jobs.io.runs import RunLog
+from jobs.night.checks import JOB as CHECK
+from jobs.night.guards import INGESTED, UnfinishedDays, recovery_command
+from jobs.night.steps import CHAIN
+from schemas import behavior_events, pipeline_runs
+from schemas.all_tables import ALL_TABLES
+from schemas.pipeline_runs import DONE, STARTED, UNDONE
+from schemas.table import Table
+
+RUNS = pipeline_runs.TABLE
+TABLES = [table for table in ALL_TABLES if table is not RUNS]
+# From which step on a night, or a rebuild, does everything again.
+NIGHT, REBUILD = INGEST, EMBED
+
+
+@dataclass(frozen=True)
+class Loss:
+    """What a table lost: the job that wrote it, its run, and its days."""
+
+    table: str
+    job: str
+    run_id: str
+    days: Days
+
+
+# ---- pure
+
+
+def lost_outputs(
+    ordered: Sequence[Record], present: Mapping[str, int], commit: Callable[[str, int], str | None]
+) -> Iterator[Loss]:
+    """What records say was written, and is not there.
+
+    present: the tables' current versions. commit: the hash of a version's commit, None where its file is
+    gone: then a checkpoint stands in for it, and nobody can tell.
+    """
+    for table in TABLES:
+        lost = []
+        for record in reversed(
+            [r for r in ordered if r.status != UNDONE and table.name in r.output_versions]
+        ):
+            if is_there(record, table.name, present, commit):
+                break
+            lost.append(record)
+        for record, job in writers(table, lost, ordered):
+            if not is_done_again(record, table, ordered):
+                yield Loss(table.name, job, record.run_id, record.days)
+
+
+def is_there(
+    record: Record, name: str, present: Mapping[str, int], commit: Callable[[str, int], str | None]
+) -> bool:
+    """Whether the table still has the version that the record names."""
+    version = record.output_versions[name]
+    if version > present.get(name, -1):
+        return False
+    found = commit(name, version)
+    return found in (None, record.output_commits.get(name, found))
+
+
+def writers(table: Table, lost: Sequence[Record], ordered: Sequence[Record]) -> list[tuple[Record, str]]:
+    """Of the lost records those of the jobs that wrote the versions, with the job to run again.
+
+    A composite names what its steps wrote, and a publication what was there. Only where no job says that it
+    wrote a version, as after a kill, the days of its publication are what is known.
+    """
+    own_job = table.written_by or ""
+    of_nights = {r.run_id for r in ordered if r.job in (*CHAIN, PUBLISHER)}
+    own = [(r, own_job) for r in lost if r.job == own_job]
+    others = [(r, r.job) for r in lost if r.run_id not in of_nights]
+    return own + others or [(r, own_job) for r in lost]
+
+
+def is_done_again(record: Record, table: Table, ordered: Sequence[Record]) -> bool:
+    """Whether the table's own job, on what was left of it, has found nothing to write for the days."""
+    name, version = table.name, record.output_versions[table.name]
+    return any(
+        r.job == table.written_by
+        and r.status == DONE
+        and r.sequence > record.sequence
+        and r.days.covers(record.days)
+        and r.input_versions.get(name, -1) < version
+        for r in ordered
+    )
+
+
+def unrecorded(
+    ordered: Sequence[Record], present: Mapping[str, int], note: Callable[[Table], Mapping[str, Any]]
+) -> Iterator[Loss]:
+    """Runs that wrote tables and have no record: pipeline_runs has lost its newest commits.
+
+    A job records its start before it writes. note: what the newest commit of a table says of its run.
+    """
+    known = {
+        name: version for r in ordered if r.status != UNDONE for name, version in r.output_versions.items()
+    }
+    runs = {r.run_id for r in ordered}
+    for table in TABLES:
+        version = present.get(table.name, -1)
+        if version <= known.get(table.name, -1):
+            continue
+        found = note(table)
+        if "run_id" not in found or found["run_id"] in runs:
+            continue
+        days = Days(date.fromisoformat(found["from_date"]), date.fromisoformat(found["date"]))
+        if not any(
+            r.job == found["job"]
+            and r.status == DONE
+            and r.days.covers(days)
+            # It began on this version, and so saw what the run without a record wrote.
+            and r.input_versions.get(table.name) == version
+            for r in ordered
+        ):
+            yield Loss(RUNS.name, found["job"], found["run_id"], days)
+
+
+def is_made_good(loss: Loss, job: str, own: Days) -> bool:
+    """Whether a run that begins with the step `job`, or is the job, writes on its days what was lost."""
+    if loss.job not in CHAIN or job not in CHAIN:
+        return loss.job == job
+    return CHAIN.index(job) <= CHAIN.index(loss.job) and own.covers(loss.days)
+
+
+def refusal(losses: Sequence[Loss], ordered: Sequence[Record]) -> str:
+    """The refusal in one sentence with the command to run."""
+    # The night's tables first: a later job has worked on them.
+    of_night = [loss for loss in losses if loss.job in CHAIN]
+    named = of_night or losses
+    tables = ", ".join(dict.fromkeys(loss.table for loss in named))
+    days = Days(min(loss.days.first for loss in named), max(loss.days.last for loss in named))
+    run = night_command(of_night, days, ordered) if of_night else f"{losses[0].job} again"
+    after = "".join(f", then {job} again" for job in sorted({o.job for o in losses} - {o.job for o in named}))
+    return (
+        f"{tables}: what was written for {days} is gone or was replaced, since newest commits are missing; "
+        f"run {run}{after} first"
+    )
+
+
+def night_command(losses: Sequence[Loss], days: Days, ordered: Sequence[Record]) -> str:
+    """The command that writes the days again, with all others that would make it refuse."""
+    ingesting = {r.run_id for r in ordered if r.job == INGEST}
+    is_rebuild = len(days) > 1 and all(
+        o.job in (FOLD, CHECK) and o.table != RUNS.name and o.run_id not in ingesting for o in losses
+    )
+    if is_rebuild:
+        return recovery_command(ordered, UnfinishedDays(UNDONE, days, days, 0, by_rebuild=True))
+    newest = ordered[-1].sequence + 1 if ordered else 0
+    # As if the days' ingest had been killed: the range that is named covers them, and is not refused.
+    mark = Record("", INGEST, 1, STARTED, days, newest, datetime.min.replace(tzinfo=UTC), {}, {}, {})
+    command = recovery_command([*ordered, mark], UnfinishedDays(INGESTED, days, days, newest))
+    return f"run_night --date {days.last}" if command == "that day" else command
+
+
+# ---- the edges
+
+
+def refuse_losses(log: RunLog, job: str, own: Days) -> list[Loss]:
+    """Raises JobError where a run of these days that begins with `job` does not write again what was lost.
+
+    Returns what was lost and it does.
+    """
+    losses = find_losses(log)
+    if not all(is_made_good(loss, job, own) for loss in losses):
+        raise JobError(refusal(losses, log.records()))
+    return losses
+
+
+def find_losses(log: RunLog) -> list[Loss]:
+    """What the tables lost, by the records and the notes of commits."""
+    warehouse, ordered = log.warehouse, log.records()
+    present = warehouse.versions()
+    losses = [*lost_outputs(ordered, present, cache(warehouse.commit))]
+    unknown = [*unrecorded(ordered, present, warehouse.note)]
+    if unknown and not standing(ordered):
+        # No history is left to begin from: it starts with the first day that is stored.
+        first = warehouse.read(behavior_events.TABLE).agg(F.min("log_date")).collect()[0][0]
+        unknown = [
+            Loss(o.table, o.job, o.run_id, Days(min(first or o.days.first, o.days.first), o.days.last))
+            for o in unknown
+        ]
+    return losses + unknown
