@@ -103,6 +103,10 @@ class EngineSettings(_Section):
         pattern=r"^[A-Z][A-Z0-9_]*$",
         description="environment variable with the servers' API key, if any",
     )
+    key_file: str | None = Field(
+        None,
+        description="file with the servers' API key on driver and executors; null: the environment variable",
+    )
     requests: int = Field(4, ge=1, description="concurrent requests per task")
 
     @model_validator(mode="after")

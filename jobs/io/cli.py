@@ -17,9 +17,10 @@ from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 
 from jobs.io.messages import JobError, worker_sentence
+from jobs.io.scratch import private_files
 from jobs.io.session import open_session
 from schemas.documents import LARGEST
-from schemas.settings import Settings, SettingsError, SparkSettings, parse_settings
+from schemas.settings import Settings, SettingsError, parse_settings
 
 EXIT_FAILED = 1
 EXIT_BAD_ARGUMENTS = 2
@@ -165,10 +166,11 @@ def run_main(
     args = parser.parse_args(argv)
     if problem := check(args):
         parser.error(problem)
-    settings = args.config.spark if "config" in args else SparkSettings()
+    settings = args.config if "config" in args else Settings()
+    secrets = [settings.engine.key_variable]
 
     def work() -> None:
-        with open_session(parser.prog, settings) as spark, interruptible(spark):
+        with open_session(parser.prog, settings.spark, secrets) as spark, interruptible(spark):
             body(spark, args)
 
     return exit_code(parser.prog, work)
@@ -177,7 +179,8 @@ def run_main(
 def exit_code(job: str, work: Callable[[], None]) -> int:
     """Does a job's work, and says in one sentence why it failed; returns 0, 1 (failed) or 130 (Ctrl-C)."""
     try:
-        work()
+        with private_files():
+            work()
     except (Exception, KeyboardInterrupt) as error:
         if _is_interrupt(error):
             print(f"{job}: interrupted; the same command continues where it stopped", file=sys.stderr)

@@ -55,6 +55,7 @@ OTHER: dict[str, dict[str, Any]] = {
         "endpoints": ["http://gpu1:8000"],
         "served_model": "e5-small",
         "key_variable": "OTHER_KEY",
+        "key_file": "engine.key",
         "requests": 8,
     },
     "fold": {

@@ -1,5 +1,6 @@
 """A file that changes while it is read, in whatever way, refuses its day, and nothing of it is stored."""
 
+import json
 import os
 from pathlib import Path
 
@@ -164,7 +165,7 @@ def test_every_source_of_a_mapping_is_watched(spark, during_read, warehouse_at, 
         (day / name / "a.jsonl").write_bytes((day / "a.jsonl").read_bytes())
     (day / "a.jsonl").unlink()
     mapping = tmp_path / "mapping.json"
-    mapping.write_text(str({"sources": {"web": source, "shop": source}}).replace("'", '"'), encoding="utf-8")
+    mapping.write_text(json.dumps({"sources": {"web": source, "shop": source}}), encoding="utf-8")
     during_read(lambda: append(day / "shop" / "a.jsonl"))
     config = tmp_path / "config.yaml"
     config.touch()
