@@ -170,10 +170,10 @@ def judge(scope: Scope) -> Judged:
         promised = damage.require_sound_days(run.spark, scope.logs, scope.days, max_expansion)
         catalogue = read_catalogue(run.warehouse, scope.logs, scope.settings, scope.days, scope.versions_kept)
     known = known_events(run.warehouse, scope.days, scope.settings.fold.window_days)
-    with damage.readable():
+    with damage.readable(run.warehouse.uri):
         mapped = read_records(run.spark, scope.logs, scope.days)
     named = identified(mapped, scope.settings, scope.form)
-    with run.phase("read"), damage.readable():
+    with run.phase("read"), damage.readable(run.warehouse.uri):
         # A checkpoint keeps rows as they are; persist would convert them to columns and back, a third of the
         # ingest.
         checkpointed = named.localCheckpoint(eager=False)

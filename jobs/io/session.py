@@ -61,6 +61,8 @@ _DEFAULTS: Final = {
     "spark.hadoop.parquet.enable.dictionary#vector.list.element": "false",
     "spark.hadoop.parquet.column.statistics.enabled#vector.list.element": "false",
     "spark.hadoop.parquet.size.statistics.enabled#vector.list.element": "false",
+    # A flipped bit is an error, and not another value, where the writer stored a checksum, as Spark does.
+    "spark.hadoop.parquet.page.verify-checksum.enabled": "true",
     # Otherwise every call that makes a column looks up its source line, for error messages in notebooks.
     "spark.python.sql.dataFrameDebugging.enabled": "false",
     # Java never compiles a method above 8,000 bytes: a wide plan generated as one method runs at half speed

@@ -39,9 +39,9 @@ def test_every_difference_is_refused_by_name(before, after):
 
 def test_an_error_due_to_a_change_is_told_as_the_change():
     marks = [{"a": (1,)}, {}]
-    with pytest.raises(JobError, match="a was removed or renamed while it was read"):
-        with unchanged(lambda: marks.pop(0)):
-            raise JobError("a can't be read to its end")
+    told = pytest.raises(JobError, match="a was removed or renamed while it was read")
+    with told, unchanged(lambda: marks.pop(0)):
+        raise JobError("a can't be read to its end")
 
 
 def test_an_error_without_a_change_stays_as_it_is():
