@@ -25,21 +25,41 @@ JAVA_ENDED: Final = (
     "Java has ended, killed or out of memory: look for its reason, raise spark.driver_memory if that was it, "
     "and run the same command again"
 )
+NO_JAVA: Final = (
+    "Java could not be started: install Java 17 or 21, or lower spark.driver_memory to what this machine has"
+)
 NO_HEAP: Final = "Java's memory is too small: raise spark.driver_memory, and run the same command again"
-RESTORE: Final = "put it back from a copy of the warehouse, or backfill the logs into a new one"
+NO_WORKER: Final = (
+    "a Python worker has ended, killed or out of memory: look for its reason, and run the same command again"
+)
+RESTORE = "put it back from a copy of the warehouse, or backfill the logs into a new one"
 _FULL: Final = ("No space left on device", "Disk quota exceeded", "File too large")
-_CLOSED: Final = ("Permission denied", "Read-only file system", "Operation not permitted")
-# A file is an address, without blanks, in Spark's and Delta's messages.
+# A file is an address in Spark's messages, without blanks.
 UNREAD: Final = re.compile(r"FAILED_READ_FILE\.(?P<kind>\w+)\].*? while reading file (?P<file>\S+?)\.?\s")
-_IN_LOG: Final = re.compile(r"(/\S+?/_delta_log)\b")
+_DAMAGED: Final = re.compile(
+    r"(?P<file>\S+) is not a Parquet file|Checksum error: (?P<summed>\S+) at|"
+    r"can not read class org\.apache\.parquet|DELTA_(?:STATE_RECOVER_ERROR|INVALID_\w*LOG\w*)"
+)
+_GAP: Final = re.compile(
+    r"DELTA_(?:VERSIONS_NOT_CONTIGUOUS|LOG_FILE_NOT_FOUND\w*|TRUNCATED_TRANSACTION_LOG|LOG_ALREADY\w*)"
+)
+_LOG: Final = re.compile(r"(?P<table>\S+?)/_delta_log\b")
+_CLOSED: Final = re.compile(
+    r"(?P<file>(?:file:)?/[^\n]*?)(?: \(|: )"
+    r"(?P<reason>Permission denied|Read-only file system|Operation not permitted)|"
+    r"AccessDeniedException: (?P<denied>[^\n]+)|Mkdirs failed to create (?P<folder>\S+)"
+)
 
 
 def failure_sentence(error: BaseException) -> str | None:
     """What a failure that needs no stack trace says; None for any other."""
     if isinstance(error, JobError):
         return str(error)
-    if isinstance(error, PySparkException) and (sentence := worker_sentence(error)):
-        return sentence
+    if isinstance(error, PySparkException):
+        if sentence := worker_sentence(error):
+            return sentence
+        if error.getCondition() == "JAVA_GATEWAY_EXITED":
+            return NO_JAVA
     if isinstance(error, OSError) and not isinstance(error, ConnectionError):
         return os_sentence(error)
     try:
@@ -60,9 +80,7 @@ def os_sentence(error: OSError) -> str | None:
 
 
 def _closed(place: str, reason: str) -> str:
-    return (
-        f"{place} can't be read or written ({reason.lower()}): give this user the right to, and run it again"
-    )
+    return f"{place}: {reason.lower()}; give this user the right to read and write it, and run it again"
 
 
 def local_path(address: str) -> str:
@@ -93,7 +111,23 @@ def java_sentence(messages: list[str]) -> str | None:
         return NO_SPACE
     if "java.lang.OutOfMemoryError" in text:
         return NO_HEAP
+    if "Python worker exited unexpectedly" in text:
+        return NO_WORKER
+    if found := _CLOSED.search(text):
+        place = found["file"] or found["denied"] or found["folder"]
+        return _closed(local_path(place), found["reason"] or "Permission denied")
     if found := UNREAD.search(text):
         state = "missing" if found["kind"] == "FILE_NOT_EXIST" else "damaged"
         return f"{local_path(found['file'])} is {state}: {RESTORE}"
+    return _log_sentence(text)
+
+
+def _log_sentence(text: str) -> str | None:
+    """What is wrong with a table's log, which Delta reads itself."""
+    table = local_path(found["table"]) if (found := _LOG.search(text)) else "a table"
+    if _GAP.search(text):
+        return f"the log of {table} has a gap: {RESTORE}"
+    if found := _DAMAGED.search(text):
+        file = found["file"] or found["summed"]
+        return f"{local_path(file) if file else f'the log of {table}'} is damaged: {RESTORE}"
     return None
