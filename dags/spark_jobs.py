@@ -90,8 +90,8 @@ def spark_conf(task_id: str) -> dict[str, Any]:
         if SECRET.search(name) and not PLACE_OF_SECRET.search(name):
             raise AirflowFailException(
                 f"Variables nightfold_spark_conf and nightfold_step_conf can't hold a secret, as {name} is: "
-                "name a file with it in the settings (engine.key_file, privacy.key_file), or put the property "
-                "into Spark's own spark-defaults.conf, of mode 600"
+                "name a file with it in the settings (engine.key_file, privacy.key_file), or put the "
+                "property into Spark's own spark-defaults.conf, of mode 600"
             )
     return conf
 

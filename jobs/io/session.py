@@ -13,7 +13,7 @@ from pathlib import Path
 from threading import Thread
 from typing import Any, Final
 
-from pyspark import SparkConf
+from pyspark import SparkConf, SparkContext
 from pyspark.logger import PySparkLogger
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.classic.dataframe import DataFrame as ClassicDataFrame
@@ -116,6 +116,9 @@ def open_session(name: str, settings: SparkSettings, secrets: Sequence[str] = ()
         PySparkLogger.getLogger(logger).disabled = True
     submitted = "PYSPARK_GATEWAY_PORT" in os.environ
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+    if submitted:
+        # Otherwise a SparkConf of Python would know nothing of what was submitted.
+        SparkContext._ensure_initialized()
     given, scratch = SparkConf(), scratch_folders()
     # No table goes into the folder, but Spark creates it, by default in the working directory.
     wanted = _DEFAULTS | {"spark.sql.warehouse.dir": f"{scratch[0]}/spark-warehouse"}

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import ROOT
+from tests.e2e.test_private_files import open_to_others
 from tests.embedding_server import embedding_server
 from tests.jobs.ingest.days import FIRST, deliver, event
 
@@ -90,7 +91,7 @@ def submitted(tmp_path):
                  *arguments, "--date", str(FIRST), "--bootstrap"],
                 env={**os.environ, "PYTHONPATH": str(ROOT), "PYSPARK_PYTHON": sys.executable,
                      "NIGHTFOLD_KEY": USER_KEY, "TMPDIR": str(tmp_path / "scratch")},
-                capture_output=True, text=True, timeout=300,
+                capture_output=True, text=True, timeout=300, umask=0o022,
             )  # fmt: skip
         assert night.returncode == 0, night.stdout + night.stderr
         return night, commands, spilled
@@ -121,6 +122,8 @@ def test_a_secret_stands_nowhere(submitted, tmp_path, way):
         assert secret not in night.stdout + night.stderr
         assert not [command for command in commands if secret in command]
     assert not spilled
+    # Under spark-submit Java's own umask is the shell's.
+    assert open_to_others(tmp_path / "w") == []
     # What was looked at is what a secret would stand in.
     assert any("jobs/run_night.py" in command for command in commands)
     files = [path for path in (tmp_path / "events").rglob("events_*") if path.is_file()]

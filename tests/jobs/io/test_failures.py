@@ -21,13 +21,13 @@ from jobs.io.messages import JobError
 
 SPARK = "org.apache.spark.SparkException: "
 READING = "Encountered error while reading file file:///w/items/dt=1/part%20one.parquet"
+GIVE = "give this user the right to read and write it, and run it again"
 LOG = "file:/w/items/_delta_log"
 # What Java says, from the outermost cause to the last, and what becomes of it.
 SAID = {
     "a data file that is gone": (
         [
-            f"{SPARK}[FAILED_READ_FILE.FILE_NOT_EXIST] {READING}. File does not exist. It is possible the "
-            "underlying files have been updated.\nYou can explicitly invalidate the cache. SQLSTATE: KD001",
+            f"{SPARK}[FAILED_READ_FILE.FILE_NOT_EXIST] {READING}. File does not exist. It may\nbe old.",
             "java.io.FileNotFoundException: File file:///w/items/dt=1/part%20one.parquet does not exist",
         ],
         f"/w/items/dt=1/part one.parquet is missing: {RESTORE}",
@@ -48,7 +48,7 @@ SAID = {
         f"/w/items/_delta_log/02.checkpoint.parquet is damaged: {RESTORE}",
     ),
     "a gap in a log": (
-        [f"org.apache.spark.sql.delta.DeltaIllegalStateException: [DELTA_VERSIONS_NOT_CONTIGUOUS] at {LOG}: x"],
+        [f"DeltaIllegalStateException: [DELTA_VERSIONS_NOT_CONTIGUOUS] Versions (0, 2) at {LOG}: x"],
         f"the log of /w/items has a gap: {RESTORE}",
     ),
     "a full disk": (
@@ -59,18 +59,18 @@ SAID = {
     "a limit on files": (["java.io.IOException: File too large"], NO_SPACE),
     "a closed folder": (
         ["java.io.FileNotFoundException: /w/a b/c.parquet (Permission denied)"],
-        "/w/a b/c.parquet: permission denied; give this user the right to read and write it, and run it again",
+        f"/w/a b/c.parquet: permission denied; {GIVE}",
     ),
     "a closed folder, as Java's newer files say it": (
         ["java.nio.file.AccessDeniedException: /w/items"],
-        "/w/items: permission denied; give this user the right to read and write it, and run it again",
+        f"/w/items: permission denied; {GIVE}",
     ),
     "a disk that is not to be written": (
         ["java.nio.file.FileSystemException: /w/items/x: Read-only file system"],
-        "/w/items/x: read-only file system; give this user the right to read and write it, and run it again",
+        f"/w/items/x: read-only file system; {GIVE}",
     ),
     "no memory": ([f"{SPARK}failed", "java.lang.OutOfMemoryError: Java heap space"], NO_HEAP),
-    "a killed worker": ([f"{SPARK}Python worker exited unexpectedly (crashed)", "java.io.EOFException"], NO_WORKER),
+    "a killed worker": ([f"{SPARK}Python worker exited unexpectedly (crashed)", "EOF"], NO_WORKER),
 }  # fmt: skip
 
 
