@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from jobs.io.messages import JobError
-from jobs.io.storage import data_files
+from jobs.io.storage import data_files, file_marks
 
 
 def test_all_names_are_listed_but_markers(spark, tmp_path):
@@ -73,3 +73,22 @@ def test_a_file_without_permission_stops_the_day(spark, tmp_path, name):
     (tmp_path / name).chmod(0)
     with pytest.raises(JobError, match=f"{name} can't be read: permission denied"):
         data_files(spark, str(tmp_path))
+
+
+@pytest.mark.parametrize("scheme", ["", "file://"])
+def test_marks_tell_every_change_and_only_that(spark, tmp_path, scheme):
+    (tmp_path / "sub").mkdir()
+    for name in ("a", "sub/b", "_SUCCESS"):
+        (tmp_path / name).write_text("one", encoding="utf-8")
+    before = file_marks(spark, scheme + str(tmp_path))
+    assert sorted(file.rpartition("/")[2] for file in before) == ["a", "b"]
+    (tmp_path / "_SUCCESS").write_text("two", encoding="utf-8")
+    assert file_marks(spark, scheme + str(tmp_path)) == before
+    (tmp_path / "sub" / "b").write_text("longer", encoding="utf-8")
+    changed = file_marks(spark, scheme + str(tmp_path))
+    (other,) = [file for file in before if changed[file] != before[file]]
+    assert other.endswith("/sub/b")
+    (tmp_path / "a").rename(tmp_path / "c")
+    names = {file.rpartition("/")[2] for file in file_marks(spark, scheme + str(tmp_path))}
+    assert names == {"b", "c"}
+    assert file_marks(spark, f"{scheme}{tmp_path}/missing") == {}
