@@ -33,17 +33,19 @@ NO_WORKER: Final = (
     "a Python worker has ended, killed or out of memory: look for its reason, and run the same command again"
 )
 RESTORE = "put it back from a copy of the warehouse, or backfill the logs into a new one"
+# What calls of a Java that has ended raise.
+_NO_ANSWER: Final = (Py4JNetworkError, ConnectionRefusedError, ConnectionResetError)
 _FULL: Final = ("No space left on device", "Disk quota exceeded", "File too large")
 # A file is an address in Spark's messages, without blanks.
 UNREAD: Final = re.compile(r"FAILED_READ_FILE\.(?P<kind>\w+)\].*? while reading file (?P<file>\S+?)\.?\s")
 _DAMAGED: Final = re.compile(
-    r"(?P<file>\S+) is not a Parquet file|Checksum error: (?P<summed>\S+) at|"
+    r"(?P<file>\w+:/[^\n]*?) is not a Parquet file|Checksum error: (?P<summed>\w+:/[^\n]*?) at \d|"
     r"can not read class org\.apache\.parquet|DELTA_(?:STATE_RECOVER_ERROR|INVALID_\w*LOG\w*)"
 )
 _GAP: Final = re.compile(
     r"DELTA_(?:VERSIONS_NOT_CONTIGUOUS|LOG_FILE_NOT_FOUND\w*|TRUNCATED_TRANSACTION_LOG|LOG_ALREADY\w*)"
 )
-_LOG: Final = re.compile(r"(?P<table>\S+?)/_delta_log\b")
+_LOG: Final = re.compile(r"(?P<table>(?:\w+:)?/[^\n:]*?)/_delta_log\b")
 _CLOSED: Final = re.compile(
     r"(?P<file>(?:file:)?/[^\n]*?)(?: \(|: )"
     r"(?P<reason>Permission denied|Read-only file system|Operation not permitted)|"
@@ -60,7 +62,7 @@ def failure_sentence(error: BaseException) -> str | None:
             return sentence
         if error.getCondition() == "JAVA_GATEWAY_EXITED":
             return NO_JAVA
-    if isinstance(error, OSError) and not isinstance(error, ConnectionError):
+    if isinstance(error, OSError) and not isinstance(error, _NO_ANSWER):
         return os_sentence(error)
     try:
         return java_sentence(list(java_messages(error)))
@@ -74,6 +76,8 @@ def os_sentence(error: OSError) -> str | None:
         return NO_SPACE
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS) and error.filename is not None:
         return _closed(str(error.filename), str(error.strerror))
+    if error.errno in (errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP) and error.filename is not None:
+        return f"{error.filename}: {str(error.strerror).lower()}; correct the path"
     if error.errno == errno.EIO:
         return f"{error.filename or 'a file'} can't be read or written: the disk reports an error"
     return None
@@ -95,7 +99,7 @@ def local_path(address: str) -> str:
 def java_messages(error: BaseException) -> Iterator[str]:
     """Class and message of a Java exception and of each of its causes; nothing for an error of Python."""
     java: Any = getattr(error, "java_exception", None) or getattr(error, "_origin", None)
-    if java is None and isinstance(error, Py4JNetworkError | ConnectionError):
+    if java is None and isinstance(error, _NO_ANSWER):
         raise Py4JNetworkError
     for _ in range(DEEPEST):
         if java is None:

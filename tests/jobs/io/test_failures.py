@@ -98,6 +98,17 @@ def test_python_s_own_writes_meet_a_closed_folder_too(number):
     assert told is not None and told.startswith(f"/w/_lease: {os.strerror(number).lower()}; give this user")
 
 
+def test_a_path_through_a_file_is_told(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(NotADirectoryError) as raised:
+        (tmp_path / "file" / "w" / "_lease").mkdir(parents=True)
+    assert failure_sentence(raised.value) == f"{tmp_path}/file/w/_lease: not a directory; correct the path"
+
+
+def test_a_reader_that_has_seen_enough_is_no_end_of_java():
+    assert failure_sentence(BrokenPipeError(errno.EPIPE, "Broken pipe")) is None
+
+
 def test_java_s_end_and_its_absence_are_told():
     assert failure_sentence(Py4JNetworkError("Answer from Java side is empty")) == JAVA_ENDED
     assert failure_sentence(ConnectionRefusedError(errno.ECONNREFUSED, "refused")) == JAVA_ENDED
