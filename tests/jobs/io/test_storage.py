@@ -2,9 +2,11 @@
 
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from jobs.io import storage
 from jobs.io.messages import JobError
 from jobs.io.storage import data_files, file_marks
 
@@ -92,3 +94,37 @@ def test_marks_tell_every_change_and_only_that(spark, tmp_path, scheme):
     names = {file.rpartition("/")[2] for file in file_marks(spark, scheme + str(tmp_path))}
     assert names == {"b", "c"}
     assert file_marks(spark, f"{scheme}{tmp_path}/missing") == {}
+
+
+class Status:
+    """A file's status as an object store gives it."""
+
+    def __init__(self, etag):
+        self.etag = etag
+
+    def getPath(self):
+        return self
+
+    def toString(self):
+        return "s3a://logs/dt=2025-04-01/a.jsonl"
+
+    def getLen(self):
+        return 3
+
+    def getModificationTime(self):
+        return 7
+
+    def getEtag(self):
+        return self.etag
+
+
+@pytest.mark.parametrize("has_etag", [True, False])
+def test_an_etag_tells_files_of_one_size_and_time_apart(monkeypatch, has_etag):
+    session = SimpleNamespace(sparkContext=SimpleNamespace(_gateway=None))
+    monkeypatch.setattr(storage, "is_instance_of", lambda _gateway, _status, name: has_etag)
+    marks = []
+    for etag in ("one", "two"):
+        monkeypatch.setattr(storage, "_remote_files", lambda _spark, _folder, etag=etag: iter([Status(etag)]))
+        marks.append(storage.file_marks(session, "s3a://logs/dt=2025-04-01"))
+    assert (marks[0] != marks[1]) == has_etag
+    assert [*marks[0]] == ["s3a://logs/dt=2025-04-01/a.jsonl"]
