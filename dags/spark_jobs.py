@@ -5,6 +5,7 @@ argument list: no value passes through a shell.
 """
 
 import json
+import re
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,10 @@ PUBLISHED = [
     Asset(f"nightfold_{table}")
     for table in ("behavior_events", "items", "text_embeddings", "profile_states", "user_profiles")
 ]
+
+# Names of Spark properties with a secret, and of those that say only where one is.
+SECRET = re.compile(r"(?i)secret|password|passwd|token|access[._-]?key|api[._-]?key|_key\b")
+PLACE_OF_SECRET = re.compile(r"(?i)file$|\.secrets\.|secretKeyRef")
 
 POLICY = {
     "owner": "nightfold",
@@ -79,7 +84,16 @@ def spark_conf(task_id: str) -> dict[str, Any]:
             raise AirflowFailException(
                 f"Variable nightfold_step_conf must give '{step}' a JSON object of Spark properties"
             )
-    return setting("spark_conf") | steps.get(task_id, {})
+    conf = setting("spark_conf") | steps.get(task_id, {})
+    # They become arguments, which stand in the process list and in the task's log.
+    for name in conf:
+        if SECRET.search(name) and not PLACE_OF_SECRET.search(name):
+            raise AirflowFailException(
+                f"Variables nightfold_spark_conf and nightfold_step_conf can't hold a secret, as {name} is: "
+                "name a file with it in the settings (engine.key_file, privacy.key_file), or put the "
+                "property into Spark's own spark-defaults.conf, of mode 600"
+            )
+    return conf
 
 
 def day(moment: datetime | None, back: int = 0) -> str:

@@ -1,6 +1,7 @@
 # Sourced, not run: the settings of a local Airflow, for `make airflow`, `make night-by-dag` and the tests.
 # Variables that are already set win: AIRFLOW_HOME, AIRFLOW_PORT, LOGS, WAREHOUSE, MAPPING, CONFIG,
 # NIGHTFOLD_SPARK_CONF.
+umask 077 # the generated password, the database and the logs are for this user alone
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 absolute() { case $1 in '' | *://*) printf '%s' "$1" ;; *) realpath -ms -- "$1" ;; esac; }
 
@@ -20,6 +21,9 @@ export AIRFLOW__API__BASE_URL=http://127.0.0.1:$AIRFLOW_PORT
 export AIRFLOW__API__WORKERS=1
 export AIRFLOW__USAGE_DATA_COLLECTION__ENABLED=False
 export AIRFLOW__LOGGING__COLORED_CONSOLE_LOG=False
+# Airflow sets these modes itself.
+export AIRFLOW__LOGGING__FILE_TASK_HANDLER_NEW_FOLDER_PERMISSIONS=0o700
+export AIRFLOW__LOGGING__FILE_TASK_HANDLER_NEW_FILE_PERMISSIONS=0o600
 # No run is scheduled here: the logs are of past days, and a night waiting for yesterday would block others.
 # So the DAGs need not be paused, and a night triggered from its page starts at once.
 export AIRFLOW__SCHEDULER__USE_JOB_SCHEDULE=False

@@ -8,6 +8,7 @@ say() { printf '%s\n' "$*"; }
 die() { say "airflow: $*" >&2; exit 1; }
 
 mkdir -p "$AIRFLOW_HOME"
+chmod 700 "$AIRFLOW_HOME" # an older one may hold a password that others can read
 say "Airflow is starting (logs: $AIRFLOW_HOME) ..."
 airflow db migrate >"$AIRFLOW_HOME/migrate.log" 2>&1 ||
   die "its database could not be created; see $AIRFLOW_HOME/migrate.log"

@@ -5,6 +5,7 @@
 set -euo pipefail
 die() { printf 'night_by_dag: %s\n' "$*" >&2; exit 2; }
 
+umask 077
 day=${1:-}
 [[ $day =~ ^[0-9]{4}-[0-9]{2}-[0-9]{2}$ ]] && next=$(date -u -d "$day + 1 day" +%F 2>/dev/null) ||
   die "'$day' is no date; write YYYY-MM-DD"

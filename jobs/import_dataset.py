@@ -22,6 +22,7 @@ from pyspark.sql import functions as F
 
 from jobs.ingest import damage
 from jobs.ingest.times import times_of
+from jobs.ingest.torn import unchanged
 from jobs.io import logs
 from jobs.io.cli import Parser, existing_folder, folder_uri, run_main
 from jobs.io.columns import quoted, typed_columns
@@ -30,7 +31,17 @@ from jobs.io.formats import UNREADABLE, declared_types
 from jobs.io.messages import JobError, one_sentence, say
 from jobs.io.plans import require_plain
 from jobs.io.session import fit_to_size, in_zone, moved
-from jobs.io.storage import copy_files, folder_content, matching_files, move, remove_folder, touch
+from jobs.io.storage import (
+    Marks,
+    copy_files,
+    file_marks,
+    folder_content,
+    is_named,
+    matching_files,
+    move,
+    remove_folder,
+    touch,
+)
 from schemas.mapping import EventSource, LogMapping, Source
 
 JOB = "import_dataset"
@@ -257,6 +268,14 @@ def source_files(spark: SparkSession, source: Source, folder: str) -> list[str]:
     return files
 
 
+def marks_of(spark: SparkSession, mapping: LogMapping, folder: str) -> Marks:
+    """The data set's files that the mapping reads, as they are now."""
+    read = [one.source for one in mapping.sources.values()]
+    patterns = [source.files for source in [*read, *([mapping.items.source] if mapping.items else [])]]
+    found = file_marks(spark, folder).items()
+    return {file: mark for file, mark in found if any(is_named(file, pattern) for pattern in patterns)}
+
+
 def run(spark: SparkSession, args: argparse.Namespace) -> None:
     if folder_content(spark, args.logs):
         raise JobError(f"{args.logs} is not empty; give a new folder, so that no day is imported twice")
@@ -264,7 +283,7 @@ def run(spark: SparkSession, args: argparse.Namespace) -> None:
     staging = f"{args.logs}.importing"
     remove_folder(spark, staging)
     try:
-        with damage.readable():
+        with unchanged(lambda: marks_of(spark, args.mapping, args.source)), damage.readable():
             split_rows(spark, args.mapping, args.source, staging)
     except BaseException:
         remove_folder(spark, staging)

@@ -20,6 +20,7 @@ from pathlib import Path
 from jobs.demo.files import write_log
 from jobs.demo.log import make_log, summary
 from jobs.demo.words import domain_names, load_domain
+from jobs.io.scratch import private_files
 
 JOB = "make_demo_logs"
 START = date(2025, 3, 3)
@@ -67,7 +68,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if reason := refusal(args):
         print(f"{JOB}: {reason}", file=sys.stderr)
         return 2
-    run(args)
+    with private_files():
+        run(args)
     return 0
 
 

@@ -17,6 +17,7 @@ import pyarrow as pa
 from deltalake import QueryBuilder
 
 from jobs.io.cli import Parser, exit_code, warehouse_parser
+from jobs.io.failures import RESTORE
 from jobs.io.messages import JobError, say
 from jobs.io.reading import has_table, newest_versions, one_line, open_table, published_versions
 from jobs.query.cells import ROWS_SHOWN, WIDTH, escaped, json_lines, sheet
@@ -26,6 +27,8 @@ from schemas import pipeline_runs
 from schemas.all_tables import ALL_TABLES
 
 JOB = "query_tables"
+# What the query engine says of a file that is gone, cut off or has flipped bits.
+_BROKEN = re.compile(r"Parquet error|Object Store error|Object at location .* not found")
 RUNS = pipeline_runs.TABLE.name
 # NULLs last in both directions: a largest drift is not that of a first state, which has none.
 ENGINE = {"datafusion.sql_parser.default_null_ordering": "nulls_last"}
@@ -111,6 +114,8 @@ def query_problem(error: Exception, there: Sequence[str]) -> str:
     told = one_line(error)
     if missing := re.search(r"table '(?:datafusion\.public\.)?(\w+)' not found", told):
         told = f"there is no table {missing[1]} here, or nothing in it yet; there are {', '.join(there)}"
+    elif _BROKEN.search(told):
+        told = f"a file of a table is damaged or missing: {RESTORE} ({told})"
     return escaped(told)
 
 

@@ -12,6 +12,10 @@ import yaml
 # Larger, or nested more deeply, no settings and no mapping are.
 LARGEST: Final = 1 << 20
 DEEPEST: Final = 20
+# Values of the largest that anybody wrote, ten times: more would take the reader minutes.
+MOST_VALUES: Final = 20_000
+# Longest message about one, characters.
+LONGEST: Final = 300
 _CORE: Final = {
     "bool": (r"^(true|True|TRUE|false|False|FALSE)$", "tTfF"),
     "null": (r"^(~|null|Null|NULL|)$", ["~", "n", "N", ""]),
@@ -27,16 +31,30 @@ class DocumentError(ValueError):
     """The text is no such document; the message says why, to follow the document's name."""
 
 
+def told(text: str) -> str:
+    r"""A message in one printable line: what a document holds may be long, or move a terminal's cursor.
+
+    >>> told("a\x1b[31m\n b")
+    'a\\x1b[31m b'
+    """
+    line = " ".join(text.split())
+    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line[:LONGEST])
+    return shown if len(line) <= LONGEST else f"{shown}..."
+
+
 class _Loader(yaml.SafeLoader):
     """Reads the core schema; the position of a mistake goes into the message."""
 
-    depth = 0
+    depth = values = 0
 
     def compose_node(self, parent: Any, index: Any) -> Any:
-        """Refuses aliases, which can make much of little, and what is nested too deeply."""
+        """Refuses aliases, which can make much of little, and what is nested too deeply or has no end."""
         if self.check_event(yaml.AliasEvent):
             raise DocumentError("uses an alias (*name); write out what it stands for")
         self.depth += 1
+        self.values += 1
+        if self.values > MOST_VALUES:
+            raise DocumentError(f"has more than {MOST_VALUES:,} keys and values")
         if self.depth > DEEPEST:
             raise DocumentError(f"is nested more than {DEEPEST} levels deep")
         node = super().compose_node(parent, index)
@@ -52,7 +70,7 @@ def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[str, Any]:
             raise DocumentError(f"has a key on line {line} that is not a word")
         key = str(key_node.value)
         if key in values:
-            raise DocumentError(f"has the key '{key}' twice, the second time on line {line}")
+            raise DocumentError(told(f"has the key '{key}' twice, the second time on line {line}"))
         values[key] = loader.construct_object(value_node, deep=True)
     return values
 
@@ -80,4 +98,4 @@ def parse_document(text: str) -> Any:
     try:
         return yaml.load(text, Loader=_Loader)
     except yaml.YAMLError as error:
-        raise DocumentError(f"is not valid YAML: {' '.join(str(error).split())}") from error
+        raise DocumentError(told(f"is not valid YAML: {error}")) from error

@@ -8,7 +8,7 @@ from typing import Annotated, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from schemas.documents import DocumentError, parse_document
+from schemas.documents import DocumentError, parse_document, told
 
 CODE_VERSION: Final = "0.1.0"
 # Incremented whenever the same events and vectors would give different bits.
@@ -112,6 +112,10 @@ class EngineSettings(_Section):
         "NIGHTFOLD_ENGINE_KEY",
         pattern=r"^[A-Z][A-Z0-9_]*$",
         description="environment variable with the servers' API key, if any",
+    )
+    key_file: str | None = Field(
+        None,
+        description="file with the servers' API key on driver and executors; null: the environment variable",
     )
     requests: int = Field(4, ge=1, le=1024, description="concurrent requests per task")
 
@@ -366,7 +370,7 @@ def first_problem(error: ValidationError) -> str:
     problem = error.errors()[0]
     where = ".".join(str(part) for part in problem["loc"])
     if problem["type"] == "extra_forbidden":
-        return f"unknown key '{where}'"
+        return told(f"unknown key '{where}'")
     message = (
         "should be a list, in [ ]"
         if problem["type"] == "tuple_type"
@@ -377,7 +381,7 @@ def first_problem(error: ValidationError) -> str:
     is_shown = kind not in ("value_error", "missing") and "endpoints" not in problem["loc"]
     if is_shown and isinstance(value, str | int | float):
         message += f", not {repr(value)[:SHOWN_VALUE]}"
-    return f"{where}: {message}" if where else message
+    return told(f"{where}: {message}" if where else message)
 
 
 def default_yaml() -> str:

@@ -18,6 +18,7 @@ from jobs.io.days import Days
 from jobs.io.messages import say, time_left
 from jobs.io.model import model_key_of
 from jobs.io.runs import Run
+from jobs.io.secret import warn_if_open
 from schemas import behavior_events, rejected_texts, text_embeddings
 from schemas.settings import EngineSettings
 from udfs.embed import Expected
@@ -103,6 +104,8 @@ def embed_tiles(run: Run, settings: EngineSettings, missing: Missing, parallel: 
     """Embeds the missing texts tile by tile; each commits in `parallel` while the engine has the next."""
     tiles = tile_count(missing.count, settings.tile_texts)
     if tiles:
+        if settings.key_file is not None:
+            warn_if_open(settings.key_file)
         say(f"{JOB}: {missing.count:,} texts have no vector yet; {waiting_for(settings)}")
     began, done = time.monotonic(), 0
     commit: Future[None] | None = None

@@ -5,12 +5,10 @@ lists and that is missing: each stops the day with the file's name.
 """
 
 import json
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Final
-from urllib.parse import unquote
 
 from py4j.protocol import Py4JJavaError
 from pyspark.errors import IllegalArgumentException, PySparkException
@@ -18,6 +16,7 @@ from pyspark.sql import DataFrame, SparkSession
 
 from jobs.io import logs
 from jobs.io.days import Days
+from jobs.io.failures import UNREAD, java_messages, local_path
 from jobs.io.formats import THREADS
 from jobs.io.messages import JobError, one_sentence
 from jobs.io.storage import (
@@ -29,6 +28,7 @@ from jobs.io.storage import (
     open_parquet,
     read_text,
 )
+from schemas.all_tables import ALL_TABLES
 from schemas.mapping import THE_DAY
 
 MANIFEST: Final = "_MANIFEST"
@@ -167,29 +167,22 @@ def require_promised(records: DataFrame, promised: Mapping[str, int], logs_root:
 
 
 @contextmanager
-def readable() -> Iterator[None]:
-    """Turns Spark's error about an unreadable file, or the reader's options, into a JobError."""
+def readable(warehouse: str | None = None) -> Iterator[None]:
+    """Turns Spark's error about an unreadable file, or the reader's options, into a JobError.
+
+    warehouse: whose tables are read too; an error about one of their files stays what it is.
+    """
+    tables = () if warehouse is None else tuple(f"{warehouse}/{table.name}/" for table in ALL_TABLES)
     try:
         yield
     except IllegalArgumentException as error:
         raise JobError(f"the mapping's options do not fit the logs: {one_sentence(error)}") from error
     except (PySparkException, Py4JJavaError) as error:
-        text = _with_causes(error)
-        file = re.search(r"FAILED_READ_FILE.* while reading file (.+?)\.\s+SQLSTATE", text)
-        if file is None:
+        text = "\n".join(java_messages(error))
+        file = UNREAD.search(text)
+        if file is None or local_path(file["file"]).startswith(tables):
             raise
-        name = unquote(re.sub("^file:/+", "/", file[1]))
         problem = "can't be read to its end, or not as the mapping says"
         if "CSV header" in text:
             problem = "has another header than the other files of its day"
-        raise JobError(f"{name} {problem}; nothing of it was stored") from error
-
-
-def _with_causes(error: PySparkException | Py4JJavaError) -> str:
-    """Java's messages down to the last cause: the file's name and the reason stand in different ones."""
-    java = error.java_exception if isinstance(error, Py4JJavaError) else getattr(error, "_origin", None)
-    messages = [str(error)]
-    while java is not None:
-        messages.append(str(java.getMessage()))
-        java = java.getCause()
-    return "\n".join(messages)
+        raise JobError(f"{local_path(file['file'])} {problem}; nothing of it was stored") from error

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from functools import cached_property
 
-from pyspark.sql import DataFrame, Row
+from pyspark.sql import DataFrame, Row, SparkSession
 from pyspark.sql import functions as F
 
 from jobs.ingest import damage
@@ -43,10 +43,12 @@ from jobs.ingest.privacy import StoredForm, stored_form
 from jobs.ingest.records import read_records
 from jobs.ingest.stale import Change, find_stale
 from jobs.ingest.texts import to_events, with_texts
+from jobs.ingest.torn import unchanged
 from jobs.io.days import Days, is_in
 from jobs.io.logs import Logs, day_folders, items_folder, read_days, require_closed
 from jobs.io.messages import JobError, say
 from jobs.io.runs import Run
+from jobs.io.storage import Marks, file_marks
 from jobs.io.versions import with_item
 from jobs.io.warehouse import Warehouse, conformed, same_rows
 from schemas import behavior_events, items, quarantined_events
@@ -72,6 +74,11 @@ class Scope:
     # All item versions as they were, and what was before the days.
     versions_before: DataFrame
     before: Before
+
+    @cached_property
+    def is_first(self) -> bool:
+        """Whether there were no items before the days."""
+        return self.before.versions.isEmpty()
 
 
 @dataclass(frozen=True)
@@ -119,7 +126,8 @@ def ingest_days(run: Run, logs: Logs, settings: Settings, days: Days) -> None:
     any more. What events are made with is named before the first one.
     """
     scope = open_scope(run, logs, settings, days)
-    judged = judge(scope)
+    with unchanged(lambda: marks_of(scope)):
+        judged = judge(scope)
     run.counts |= judged.counts
     with run.phase("write"):
         names = write_items_and_quarantine(scope, judged)
@@ -168,6 +176,15 @@ def open_scope(run: Run, logs: Logs, settings: Settings, days: Days) -> Scope:
     )
 
 
+def marks_of(scope: Scope) -> Marks:
+    """Every file that the days are read from, of all sources and catalogues, as it is now."""
+    logs, spark = scope.logs, scope.run.spark
+    folders = [folder for name in logs.mapping.sources for folder in logs.folders(scope.days, name)]
+    if logs.mapping.items is not None:
+        folders += catalogue_folders(spark, logs, scope.days, scope.is_first)
+    return {file: mark for folder in folders for file, mark in file_marks(spark, folder).items()}
+
+
 def judge(scope: Scope) -> Judged:
     """Reads the days and decides the fate of every record; nothing is written."""
     run, mapping = scope.run, scope.logs.mapping
@@ -178,10 +195,10 @@ def judge(scope: Scope) -> Judged:
             run.warehouse, scope.logs, scope.settings, scope.days, scope.before.versions
         )
     known = known_events(run.warehouse, scope.days, scope.settings.fold.window_days)
-    with damage.readable():
+    with damage.readable(run.warehouse.uri):
         mapped = read_records(run.spark, scope.logs, scope.days)
     named = identified(mapped, scope.settings, scope.form)
-    with run.phase("read"), damage.readable():
+    with run.phase("read"), damage.readable(run.warehouse.uri):
         # A checkpoint keeps rows as they are; persist would convert them to columns and back, a third of the
         # ingest.
         checkpointed = named.localCheckpoint(eager=False)
@@ -227,18 +244,29 @@ def read_catalogue(
     source, spark = logs.mapping.items, warehouse.spark
     if source is None:
         return None
-    is_dated, is_first = "valid_from" in source.fields, kept.isEmpty()
-    # The first ingest takes every earlier delivery along.
-    takes_earlier = is_dated or is_first
-    delivered = [day for day in day_folders(spark, f"{logs.root}/items") if day <= days.last]
-    folders = [items_folder(logs.root, day) for day in delivered if takes_earlier or day >= days.first]
+    is_first = kept.isEmpty()
+    folders = catalogue_folders(spark, logs, days, is_first)
     damage.require_sound(spark, source.source.format, folders, settings.ingest.max_expansion)
     rows = catalogue_rows(read_days(spark, source.source, folders, logs.root), source, settings.ingest)
-    if is_dated and not is_first:
+    if "valid_from" in source.fields and not is_first:
         # Of an earlier delivery only rows that count from now on: the others were read on their own day.
         begins = F.col("reason").isNull() & F.col("counts_from").between(days.first, days.last)
         rows = rows.where((F.col("delivered") >= days.first) | begins)
     return rows.localCheckpoint(eager=False)
+
+
+def catalogue_folders(spark: SparkSession, logs: Logs, days: Days, is_first: bool) -> list[str]:
+    """The folders of the catalogues to read for the days. is_first: there were no items before them."""
+    if logs.mapping.items is None:
+        return []
+    # The first ingest takes every earlier delivery along.
+    takes_earlier = is_first or "valid_from" in logs.mapping.items.fields
+    delivered = day_folders(spark, f"{logs.root}/items")
+    return [
+        items_folder(logs.root, day)
+        for day in delivered
+        if day <= days.last and (takes_earlier or day >= days.first)
+    ]
 
 
 # ---- counting

@@ -13,13 +13,13 @@ from types import FrameType
 from typing import NoReturn
 from urllib.parse import unquote, urlsplit
 
-from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 
-from jobs.io.messages import JobError, worker_sentence
+from jobs.io.failures import failure_sentence
+from jobs.io.scratch import private_files
 from jobs.io.session import open_session
 from schemas.documents import LARGEST
-from schemas.settings import Settings, SettingsError, SparkSettings, parse_settings
+from schemas.settings import Settings, SettingsError, parse_settings
 
 EXIT_FAILED = 1
 EXIT_BAD_ARGUMENTS = 2
@@ -117,12 +117,26 @@ def _path_of(address: str) -> str:
 
 
 def small_text(path: str) -> str:
-    """The text of a settings or mapping file. Raises OSError or UnicodeDecodeError, a device is none."""
-    if not Path(path).is_file() and Path(path).exists():
-        raise OSError("it is no file")
-    with Path(path).open("rb") as file:
-        # One byte more than allowed, so that the parser refuses a larger file without its being read.
-        return file.read(LARGEST + 1).decode("utf-8-sig")
+    """The text of a settings or mapping file, which must be a small file of UTF-8.
+
+    Raises ArgumentTypeError for anything else, and FileNotFoundError where there is nothing.
+    """
+    try:
+        # A device or a pipe may have no end.
+        if not Path(path).is_file() and Path(path).exists():
+            raise argparse.ArgumentTypeError(f"{path} is no file")
+        with Path(path).open("rb") as file:
+            found = file.read(LARGEST + 1)
+        if len(found) > LARGEST:
+            raise argparse.ArgumentTypeError(f"{path} is larger than {LARGEST >> 20} MiB")
+        return found.decode("utf-8-sig")
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise argparse.ArgumentTypeError(f"{path} can't be read: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        line = found[: error.start].count(b"\n") + 1
+        raise argparse.ArgumentTypeError(f"{path} is not UTF-8 on line {line}: save it as UTF-8") from None
 
 
 def existing_folder(text: str) -> str:
@@ -139,8 +153,6 @@ def settings_file(text: str) -> Settings:
         return parse_settings(small_text(text), text)
     except FileNotFoundError:
         raise argparse.ArgumentTypeError(f"no such file: {text}") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise argparse.ArgumentTypeError(f"{text} can't be read: {type(error).__name__}") from None
     except SettingsError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
 
@@ -165,10 +177,11 @@ def run_main(
     args = parser.parse_args(argv)
     if problem := check(args):
         parser.error(problem)
-    settings = args.config.spark if "config" in args else SparkSettings()
+    settings = args.config if "config" in args else Settings()
+    secrets = [settings.engine.key_variable]
 
     def work() -> None:
-        with open_session(parser.prog, settings) as spark, interruptible(spark):
+        with open_session(parser.prog, settings.spark, secrets) as spark, interruptible(spark):
             body(spark, args)
 
     return exit_code(parser.prog, work)
@@ -177,23 +190,17 @@ def run_main(
 def exit_code(job: str, work: Callable[[], None]) -> int:
     """Does a job's work, and says in one sentence why it failed; returns 0, 1 (failed) or 130 (Ctrl-C)."""
     try:
-        work()
+        with private_files():
+            work()
     except (Exception, KeyboardInterrupt) as error:
         if _is_interrupt(error):
             print(f"{job}: interrupted; the same command continues where it stopped", file=sys.stderr)
             return EXIT_INTERRUPTED
-        if not (sentence := _sentence(error)):
+        if not (sentence := failure_sentence(error)):
             raise
         print(f"{job}: {sentence}", file=sys.stderr)
         return EXIT_FAILED
     return 0
-
-
-def _sentence(error: BaseException) -> str | None:
-    """What a failure that needs no stack trace says; None for any other."""
-    if isinstance(error, PySparkException):
-        return worker_sentence(error)
-    return str(error) if isinstance(error, JobError) else None
 
 
 def _is_interrupt(error: BaseException) -> bool:

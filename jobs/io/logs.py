@@ -75,8 +75,6 @@ def mapping_file(text: str) -> LogMapping:
     except FileNotFoundError:
         names = ", ".join(shipped_names())
         raise argparse.ArgumentTypeError(f"no such file: {text} (shipped mappings are {names})") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise argparse.ArgumentTypeError(f"{text} can't be read: {type(error).__name__}") from None
     except MappingError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
 

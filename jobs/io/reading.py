@@ -7,19 +7,24 @@ deltalake package reads them (AWS_ACCESS_KEY_ID, AWS_ENDPOINT_URL, ...).
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from pathlib import Path
+from tempfile import mkdtemp
+from typing import Any, Final
 
 import pyarrow as pa
 from deltalake import DeltaTable, QueryBuilder
 
 from jobs.io.history import Record, in_order, record_of, standing
 from jobs.io.messages import JobError
+from jobs.io.scratch import scratch_folders
 from schemas import pipeline_runs
 from schemas.all_tables import ALL_TABLES
 from schemas.pipeline_runs import PUBLISHED, STATUSES, UNDONE
 
 # Colours, which the object stores' clients put into their errors.
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+# What deltalake 1.6 decodes in a local path although it stands for itself.
+_MISREAD: Final = re.compile(r"^/.*(%[0-9A-Fa-f]{2}|\\)", re.DOTALL)
 
 
 def table_uri(warehouse: str, name: str) -> str:
@@ -33,15 +38,16 @@ def table_uri(warehouse: str, name: str) -> str:
 
 def has_table(warehouse: str, name: str) -> bool:
     """Whether there is a table. Raises JobError where the warehouse can't be reached."""
+    place = table_uri(warehouse, name)
     with _told(warehouse):
-        return DeltaTable.is_deltatable(table_uri(warehouse, name))
+        return DeltaTable.is_deltatable(_stand_in(place) if _MISREAD.search(place) else place)
 
 
 def open_table(warehouse: str, name: str, version: int | None = None) -> DeltaTable:
     """A version of a table, by default its current one. Raises JobError where it can't be read."""
     try:
         with _told(f"{warehouse}/{name}"):
-            return DeltaTable(table_uri(warehouse, name), version=version)
+            return _opened(table_uri(warehouse, name), version)
     except JobError:
         if version is not None and is_lost(warehouse, name, version):
             raise JobError(
@@ -54,6 +60,35 @@ def open_table(warehouse: str, name: str, version: int | None = None) -> DeltaTa
 def is_lost(warehouse: str, name: str, version: int) -> bool:
     """Whether the table is gone or ends before the version."""
     return not has_table(warehouse, name) or open_table(warehouse, name).version() < version
+
+
+def _opened(place: str, version: int | None) -> DeltaTable:
+    if not _MISREAD.search(place):
+        return DeltaTable(place, version=version)
+    stand_in = _stand_in(place)
+    table = DeltaTable(stand_in, version=version)
+    # Only now: what a commit adds is there before the commit is.
+    _link_all(place, stand_in)
+    return table
+
+
+def _stand_in(place: str) -> str:
+    """A folder with a plain path that has the table's log, and its files by `_link_all`.
+
+    A link to the table itself would not do, since deltalake asks where it leads.
+    """
+    folder = mkdtemp(dir=scratch_folders()[0])
+    log = Path(place, "_delta_log")
+    if log.exists():
+        Path(folder, log.name).symlink_to(log)
+    return folder
+
+
+def _link_all(place: str, folder: str) -> None:
+    for entry in Path(place).iterdir():
+        link = Path(folder, entry.name)
+        if not link.exists():
+            link.symlink_to(entry)
 
 
 def run_rows(warehouse: str, statuses: tuple[str, ...] = STATUSES) -> list[dict[str, Any]]:

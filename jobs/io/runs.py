@@ -14,8 +14,9 @@ from pyspark.sql import DataFrame, SparkSession
 
 from jobs.io.days import Days
 from jobs.io.disk import sync_tables
+from jobs.io.failures import failure_sentence
 from jobs.io.history import Record, in_order, record_of, standing
-from jobs.io.messages import count_list, one_sentence, say
+from jobs.io.messages import LONGEST, count_list, one_sentence, say
 from jobs.io.session import fit_to_size, release_checkpoints
 from jobs.io.warehouse import Warehouse, Writer, open_writer
 from schemas import pipeline_runs
@@ -278,7 +279,8 @@ def _outcome_recorded(run: Run, status: str, is_step: bool) -> Iterator[None]:
             run.log.flush()  # no row may be under way once the lease is released
             # If this fails, nobody knows what the job wrote: leave the run as `started`, like a killed one.
             _name_outputs(run, _changed(run))
-            run.log.write(run.writer, run.row(FAILED, one_sentence(error)))
+            told = failure_sentence(error) or one_sentence(error)
+            run.log.write(run.writer, run.row(FAILED, told[:LONGEST]))
         except Exception as unwritten:  # noqa: BLE001 - the body's own error is the one to report
             say(f"{spec.job}: its failure could not be recorded: {one_sentence(unwritten)}")
         raise

@@ -4,8 +4,8 @@ Delta, UTC, loopback, and settings fit for the machine, each with its reason.
 """
 
 import os
+import re
 import sys
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib import import_module
@@ -13,12 +13,14 @@ from pathlib import Path
 from threading import Thread
 from typing import Any, Final
 
-from pyspark import SparkConf
+from pyspark import SparkConf, SparkContext
 from pyspark.logger import PySparkLogger
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.classic.dataframe import DataFrame as ClassicDataFrame
 
 from jobs.io.messages import say
+from jobs.io.scratch import scratch_folders
+from jobs.io.secret import SECRET_NAMES, warn_if_argument
 from jobs.io.storage import folder_size, jvm
 from schemas.settings import SparkSettings
 
@@ -46,8 +48,9 @@ _ALWAYS: Final = {
 _DEFAULTS: Final = {
     "spark.ui.enabled": "false",
     "spark.ui.showConsoleProgress": "false",
-    # No table goes into it, but Spark creates the folder, by default in the working directory.
-    "spark.sql.warehouse.dir": f"{tempfile.gettempdir()}/spark-warehouse",
+    # Hadoop sets the modes of the tables' files itself, to 0644 by default, and a process that spark-submit
+    # started can't lower Java's own.
+    "spark.hadoop.fs.permissions.umask-mode": "077",
     # Vectors make wide rows: this bounds a batch of 384 floats to 30 MB.
     "spark.sql.execution.arrow.maxRecordsPerBatch": "20000",
     "spark.sql.execution.arrow.maxBytesPerBatch": str(64 << 20),
@@ -58,6 +61,8 @@ _DEFAULTS: Final = {
     "spark.hadoop.parquet.enable.dictionary#vector.list.element": "false",
     "spark.hadoop.parquet.column.statistics.enabled#vector.list.element": "false",
     "spark.hadoop.parquet.size.statistics.enabled#vector.list.element": "false",
+    # A flipped bit is an error, and not another value, where the writer stored a checksum, as Spark does.
+    "spark.hadoop.parquet.page.verify-checksum.enabled": "true",
     # Otherwise every call that makes a column looks up its source line, for error messages in notebooks.
     "spark.python.sql.dataFrameDebugging.enabled": "false",
     # Java never compiles a method above 8,000 bytes: a wide plan generated as one method runs at half speed
@@ -100,18 +105,23 @@ _FOR_LARGE: Final = {
 
 
 @contextmanager
-def open_session(name: str, settings: SparkSettings) -> Iterator[SparkSession]:
+def open_session(name: str, settings: SparkSettings, secrets: Sequence[str] = ()) -> Iterator[SparkSession]:
     """A session for one job, closed at its end.
 
-    Under spark-submit the submitted settings win over the defaults.
+    Under spark-submit the submitted settings win over the defaults. secrets: names of environment variables
+    with a secret, besides those that look like one.
     """
     # They print a query that can't be resolved with its whole plan, before the job says so in a sentence.
     for logger in ("SQLQueryContextLogger", "DataFrameQueryContextLogger"):
         PySparkLogger.getLogger(logger).disabled = True
     submitted = "PYSPARK_GATEWAY_PORT" in os.environ
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
-    given = SparkConf()
-    wanted = dict(_DEFAULTS)
+    if submitted:
+        # Otherwise a SparkConf of Python would know nothing of what was submitted.
+        SparkContext._ensure_initialized()
+    given, scratch = SparkConf(), scratch_folders()
+    # No table goes into the folder, but Spark creates it, by default in the working directory.
+    wanted = _DEFAULTS | {"spark.sql.warehouse.dir": f"{scratch[0]}/spark-warehouse"}
     if not submitted:
         # Py4J imports pyspark.testing (and pandas) on first use, about 1 s: do it while the JVM starts.
         Thread(target=import_module, args=("pyspark.testing",), daemon=True).start()
@@ -119,7 +129,13 @@ def open_session(name: str, settings: SparkSettings) -> Iterator[SparkSession]:
         # Cron, systemd and slim containers have the locale C; no other part of a job depends on it.
         os.environ["LC_ALL"] = "C.UTF-8"
         wanted |= local_conf(settings)
+        wanted["spark.driver.extraJavaOptions"] += f" {_java_option('java.io.tmpdir', scratch[0])}"
+    if given.get("spark.master", _LOCAL["spark.master"]).startswith("local"):
+        wanted |= _local_scratch(scratch, submitted)
     conf = {key: value for key, value in wanted.items() if not given.contains(key)} | _ALWAYS
+    # Spark replaces the values of such properties in its event log, its pages and its own log.
+    own = given.get("spark.redaction.regex", SECRET_NAMES)
+    conf["spark.redaction.regex"] = "|".join([f"({own})", f"({SECRET_NAMES})", *map(re.escape, secrets)])
     builder = SparkSession.builder.appName(f"nightfold {name}")
     for key, value in conf.items():
         builder = builder.config(key, value)
@@ -128,7 +144,9 @@ def open_session(name: str, settings: SparkSettings) -> Iterator[SparkSession]:
         partitions = settings.shuffle_partitions or spark.sparkContext.defaultParallelism
         spark.conf.set("spark.sql.shuffle.partitions", str(partitions))
     fit_to_size(spark, [])
-    if (encoding := jvm(spark).java.lang.System.getProperty("sun.jnu.encoding")) != "UTF-8":
+    java = jvm(spark).java.lang.System
+    warn_if_argument(java.getProperty("sun.java.command") or "")
+    if (encoding := java.getProperty("sun.jnu.encoding")) != "UTF-8":
         say(f"Java decodes names of files as {encoding}; others stop their day: set LC_ALL=C.UTF-8")
     try:
         yield spark
@@ -144,6 +162,21 @@ def local_conf(settings: SparkSettings) -> dict[str, str]:
     }
 
 
+def _local_scratch(scratch: Sequence[str], submitted: bool) -> dict[str, str]:
+    """Where Spark puts its blocks on one machine; a cluster gives its executors folders of their own."""
+    if "SPARK_LOCAL_DIRS" in os.environ and submitted:
+        return {}  # Java is running, and will take it from its own environment
+    if "SPARK_LOCAL_DIRS" in os.environ:
+        os.environ["SPARK_LOCAL_DIRS"] = ",".join(scratch)
+    return {"spark.local.dir": ",".join(scratch)}
+
+
+def _java_option(name: str, path: str) -> str:
+    """A system property, quoted as Spark's launcher reads it."""
+    escaped = path.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"-D{name}={escaped}"'
+
+
 def java_options(memory: str) -> str:
     """JVM options of a local session.
 
@@ -153,7 +186,7 @@ def java_options(memory: str) -> str:
     # s.
     heap = [f"-Xms{memory}", "-XX:NewRatio=1", "-XX:+UseParallelGC"]
     log = Path(__file__).with_name("log4j2.properties")
-    options = [*heap, f'"-Dlog4j2.configurationFile={log}"']
+    options = [*heap, _java_option("log4j2.configurationFile", str(log))]
     archive = Path(sys.prefix) / "spark.jsa"
     if archive.is_file():
         # Java ignores an archive of another version; without -Xlog it would say so at every start.

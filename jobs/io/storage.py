@@ -7,12 +7,16 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
+from py4j.java_gateway import is_instance_of
 from py4j.protocol import Py4JJavaError
 from pyspark.sql import SparkSession
 
 from jobs.io.messages import JobError
 
 ZSTD = (".zst", ".zstd")
+# What a file's status says of its content, and that of each file.
+FileMark = tuple[int | str, ...] | None
+Marks = dict[str, FileMark]
 # Reader options under which local files are opened without checksums: Hadoop looks for the checksum of
 # a name with a colon under an invalid path.
 PLAIN_LOCAL = {
@@ -72,8 +76,39 @@ def data_files(spark: SparkSession, folder: str) -> list[str]:
             return []
         top = os.path.realpath(os.fsencode(folder))
         return sorted(_local_files(top, top, folder))
-    path, fs = located(spark, folder)
-    return sorted(_files_below(fs, path)) if fs.exists(path) else []
+    return sorted(status.getPath().toString() for status in _remote_files(spark, folder))
+
+
+def file_marks(spark: SparkSession, folder: str) -> Marks:
+    """What tells each data file in a folder and below from one that was changed or put in its place.
+
+    Locally that is also the number and the time of change of its inode, which no copy takes over: a file may
+    be replaced by one of the same size and time. Elsewhere it is the etag, where the storage has one.
+    """
+    if is_local(folder):
+        return {file: _local_mark(file) for file in data_files(spark, folder)}
+    statuses = [*_remote_files(spark, folder)]
+    # One kind for all: each question to Java costs as much as all that is asked of a file.
+    has_etag = bool(statuses) and is_instance_of(
+        spark.sparkContext._gateway, statuses[0], "org.apache.hadoop.fs.EtagSource"
+    )
+    return {
+        str(status.getPath().toString()): (
+            int(status.getLen()),
+            int(status.getModificationTime()),
+            *([str(status.getEtag())] if has_etag else []),
+        )
+        for status in statuses
+    }
+
+
+def _local_mark(file: str) -> FileMark | None:
+    """None for a file that was removed since it was listed."""
+    try:
+        found = Path(file).stat()
+    except FileNotFoundError:
+        return None
+    return found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_dev, found.st_ino
 
 
 def _local_files(top: bytes, within: bytes, shown: str) -> Iterator[str]:
@@ -113,7 +148,14 @@ def _entry_problem(entry: os.DirEntry[bytes], top: bytes) -> str | None:
     return None if os.access(entry.path, os.R_OK) else "can't be read: permission denied"
 
 
-def _files_below(fs: Any, path: Any) -> Iterator[str]:
+def _remote_files(spark: SparkSession, folder: str) -> Iterator[Any]:
+    """The Hadoop status of each data file in a folder and below."""
+    path, fs = located(spark, folder)
+    if fs.exists(path):
+        yield from _files_below(fs, path)
+
+
+def _files_below(fs: Any, path: Any) -> Iterator[Any]:
     for status in fs.listStatus(path):
         below = status.getPath()
         if _is_marker(below.getName()):
@@ -121,7 +163,7 @@ def _files_below(fs: Any, path: Any) -> Iterator[str]:
         if status.isDirectory():
             yield from _files_below(fs, below)
         else:
-            yield below.toString()
+            yield status
 
 
 def _is_marker(name: str) -> bool:
@@ -131,7 +173,12 @@ def _is_marker(name: str) -> bool:
 
 def matching_files(spark: SparkSession, folder: str, pattern: str) -> list[str]:
     """The data files whose name matches the glob pattern, sorted."""
-    return [file for file in data_files(spark, folder) if fnmatch(file.rsplit("/", 1)[-1], pattern)]
+    return [file for file in data_files(spark, folder) if is_named(file, pattern)]
+
+
+def is_named(file: str, pattern: str) -> bool:
+    """Whether a file's name matches the glob pattern."""
+    return fnmatch(file.rsplit("/", 1)[-1], pattern)
 
 
 def folder_content(spark: SparkSession, folder: str) -> list[str]:

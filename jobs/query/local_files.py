@@ -18,6 +18,7 @@ from deltalake import QueryBuilder
 
 from jobs.io.messages import JobError
 from jobs.io.reading import one_line
+from jobs.io.scratch import scratch_folders
 from schemas.all_tables import ALL_TABLES
 
 KINDS: Final = (".csv", ".parquet", ".jsonl", ".ndjson")
@@ -94,7 +95,7 @@ def registered(tables: QueryBuilder, files: Sequence[tuple[LocalFile, pa.Table]]
 
     It takes Delta tables only; the engine itself also reads Parquet files, here those of a folder of our own.
     """
-    with TemporaryDirectory(prefix="nightfold-query-") as folder:
+    with TemporaryDirectory(dir=scratch_folders()[0]) as folder:
         for number, (file, rows) in enumerate(files):
             path = f"{folder}/{number}.parquet"
             pq.write_table(rows, path)

@@ -142,6 +142,33 @@ def test_bad_step_conf_fails_the_night_at_once(value, sentence, bag, root, monke
     assert sentence in caplog.text + "".join(capsys.readouterr())
 
 
+@pytest.mark.parametrize("variable", ["SPARK_CONF", "STEP_CONF"])
+@pytest.mark.parametrize(
+    "name",
+    ["spark.executorEnv.NIGHTFOLD_ENGINE_KEY", "spark.hadoop.fs.s3a.secret.key", "spark.authenticate.secret"],
+)
+def test_a_secret_in_a_variable_fails_the_night_before_it_is_an_argument(
+    variable, name, bag, root, monkeypatch, caplog, capsys
+):
+    conf = {name: "hidden-7"} if variable == "SPARK_CONF" else {"ingest_events": {name: "hidden-7"}}
+    monkeypatch.setenv(f"AIRFLOW_VAR_NIGHTFOLD_{variable}", json.dumps(conf))
+    assert bag.dags["profiles_nightly"].test(logical_date=NOON).state == "failed"
+    said = caplog.text + "".join(capsys.readouterr())
+    assert not (root / "calls").exists() and f"can't hold a secret, as {name} is" in said
+    assert "hidden-7" not in said
+
+
+def test_properties_that_only_say_where_a_secret_is_are_passed_on(bag, root, monkeypatch):
+    conf = {
+        "spark.authenticate.secret.file": "/etc/spark/secret",
+        "spark.kubernetes.driver.secrets.keys": "/etc/keys",
+        "spark.hadoop.fs.s3a.aws.credentials.provider": "org.example.Provider",
+    }
+    monkeypatch.setenv("AIRFLOW_VAR_NIGHTFOLD_SPARK_CONF", json.dumps(conf))
+    for argv in run(bag.dags["profiles_nightly"], root):
+        assert {f"{name}={value}" for name, value in conf.items()} <= set(argv)
+
+
 def test_every_job_of_a_dag_has_a_recorded_command(bag):
     tasks = {
         f"{dag.dag_id}.{task.task_id}.txt"

@@ -1,8 +1,10 @@
 """What YAML says is what its author meant, or one sentence."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from schemas.documents import DocumentError, parse_document
+from schemas.documents import LONGEST, DocumentError, parse_document, told
 from schemas.mapping import THE_DAY, MappingError, parse_mapping
 from schemas.settings import SettingsError, parse_settings
 
@@ -18,12 +20,34 @@ from schemas.settings import SettingsError, parse_settings
         ("a: " * 3, "is not valid YAML"),
         ("a: !!python/object/apply:os.system ['true']", "is not valid YAML"),
         ("a: b\n" * 300_000, "larger than 1 MiB"),
+        ("a: [" + "1," * 100_000 + "]", "has more than 20,000 keys and values"),
+        ("a: [" + "[]," * 100_000 + "]", "has more than 20,000 keys and values"),
+        ("".join(f"k{n}: x\n" for n in range(50_000)), "has more than 20,000 keys and values"),
+        ("a: " + "9" * 500_000 + "\na: 1", "has the key 'a' twice"),
+        ("k" * 100_000 + ": 1\n" + "k" * 100_000 + ": 2", "is not valid YAML|has the key 'k+\\.\\.\\."),
+        ("? " + "k" * 900 + "\n: 1\n? " + "k" * 900 + "\n: 2", r"has the key 'k+\.\.\."),
+        ("a\0: 1", "is not valid YAML"),
+        ('"\\e[31m": 1\n"\\e[31m": 2', "twice"),
+        ("!" + "t" * 100_000 + " a: 1", "is not valid YAML"),
     ],
+    ids=range(17),
 )
 def test_what_is_no_document_is_said_in_one_sentence(text, problem):
     with pytest.raises(DocumentError, match=problem) as raised:
         parse_document(text)
-    assert "\n" not in str(raised.value)
+    assert str(raised.value).isprintable() and len(str(raised.value)) < 400
+
+
+@given(st.text())
+def test_a_message_is_one_short_printable_line(text):
+    assert told(text).isprintable() and len(told(text)) <= 10 * LONGEST
+
+
+def test_a_setting_s_name_moves_no_cursor_and_fills_no_screen():
+    for name in ('"\\e[2J\\n"', "? " + "k" * 5000 + "\n"):
+        with pytest.raises(SettingsError, match="unknown key") as raised:
+            parse_settings(f"{name}: 1", "s.yaml")
+        assert str(raised.value).isprintable() and len(str(raised.value)) < 400
 
 
 @pytest.mark.parametrize("word", ["no", "on", "yes", "off", "y", "2025-02-29", "12:30", "1_000", "0x1F", "="])

@@ -36,6 +36,7 @@ class EngineConfig:
     endpoints: tuple[str, ...]
     served_model: str | None
     key_variable: str
+    key_file: str | None
     requests: int
     # The GPUs that Spark assigned to this task; not a setting.
     devices: tuple[str, ...] = ()

@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import count
 from math import inf
+from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -118,7 +119,7 @@ class ServerEmbedder(Embedder):
                 try:
                     if status == 200:
                         return read(json.loads(answer))
-                    words = _words(answer, server_key(self._config.key_variable))
+                    words = _words(answer, server_key(self._config))
                 except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
                     # A proxy's page or half an answer: the server's fault, unless it happens TRIES times.
                     words = f"with an answer that can't be used: {first_line(error)}"
@@ -143,7 +144,7 @@ class ServerEmbedder(Embedder):
         """Raises EngineError for a status that no retry changes and that is not the fault of a text."""
         if status in (401, 403):
             raise EngineError(
-                f"the server refuses the key, which is taken from {self._config.key_variable}: {answer}"
+                f"the server refuses the key, which is taken from {key_place(self._config)}: {answer}"
             )
         if status == 404:
             raise EngineError(
@@ -166,7 +167,7 @@ class ServerEmbedder(Embedder):
         kind = http.client.HTTPSConnection if address.scheme == "https" else http.client.HTTPConnection
         connection = kind(address.netloc, timeout=seconds)
         headers = {"Content-Type": "application/json"}
-        if key := server_key(self._config.key_variable):
+        if key := server_key(self._config):
             headers["Authorization"] = f"Bearer {key}"
         try:
             connection.request(
@@ -200,14 +201,26 @@ def read_vectors(answer: Any, texts: int) -> np.ndarray:
     return np.stack(rows).astype(np.float64)
 
 
-def server_key(variable: str) -> str:
-    """The API key, stripped of white space such as a trailing line break; empty if the variable is not set.
+def key_place(config: EngineConfig) -> str:
+    """Where the API key is taken from."""
+    return config.key_file or config.key_variable
 
-    Raises EngineError, without the key in its message, if the key can't be an HTTP header.
+
+def server_key(config: EngineConfig) -> str:
+    """The API key, stripped of white space such as a trailing line break; empty where none is given.
+
+    Raises EngineError, without the key in its message, if its file can't be read or the key can't be an HTTP
+    header.
     """
-    key = os.environ.get(variable, "").strip()
+    if config.key_file is None:
+        key = os.environ.get(config.key_variable, "").strip()
+    else:
+        try:
+            key = Path(config.key_file).expanduser().read_text(encoding="utf-8", errors="replace").strip()
+        except OSError as error:
+            raise EngineError(f"engine.key_file can't be read on this machine: {first_line(error)}") from None
     if not (key.isascii() and key.isprintable()):
-        raise EngineError(f"the key in {variable} has characters that can't be sent")
+        raise EngineError(f"the key in {key_place(config)} has characters that can't be sent")
     return key
 
 

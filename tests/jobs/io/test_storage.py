@@ -2,11 +2,13 @@
 
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from jobs.io import storage
 from jobs.io.messages import JobError
-from jobs.io.storage import data_files
+from jobs.io.storage import data_files, file_marks
 
 
 def test_all_names_are_listed_but_markers(spark, tmp_path):
@@ -73,3 +75,56 @@ def test_a_file_without_permission_stops_the_day(spark, tmp_path, name):
     (tmp_path / name).chmod(0)
     with pytest.raises(JobError, match=f"{name} can't be read: permission denied"):
         data_files(spark, str(tmp_path))
+
+
+@pytest.mark.parametrize("scheme", ["", "file://"])
+def test_marks_tell_every_change_and_only_that(spark, tmp_path, scheme):
+    (tmp_path / "sub").mkdir()
+    for name in ("a", "sub/b", "_SUCCESS"):
+        (tmp_path / name).write_text("one", encoding="utf-8")
+    before = file_marks(spark, scheme + str(tmp_path))
+    assert sorted(file.rpartition("/")[2] for file in before) == ["a", "b"]
+    (tmp_path / "_SUCCESS").write_text("two", encoding="utf-8")
+    assert file_marks(spark, scheme + str(tmp_path)) == before
+    (tmp_path / "sub" / "b").write_text("longer", encoding="utf-8")
+    changed = file_marks(spark, scheme + str(tmp_path))
+    (other,) = [file for file in before if changed[file] != before[file]]
+    assert other.endswith("/sub/b")
+    (tmp_path / "a").rename(tmp_path / "c")
+    names = {file.rpartition("/")[2] for file in file_marks(spark, scheme + str(tmp_path))}
+    assert names == {"b", "c"}
+    assert file_marks(spark, f"{scheme}{tmp_path}/missing") == {}
+
+
+class Status:
+    """A file's status as an object store gives it."""
+
+    def __init__(self, etag):
+        self.etag = etag
+
+    def getPath(self):
+        return self
+
+    def toString(self):
+        return "s3a://logs/dt=2025-04-01/a.jsonl"
+
+    def getLen(self):
+        return 3
+
+    def getModificationTime(self):
+        return 7
+
+    def getEtag(self):
+        return self.etag
+
+
+@pytest.mark.parametrize("has_etag", [True, False])
+def test_an_etag_tells_files_of_one_size_and_time_apart(monkeypatch, has_etag):
+    session = SimpleNamespace(sparkContext=SimpleNamespace(_gateway=None))
+    monkeypatch.setattr(storage, "is_instance_of", lambda _gateway, _status, name: has_etag)
+    marks = []
+    for etag in ("one", "two"):
+        monkeypatch.setattr(storage, "_remote_files", lambda _spark, _folder, etag=etag: iter([Status(etag)]))
+        marks.append(storage.file_marks(session, "s3a://logs/dt=2025-04-01"))
+    assert (marks[0] != marks[1]) == has_etag
+    assert [*marks[0]] == ["s3a://logs/dt=2025-04-01/a.jsonl"]

@@ -199,6 +199,24 @@ def test_the_key_comes_from_the_environment(server, monkeypatch):
     assert ServerEmbedder(config_of(server, key_variable="OTHER_KEY")).dim == 8
 
 
+def test_the_key_comes_from_its_file_rather_than_from_the_environment(server, monkeypatch, tmp_path):
+    server.key, file = "secret", tmp_path / "key"
+    monkeypatch.setenv("NIGHTFOLD_ENGINE_KEY", "a-wrong-one")
+    file.write_text("secret\n", encoding="utf-8")
+    assert ServerEmbedder(config_of(server, key_file=str(file))).dim == 8
+    file.write_text("another", encoding="utf-8")
+    with pytest.raises(
+        EngineError, match=rf"refuses the key, which is taken from {file}: .* not Bearer \*\*\*$"
+    ):
+        ServerEmbedder(config_of(server, key_file=str(file)))
+    file.write_bytes(b"secr\xff\xfe")
+    with pytest.raises(EngineError, match=rf"^the key in {file} has characters that can't be sent$"):
+        ServerEmbedder(config_of(server, key_file=str(file)))
+    file.unlink()
+    with pytest.raises(EngineError, match=r"^engine\.key_file can't be read on this machine: .*No such file"):
+        ServerEmbedder(config_of(server, key_file=str(file)))
+
+
 def test_a_key_that_the_server_repeats_is_redacted(server, monkeypatch):
     server.key = "secret"
     monkeypatch.setenv("NIGHTFOLD_ENGINE_KEY", "a-wrong-one")
