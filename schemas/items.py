@@ -7,6 +7,7 @@ TABLE = Table(
     comment="Item versions: one row per log day on which an item's title, text or attributes changed.",
     key=("item_id", "valid_from"),
     written_by="ingest_events",
+    erasure="nothing",
     reach="valid_from",
     columns=(
         Column("item_id", STRING, "the log's item id", private=True),

@@ -14,8 +14,10 @@ from pyspark.sql import DataFrame, Row
 from pyspark.sql import functions as F
 
 from jobs.ingest import damage
+from jobs.ingest.erased import hide_companions, mark_erased, without_content
 from jobs.ingest.fates import (
     DUPLICATE,
+    ERASED,
     FATES,
     QUARANTINED,
     STORED,
@@ -40,6 +42,7 @@ from jobs.ingest.privacy import StoredForm, name_key, require_same_key, stored_f
 from jobs.ingest.records import read_records
 from jobs.ingest.texts import to_events, with_texts
 from jobs.io.days import Days
+from jobs.io.erased import ErasedUsers, refuse_unfinished_erasure
 from jobs.io.logs import Logs, day_folders, items_folder, read_days, require_closed
 from jobs.io.messages import JobError, say
 from jobs.io.runs import Run
@@ -64,6 +67,7 @@ class Scope:
     settings: Settings
     days: Days
     form: StoredForm
+    erased: ErasedUsers | None
     # All item versions as they were, and those valid before the days.
     versions_before: DataFrame
     versions_kept: DataFrame
@@ -130,6 +134,7 @@ def open_scope(run: Run, logs: Logs, settings: Settings, days: Days) -> Scope:
     if len(days) > most_days(settings):
         raise ValueError(f"{len(days)} days are more than deduplication covers at a time")
     require_closed(run.spark, logs.root, days)
+    refuse_unfinished_erasure(run.warehouse)
     require_fit(run.warehouse, logs.mapping)
     form = stored_form(settings.privacy)
     require_same_key(run.warehouse, form.key_name)
@@ -140,6 +145,7 @@ def open_scope(run: Run, logs: Logs, settings: Settings, days: Days) -> Scope:
         settings=settings,
         days=days,
         form=form,
+        erased=ErasedUsers.of(run.warehouse),
         versions_before=before,
         versions_kept=before.where(F.col("valid_from") < days.first),
     )
@@ -156,11 +162,15 @@ def judge(scope: Scope) -> Judged:
     with damage.readable():
         mapped = read_records(run.spark, scope.logs, scope.days)
     named = identified(mapped, scope.settings, scope.form)
+    if scope.erased is not None:
+        named = mark_erased(named, scope.erased)
     with run.phase("read"), damage.readable():
         # A checkpoint keeps rows as they are; persist would convert them to columns and back, a third of the
         # ingest.
-        checkpointed = named.localCheckpoint(eager=False)
-        fated = decide_fates(checkpointed, known, not mapping.texts, scope.form.text)
+        records = named.localCheckpoint(eager=False)
+        if scope.erased is not None:
+            records = hide_companions(records, scope.erased, scope.form)
+        fated = decide_fates(records, known, not mapping.texts, scope.form.text)
         counted = F.count("*").alias("count"), F.count_if("cleaned").alias("cleaned")
         found = fated.groupBy("log_date", "fate", "reason").agg(*counted).collect()
         damage.require_promised(fated, promised, scope.logs.root)
@@ -218,7 +228,7 @@ def read_catalogue(
 
 
 def count_fates(found: Sequence[Row]) -> dict[str, int]:
-    """Records by fate, and quarantined ones by reason; read = stored + quarantined + duplicate.
+    """Records by fate, and quarantined ones by reason; read = stored + quarantined + duplicate + erased.
 
     cleaned: stored ones whose text or title lost characters that no eye sees. found: fate, reason, count,
     cleaned.
@@ -228,7 +238,7 @@ def count_fates(found: Sequence[Row]) -> dict[str, int]:
     for row in found:
         if row["fate"] == QUARANTINED:
             reasons[f"quarantined_{row['reason']}"] += row["count"]
-    read = sum(by_fate[fate] for fate in (STORED, QUARANTINED, DUPLICATE))
+    read = sum(by_fate[fate] for fate in (STORED, QUARANTINED, DUPLICATE, ERASED))
     cleaned = sum(row["cleaned"] for row in found if row["fate"] == STORED)
     return {"read": read, **by_fate, "cleaned": cleaned, **dict(sorted(reasons.items()))}
 
@@ -274,7 +284,8 @@ def write_items_and_quarantine(scope: Scope, judged: Judged) -> DataFrame:
     """
     unusable, redact = scope.run.warehouse.no_rows(quarantined_events.TABLE), scope.form.redact_rejected
     if judged.counts["quarantined"]:
-        unusable = to_quarantine(judged.records.where(F.col("fate") == QUARANTINED), redact)
+        rejected = judged.records.where(F.col("fate") == QUARANTINED)
+        unusable = to_quarantine(rejected if scope.erased is None else without_content(rejected), redact)
     if judged.catalogue is not None and judged.counts["items_unusable"]:
         of_items = to_quarantine(rejected_rows(judged.catalogue, scope.days.first), redact)
         unusable = unusable.unionByName(of_items)

@@ -124,6 +124,22 @@ def _files_below(fs: Any, path: Any) -> Iterator[str]:
             yield below.toString()
 
 
+def every_file(spark: SparkSession, folder: str) -> Iterator[tuple[str, int]]:
+    """Every file in a folder and below with its bytes, hidden ones and checksums too, sorted by path."""
+    if is_local(folder):
+        # Hadoop's local file system does not list its checksums.
+        for path in sorted(Path(folder).rglob("*")):
+            if path.is_file():
+                yield str(path), path.stat().st_size
+        return
+    path, fs = located(spark, folder)
+    found, files = fs.listFiles(path, True), []
+    while found.hasNext():
+        status = found.next()
+        files.append((status.getPath().toString(), int(status.getLen())))
+    yield from sorted(files)
+
+
 def _is_marker(name: str) -> bool:
     """Spark's own rule for the names it ignores in a folder."""
     return name.startswith(".") or (name.startswith("_") and "=" not in name) or name.endswith("._COPYING_")
@@ -226,6 +242,16 @@ def touch(spark: SparkSession, path: str) -> None:
     """Creates an empty file, and its folder."""
     found, fs = located(spark, path)
     fs.create(found, True).close()
+
+
+def write_text(spark: SparkSession, path: str, text: str) -> None:
+    """Writes a small UTF-8 file, in place of one that is there."""
+    found, fs = located(spark, path)
+    stream = fs.create(found, True)
+    try:
+        stream.write(bytearray(text.encode()))
+    finally:
+        stream.close()
 
 
 def copy_files(spark: SparkSession, files: Sequence[str], folder: str) -> None:

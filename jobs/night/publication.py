@@ -8,11 +8,12 @@ from datetime import date
 from typing import NamedTuple
 
 from jobs.io.days import Days
-from jobs.io.history import PUBLISHER, Record, first_hole
+from jobs.io.erased import refuse_unfinished_erasure
+from jobs.io.history import ONE_DAY, PUBLISHER, Record, first_hole, history_of, standing
 from jobs.io.messages import JobError, say
 from jobs.io.runs import Run, RunLog, RunSpec, recorded
 from jobs.io.warehouse import Writer, open_writer
-from jobs.night.guards import refuse_unfinished
+from jobs.night.guards import ERASURE, refuse_unfinished
 from schemas.pipeline_runs import DONE, FAILED, PUBLISHED, UNDONE
 
 JOB = PUBLISHER
@@ -34,11 +35,29 @@ class Publication(NamedTuple):
 
 def publish(log: RunLog, writer: Writer, publication: Publication) -> None:
     """Makes the current versions of all tables the published ones, for the publication's days."""
+    refuse_unfinished_erasure(log.warehouse)
     ordered, days = log.records(), publication.spec.days
     require_chain(ordered, publication.chain, log.warehouse.versions(), days)
     refuse_unfinished(ordered, days, publication.compared_from)
     with recorded(log, publication.spec, PUBLISHED, writer=writer) as run:
         run.output_versions = run.input_versions
+
+
+def refuse_erasure(ordered: Sequence[Record]) -> None:
+    """Raises JobError where the publication of an erasure would show readers unfinished days."""
+    if history := history_of(standing(ordered)):
+        refuse_unfinished(ordered, history, history.last + ONE_DAY)
+
+
+def publish_erasure(erasure: Run) -> None:
+    """Makes the tables without the erased users what readers see, for all published days.
+
+    No check before it: rows only went, and the versions before will be gone.
+    """
+    if history := history_of(erasure.log.publications()):
+        spec = erasure.spec.renamed(JOB, history)
+        with recorded(erasure.log, spec, PUBLISHED, writer=erasure.writer) as run:
+            run.output_versions = run.input_versions
 
 
 def require_chain(
@@ -80,6 +99,10 @@ def undo(log: RunLog, config_hash: str, day: date) -> None:
                 reason = f"the newest publication is that of {newest}; undo that one first"
             raise JobError(f"{day} can't be undone: {reason}")
         gone, rest = published[-1], published[:-1]
+        if any(r.job == ERASURE and r.run_id == gone.run_id for r in log.records()):
+            raise JobError(
+                f"{day} can't be undone: users were erased since, and the tables as they were before are gone"
+            )
         run = Run(log, writer, RunSpec(JOB, gone.run_id, gone.days, config_hash), attempt=gone.attempt)
         run.output_versions = rest[-1].output_versions if rest else {}
         log.write(writer, run.row(UNDONE))
