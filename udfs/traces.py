@@ -19,8 +19,8 @@ from pyarrow import fs
 INPUT_SCHEMA: Final = pa.schema(
     [
         pa.field("folder", pa.string()),  # the part of the warehouse that the file belongs to
-        pa.field("path", pa.string()),
         pa.field("is_of_others", pa.bool_()),  # whether texts in it may be other users' own
+        pa.field("path", pa.string()),
     ]
 )
 OUTPUT_SCHEMA: Final = pa.schema(

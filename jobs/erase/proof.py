@@ -91,12 +91,9 @@ def scanned_files(warehouse: Warehouse, ids: Ids) -> DataFrame:
     def scan(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         return scan_stream(batches, shared.value)
 
-    files = [(*place(warehouse.uri, path), path) for path, _ in every_file(spark, warehouse.uri)]
-    frame = spark.createDataFrame(
-        [(folder, path, is_of_others) for folder, is_of_others, path in files],
-        from_arrow_schema(INPUT_SCHEMA),
-    )
-    parts = min(max(1, len(files)), 4 * spark.sparkContext.defaultParallelism)
+    files = [(*place(warehouse.uri, path), path) for path in every_file(spark, warehouse.uri)]
+    frame = spark.createDataFrame(files, from_arrow_schema(INPUT_SCHEMA))
+    parts = min(len(files), 4 * spark.sparkContext.defaultParallelism)
     return frame.repartition(parts, "path").mapInArrow(scan, from_arrow_schema(OUTPUT_SCHEMA))
 
 

@@ -70,6 +70,6 @@ def refuse_unfinished_erasure(warehouse: Warehouse) -> None:
     """Raises JobError where an erasure stopped before every table was without the users' rows."""
     if left := unfinished_erasures(warehouse):
         raise JobError(
-            f"{TABLE.written_by} stopped before {left} users were gone from every table; "
+            f"erase_users stopped before {left} users were gone from every table; "
             "run it again with the same ids first"
         )

@@ -124,20 +124,16 @@ def _files_below(fs: Any, path: Any) -> Iterator[str]:
             yield below.toString()
 
 
-def every_file(spark: SparkSession, folder: str) -> Iterator[tuple[str, int]]:
-    """Every file in a folder and below with its bytes, hidden ones and checksums too, sorted by path."""
+def every_file(spark: SparkSession, folder: str) -> list[str]:
+    """Every file in a folder and below, sorted: hidden ones and checksums too."""
     if is_local(folder):
         # Hadoop's local file system does not list its checksums.
-        for path in sorted(Path(folder).rglob("*")):
-            if path.is_file():
-                yield str(path), path.stat().st_size
-        return
+        return sorted(str(path) for path in Path(folder).rglob("*") if path.is_file())
     path, fs = located(spark, folder)
     found, files = fs.listFiles(path, True), []
     while found.hasNext():
-        status = found.next()
-        files.append((status.getPath().toString(), int(status.getLen())))
-    yield from sorted(files)
+        files.append(str(found.next().getPath().toString()))
+    return sorted(files)
 
 
 def _is_marker(name: str) -> bool:
