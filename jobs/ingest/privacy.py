@@ -64,7 +64,11 @@ class StoredForm:
 
     def user(self, users: Column) -> Column:
         """The stored form of a column of user ids."""
-        return users if self.key is None else on_distinct(self.user_id)(users)
+        if self.key is None:
+            return users
+        # The key alone goes to the workers.
+        key = self.key
+        return on_distinct(lambda user: keyed_user(key, user))(users)
 
     def redact(self, reasoned: DataFrame) -> DataFrame:
         """Texts and user ids in their stored form.
