@@ -91,6 +91,8 @@ def undo(log: RunLog, config_hash: str, day: date) -> None:
     The row names the versions that readers see now.
     """
     with open_writer(log.warehouse, f"{JOB} --undo {day}", any_schema=True) as writer:
+        # What is rolled back must not return with the publication that finishes the erasure.
+        refuse_unfinished_erasure(log.warehouse)
         published = log.publications()
         if not published or published[-1].days.last != day:
             reason = "nothing is published"

@@ -290,6 +290,8 @@ def test_an_erasure_that_was_stopped_is_finished_by_the_same_command(
             call(spark, run_night, warehouse, config, "--logs", logs, "--date", NEXT)
         with pytest.raises(JobError, match="erase_users stopped before 2 users were gone"):
             call(spark, publish_run, warehouse, config, "--date", LAST)
+        with pytest.raises(JobError, match="erase_users stopped before 2 users were gone"):
+            call(spark, publish_run, warehouse, config, "--undo", LAST)
     call(spark, erase_users, warehouse, config, "--ids", ids, "--date", LAST)
     assert files_with(warehouse, GONE) == [] and hashes(warehouse) == hashes(erased)
 

@@ -58,6 +58,24 @@ def test_rejected_records_go_where_an_id_stands_alone(spark, warehouse, warehous
     assert {r["record_hash"] for r in gone.collect()} == {"own", "in_an_id", "csv", "file"}
 
 
+ODD = ["a.b*c(d)[e]", r"x\E$y\Q", "#&~- |", "zoé", "\U0001f600 z", 'say "so"', "back\\slash", "^1", "{u}"]
+
+
+def test_ids_of_any_characters_are_found_in_json_and_no_expression_is_made_of_them(
+    spark, warehouse, warehouse_at
+):
+    records = {
+        f"{n} {ascii_}": dumps({"u": id_}, ensure_ascii=ascii_)
+        for n, id_ in enumerate(ODD)
+        for ascii_ in (0, 1)
+    }
+    other = {"dots": dumps({"u": "aXbbc(d)e"}), "longer": dumps({"u": "zoés"})}
+    stored = [row(quarantined_events.TABLE, record_hash=k, raw=raw) for k, raw in (records | other).items()]
+    store(spark, warehouse, quarantined_events.TABLE, stored)
+    gone = doomed(warehouse_at(warehouse), quarantined_events.TABLE, wanted(spark, *ODD))
+    assert {r["record_hash"] for r in gone.collect()} == records.keys()
+
+
 @given(st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1))
 def test_a_record_of_json_holds_one_of_the_spellings(text):
     for as_ascii in (True, False):

@@ -7,8 +7,10 @@ from functools import partial
 import pytest
 
 from jobs import erase_users
+from jobs.io.messages import JobError
 from tests.e2e.tables import call, rows_of
 from tests.jobs.ingest.days import FIRST, SECOND, canonical, counts_of_newest, event
+from udfs.privacy import keyed_user
 
 KEY = b"an old secret of sixteen bytes and more"
 GONE = "anneliese"
@@ -94,3 +96,27 @@ def test_a_filtered_record_is_filtered(spark, ingest, tmp_path):
     ingest(SECOND, event(SECOND), event(SECOND, event_type="click"), mapping=mapping)
     counts = counts_of_newest(str(tmp_path / "w"))
     assert (counts["read"], counts["erased"], counts["filtered"]) == (1, 1, 1)
+
+
+def test_pseudonyms_go_and_the_log_names_nobody(spark, ingest, tmp_path, capfd):
+    (tmp_path / "key").write_bytes(KEY)
+    (tmp_path / "ids").write_text(f"{GONE}\n", encoding="utf-8")
+    settings = f"privacy: {{user_ids: keyed, key_file: {tmp_path / 'key'}}}\n"
+    ingest(
+        FIRST,
+        event(event_id="1", text="mine"),
+        event(user_id="bob", event_id="2", text="ours", companions=[GONE]),
+        settings=settings,
+    )
+    argv = ["--ids", tmp_path / "ids", "--date", FIRST]
+    (tmp_path / "plain.yaml").touch()
+    with pytest.raises(JobError, match="holds user ids keyed by key"):
+        call(spark, erase_users, tmp_path / "w", str(tmp_path / "plain.yaml"), *argv)
+    call(spark, erase_users, tmp_path / "w", str(tmp_path / "config.yaml"), *argv)
+    pseudonym = keyed_user(KEY, GONE)
+    events = rows_of(str(tmp_path / "w"), "behavior_events")
+    assert [(row["text"], row["companions"]) for row in events] == [("ours", ["[erased]"])]
+    files = [path for path in (tmp_path / "w").rglob("*") if path.is_file()]
+    held = [path.name for path in files for text in (GONE, pseudonym) if text.encode() in path.read_bytes()]
+    said = "".join(capfd.readouterr())
+    assert held == [] and "1 ids, 1 known" in said and GONE not in said and pseudonym not in said
