@@ -26,6 +26,7 @@ from jobs.fold.tables import refuse_other_settings
 from jobs.ingest.days import JOB as INGEST
 from jobs.io.cli import Parser, iso_day, job_parser, range_problem, run_main
 from jobs.io.days import Days
+from jobs.io.erased import refuse_unfinished_erasure
 from jobs.io.history import Record, history_of, refuse_holes
 from jobs.io.logs import Logs, add_logs, require_closed
 from jobs.io.messages import JobError
@@ -119,6 +120,7 @@ def rebuild(log: RunLog, args: argparse.Namespace) -> None:
     if args.dry_run:
         tell_rebuild(log, settings, days)
         return
+    refuse_unfinished_erasure(log.warehouse)
     with recorded(log, RunSpec.of(args, JOB, days), has_steps=True) as record:
         # An unfinished day is refused only at the end: under new settings it could not be run before the
         # rebuild, and the rerun uses what was folded here.

@@ -11,7 +11,6 @@ of every table for `maintenance.vacuum_after_days`. Rerun with the same date it 
 """
 
 import argparse
-import math
 import sys
 from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
@@ -26,7 +25,7 @@ from jobs.io.history import Record, first_hole, standing
 from jobs.io.messages import JobError, say
 from jobs.io.runs import RunLog, RunSpec, recorded
 from jobs.io.session import configured
-from jobs.io.storage import folder_totals
+from jobs.io.unused_files import count_unused, remove_unused
 from jobs.io.warehouse import Warehouse, Writer
 from jobs.night.guards import MAINTENANCE as JOB
 from jobs.night.guards import refuse_maintenance, thin_before
@@ -147,38 +146,9 @@ def vacuum(warehouse: Warehouse, writer: Writer | None, table: Table, before: da
 
     Without a writer the bytes are not known, and 0.
     """
-    spark, path = warehouse.spark, warehouse.path(table)
-    # Delta rounds down to whole hours.
-    hours = math.ceil((datetime.now(UTC) - before) / timedelta(hours=1))
-    conf = {
-        # Our limit lies within what the table remembers, and is at least a week (settings). By default Delta
-        # ignores every limit but 0, and uses the table's delta.deletedFileRetentionDuration.
-        "spark.databricks.delta.retentionDurationCheck.enabled": "false",
-        "spark.databricks.delta.vacuum.retentionWindowIgnore.enabled": "false",
-        # Two commits for each table that say nothing about its rows.
-        "spark.databricks.delta.vacuum.logging.enabled": "false",
-        "spark.databricks.delta.vacuum.parallelDelete.enabled": "true",
-        # By default folders are listed in 10,000 tasks: a minute for a table of ten files.
-        "spark.sql.sources.parallelPartitionDiscovery.parallelism": str(
-            4 * spark.sparkContext.defaultParallelism
-        ),
-    }
-    with configured(spark, conf):
-        if writer is None:
-            escaped = path.replace("`", "``")
-            return spark.sql(f"VACUUM delta.`{escaped}` RETAIN {hours} HOURS DRY RUN").count(), 0
-        files, size = data_totals(warehouse, table)
-        writer.confirm()
-        DeltaTable.forPath(spark, path).vacuum(hours)
-        files_left, size_left = data_totals(warehouse, table)
-    return files - files_left, size - size_left
-
-
-def data_totals(warehouse: Warehouse, table: Table) -> tuple[int, int]:
-    """Number and bytes of the table's data files, without its log."""
-    files, size = folder_totals(warehouse.spark, warehouse.path(table))
-    log_files, log_size = folder_totals(warehouse.spark, f"{warehouse.path(table)}/_delta_log")
-    return files - log_files, size - log_size
+    if writer is None:
+        return count_unused(warehouse, table, before), 0
+    return remove_unused(writer, table, before)
 
 
 def maintain(log: RunLog, writer: Writer | None, settings: Settings, day: date) -> dict[str, int]:

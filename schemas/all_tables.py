@@ -5,6 +5,7 @@ from typing import Final
 from schemas import (
     behavior_events,
     check_results,
+    erased_users,
     items,
     pipeline_runs,
     profile_states,
@@ -25,6 +26,7 @@ ALL_TABLES: Final[tuple[Table, ...]] = (
     user_profiles.TABLE,
     check_results.TABLE,
     pipeline_runs.TABLE,
+    erased_users.TABLE,
 )
 
 

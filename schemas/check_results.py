@@ -7,6 +7,7 @@ TABLE = Table(
     comment="Outcome of every rule, measured before a night is published.",
     key=("run_id", "rule"),
     written_by="check_tables",
+    erasure="nothing",
     append_only=True,
     columns=(
         Column("run_id", STRING, "run that measured the rule"),

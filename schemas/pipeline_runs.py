@@ -4,7 +4,7 @@ from typing import Final
 
 from pyspark.sql.types import MapType
 
-from schemas import behavior_events, profile_states, quarantined_events
+from schemas import behavior_events, erased_users, profile_states, quarantined_events
 from schemas.table import (
     COUNTS,
     DATE,
@@ -42,7 +42,11 @@ def _surplus(
     if only is not None:
         stored += f" WHERE {only}"
     counted = " + ".join(f"counts['{name}']" for name in counts)
-    return f"({stored}) - (max_by({counted}, sequence) FILTER (WHERE {done}))"
+    surplus = f"({stored}) - (max_by({counted}, sequence) FILTER (WHERE {done}))"
+    # Rows that an erasure took since were counted before: nothing to measure until the job's next run.
+    erasure = f"job = '{erased_users.TABLE.written_by}'"
+    is_older = f"max(sequence) FILTER (WHERE {erasure}) > max(sequence) FILTER (WHERE {done})"
+    return f"if(coalesce({is_older}, FALSE), NULL, {surplus})"
 
 
 TABLE = Table(
@@ -50,6 +54,7 @@ TABLE = Table(
     comment="Run records of every job. A published row names the version of every table of that night.",
     key=("run_id", "job", "attempt", "status"),
     written_by=None,
+    erasure="nothing",
     reach="from_date",
     reach_margin_days=1,
     append_only=True,

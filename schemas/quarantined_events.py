@@ -8,6 +8,7 @@ TABLE = Table(
     # A catalogue is read by more than one ingest where days arrive out of order.
     key=("log_date", "source_file", "record_hash", "ordinal"),
     written_by="ingest_events",
+    erasure="search",
     reach="log_date",
     reach_margin_days=1,
     partition_by=("log_date",),

@@ -7,6 +7,7 @@ TABLE = Table(
     comment="Texts a model could not embed, with the engine's message; retried only on request.",
     key=("text_key", "model_key"),
     written_by="embed_texts",
+    erasure="text",
     partition_by=("model_key",),
     columns=(
         Column("text_key", STRING, "SHA-256 of the text, lower-case hex", private=True),

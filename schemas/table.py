@@ -141,6 +141,9 @@ class Table:
     # Whether its size determines the resources of a night's session: the full table, or only the night's days
     # if it is partitioned by log_date.
     sizes_night: bool = False
+    # How an erasure finds what a table without a column user_id holds of a user: by a search of its texts for
+    # the id, as text that nobody else needs, or not at all.
+    erasure: Literal["search", "text", "nothing"] | None = None
     # Incremented with every released change of the declaration, so that code never meets an unknown layout;
     # upgrade_tables brings stored tables to this version.
     schema_version: int = 1
@@ -149,6 +152,11 @@ class Table:
     def names(self) -> list[str]:
         """The column names, in order."""
         return [column.name for column in self.columns]
+
+    @property
+    def erased_by(self) -> str | None:
+        """How an erasure finds a user's rows: `user` where they name the user, else as declared."""
+        return "user" if "user_id" in self.names else self.erasure
 
     def spark_schema(self) -> T.StructType:
         """The Spark schema, with comments and nullability as declared."""

@@ -7,6 +7,7 @@ TABLE = Table(
     comment="One vector per distinct text and model. Engines differ in bits: the stored vector counts.",
     key=("text_key", "model_key"),
     written_by="embed_texts",
+    erasure="text",
     sizes_night=True,
     partition_by=("model_key",),
     columns=(

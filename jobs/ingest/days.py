@@ -14,8 +14,10 @@ from pyspark.sql import DataFrame, Row, SparkSession
 from pyspark.sql import functions as F
 
 from jobs.ingest import damage
+from jobs.ingest.erased import hide_companions, mark_erased, without_content
 from jobs.ingest.fates import (
     DUPLICATE,
+    ERASED,
     FATES,
     QUARANTINED,
     STORED,
@@ -45,6 +47,7 @@ from jobs.ingest.stale import Change, find_stale
 from jobs.ingest.texts import to_events, with_texts
 from jobs.ingest.torn import unchanged
 from jobs.io.days import Days, is_in
+from jobs.io.erased import ErasedUsers, refuse_unfinished_erasure
 from jobs.io.logs import Logs, day_folders, items_folder, read_days, require_closed
 from jobs.io.messages import JobError, say
 from jobs.io.runs import Run
@@ -71,6 +74,7 @@ class Scope:
     settings: Settings
     days: Days
     form: StoredForm
+    erased: ErasedUsers | None
     # All item versions as they were, and what was before the days.
     versions_before: DataFrame
     before: Before
@@ -162,6 +166,7 @@ def open_scope(run: Run, logs: Logs, settings: Settings, days: Days) -> Scope:
     if len(days) > most_days(settings):
         raise ValueError(f"{len(days)} days are more than deduplication covers at a time")
     require_closed(run.spark, logs.root, days)
+    refuse_unfinished_erasure(run.warehouse)
     require_fit(run.warehouse, logs.mapping)
     form = stored_form(settings.privacy)
     refuse_other_form(run.warehouse, form.key_name, settings.store.user_buckets)
@@ -171,6 +176,7 @@ def open_scope(run: Run, logs: Logs, settings: Settings, days: Days) -> Scope:
         settings=settings,
         days=days,
         form=form,
+        erased=ErasedUsers.of(run.warehouse),
         versions_before=run.warehouse.read(items.TABLE),
         before=Before.of(run.warehouse, days, settings.fold.window_days),
     )
@@ -198,11 +204,15 @@ def judge(scope: Scope) -> Judged:
     with damage.readable(run.warehouse.uri):
         mapped = read_records(run.spark, scope.logs, scope.days)
     named = identified(mapped, scope.settings, scope.form)
+    if scope.erased is not None:
+        named = mark_erased(named, scope.erased)
     with run.phase("read"), damage.readable(run.warehouse.uri):
         # A checkpoint keeps rows as they are; persist would convert them to columns and back, a third of the
         # ingest.
-        checkpointed = named.localCheckpoint(eager=False)
-        fated = decide_fates(checkpointed, known, not mapping.texts, scope.form.text)
+        records = named.localCheckpoint(eager=False)
+        if scope.erased is not None:
+            records = hide_companions(records, scope.erased, scope.form)
+        fated = decide_fates(records, known, not mapping.texts, scope.form.text)
         counted = [F.count("*").alias("count"), F.count_if("cleaned").alias("cleaned")]
         counted += [F.count("held_on").alias("held_later"), F.max("held_on").alias("held_on")]
         found = fated.groupBy("log_date", "fate", "reason").agg(*counted).collect()
@@ -273,7 +283,7 @@ def catalogue_folders(spark: SparkSession, logs: Logs, days: Days, is_first: boo
 
 
 def count_fates(found: Sequence[Row]) -> dict[str, int]:
-    """Records by fate, and quarantined ones by reason; read = stored + quarantined + duplicate.
+    """Records by fate, and quarantined ones by reason; read = stored + quarantined + duplicate + erased.
 
     cleaned: stored ones whose text or title lost characters that no eye sees. held_later: duplicates and
     conflicts that only events of later days make. found: fate, reason, count, cleaned, held_later.
@@ -283,7 +293,7 @@ def count_fates(found: Sequence[Row]) -> dict[str, int]:
     for row in found:
         if row["fate"] == QUARANTINED:
             reasons[f"quarantined_{row['reason']}"] += row["count"]
-    read = sum(by_fate[fate] for fate in (STORED, QUARANTINED, DUPLICATE))
+    read = sum(by_fate[fate] for fate in (STORED, QUARANTINED, DUPLICATE, ERASED))
     cleaned = sum(row["cleaned"] for row in found if row["fate"] == STORED)
     held = sum(row["held_later"] for row in found)
     return {"read": read, **by_fate, "cleaned": cleaned, "held_later": held, **dict(sorted(reasons.items()))}
@@ -337,7 +347,8 @@ def write_items_and_quarantine(scope: Scope, judged: Judged) -> Names:
     """
     unusable, redact = scope.run.warehouse.no_rows(quarantined_events.TABLE), scope.form.redact_rejected
     if judged.counts["quarantined"]:
-        unusable = to_quarantine(judged.records.where(F.col("fate") == QUARANTINED), redact)
+        rejected = judged.records.where(F.col("fate") == QUARANTINED)
+        unusable = to_quarantine(rejected if scope.erased is None else without_content(rejected), redact)
     if judged.catalogue is not None and judged.counts["items_unusable"]:
         of_items = to_quarantine(rejected_rows(judged.catalogue, scope.days.first), redact)
         unusable = unusable.unionByName(of_items)

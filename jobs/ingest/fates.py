@@ -1,4 +1,4 @@
-"""The fate of every record: stored, quarantined, duplicate or filtered.
+"""The fate of every record: stored, quarantined, duplicate, filtered or erased.
 
 A record's identity is its user with the log's own event id, or a hash of its mapped content and its ordinal
 among equal records of its file. So a file delivered again adds nothing, while two equal purchases in one file
@@ -19,7 +19,14 @@ from schemas.mapping import EVENT_FIELDS
 from schemas.settings import Settings
 from udfs.privacy import RECORD_HELD
 
-STORED, QUARANTINED, DUPLICATE, FILTERED = FATES = "stored", "quarantined", "duplicate", "filtered"
+FATES = STORED, QUARANTINED, DUPLICATE, FILTERED, ERASED = (
+    "stored",
+    "quarantined",
+    "duplicate",
+    "filtered",
+    # Of an erased user; also the reason of such a record (jobs/ingest/erased.py).
+    "erased",
+)
 # Characters of a rejected record that are stored; more are read until private data is removed.
 RAW_LIMIT = 2000
 # Fields in which two records of one event id must agree. The text is compared apart: a stored one may be the
@@ -135,7 +142,9 @@ def ambiguous_hashes(records: DataFrame, known: DataFrame) -> DataFrame:
 
 def fates_alone(records: DataFrame) -> DataFrame:
     """The fates of records that no other is equal to."""
-    fate = F.when(~F.col("passed"), FILTERED).when(F.col("reason").isNotNull(), QUARANTINED).otherwise(STORED)
+    reason = F.col("reason")
+    fate = F.when(~F.col("passed"), FILTERED).when(reason == ERASED, ERASED)
+    fate = fate.when(reason.isNotNull(), QUARANTINED).otherwise(STORED)
     event_id = F.coalesce("event_id", F.concat("same", F.lit("#0")))
     alone = {"ordinal": F.lit(0), "fate": fate, "event_id": event_id, "held_on": F.lit(None).cast("date")}
     return records.withColumns(alone).select(*DECIDED)

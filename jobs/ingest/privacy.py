@@ -58,16 +58,26 @@ class StoredForm:
         region, scrubs = self.phone_region, self.scrubs
         return on_distinct(lambda text: (scrub(seen(text), region) if scrubs else seen(text)) or None)
 
+    def user_id(self, user: str) -> str:
+        """The stored form of one user's id."""
+        return user if self.key is None else keyed_user(self.key, user)
+
+    def user(self, users: Column) -> Column:
+        """The stored form of a column of user ids."""
+        if self.key is None:
+            return users
+        # The key alone goes to the workers.
+        key = self.key
+        return on_distinct(lambda user: keyed_user(key, user))(users)
+
     def redact(self, reasoned: DataFrame) -> DataFrame:
         """Texts and user ids in their stored form.
 
         Before identities are derived, so that they depend only on what may be stored.
         """
-        stored = {"text": self.text(F.col("text"))}
-        if self.key is not None:
-            key = self.key
-            stored["user_id"] = on_distinct(lambda user: keyed_user(key, user))(F.col("user_id"))
-        return reasoned.withColumns(stored)
+        return reasoned.withColumns(
+            {"text": self.text(F.col("text")), "user_id": self.user(F.col("user_id"))}
+        )
 
     def redact_rejected(self, rejected: DataFrame) -> DataFrame:
         """Rejected records (raw, record_hash) without private data; under keyed ids nothing of raw stays."""

@@ -166,6 +166,18 @@ def _files_below(fs: Any, path: Any) -> Iterator[Any]:
             yield status
 
 
+def every_file(spark: SparkSession, folder: str) -> list[str]:
+    """Every file in a folder and below, sorted: hidden ones and checksums too."""
+    if is_local(folder):
+        # Hadoop's local file system does not list its checksums.
+        return sorted(str(path) for path in Path(folder).rglob("*") if path.is_file())
+    path, fs = located(spark, folder)
+    found, files = fs.listFiles(path, True), []
+    while found.hasNext():
+        files.append(str(found.next().getPath().toString()))
+    return sorted(files)
+
+
 def _is_marker(name: str) -> bool:
     """Spark's own rule for the names it ignores in a folder."""
     return name.startswith(".") or (name.startswith("_") and "=" not in name) or name.endswith("._COPYING_")
@@ -273,6 +285,16 @@ def touch(spark: SparkSession, path: str) -> None:
     """Creates an empty file, and its folder."""
     found, fs = located(spark, path)
     fs.create(found, True).close()
+
+
+def write_text(spark: SparkSession, path: str, text: str) -> None:
+    """Writes a small UTF-8 file, in place of one that is there."""
+    found, fs = located(spark, path)
+    stream = fs.create(found, True)
+    try:
+        stream.write(bytearray(text.encode()))
+    finally:
+        stream.close()
 
 
 def copy_files(spark: SparkSession, files: Sequence[str], folder: str) -> None:

@@ -10,6 +10,8 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import reduce
+from operator import and_
 from threading import Lock
 from typing import Any
 
@@ -223,6 +225,24 @@ class Writer:
         merge = self.create(table).alias("t").merge(conformed(rows, table).alias("s"), match)
         self.confirm()
         merge.whenNotMatchedInsertAll().execute()
+
+    def delete(self, table: Table, keys: DataFrame) -> None:
+        """Deletes the rows that equal one of the keys in all of its columns.
+
+        By a join, since a predicate would name the keys in the table's log.
+        """
+        match = reduce(and_, [F.col(f"t.{name}") == F.col(f"s.{name}") for name in keys.columns])
+        merge = self.create(table).alias("t").merge(keys.distinct().alias("s"), match)
+        self.confirm()
+        merge.whenMatchedDelete().execute()
+
+    def update(self, table: Table, rows: DataFrame) -> None:
+        """Gives stored rows new values: rows has the table's key and the columns that change."""
+        match = reduce(and_, [F.col(f"t.{name}") == F.col(f"s.{name}") for name in table.key])
+        values: dict[str, str | Column] = {n: f"s.{n}" for n in rows.columns if n not in table.key}
+        merge = self.create(table).alias("t").merge(rows.alias("s"), match)
+        self.confirm()
+        merge.whenMatchedUpdate(set=values).execute()
 
     def set_properties(self, table: Table, properties: Mapping[str, str]) -> None:
         """Sets properties in one commit; names and values come from our own code."""

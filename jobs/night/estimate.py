@@ -13,6 +13,7 @@ from jobs.fold.meaning import FoldMeaning
 from jobs.fold.ranges import stale_facets
 from jobs.ingest.days import JOB as INGEST
 from jobs.ingest.days import read_catalogue
+from jobs.ingest.erased import mark_erased
 from jobs.ingest.fates import identified
 from jobs.ingest.fit import require_fit
 from jobs.ingest.fixed import require_same_buckets
@@ -22,6 +23,7 @@ from jobs.ingest.privacy import StoredForm
 from jobs.ingest.records import read_records
 from jobs.ingest.texts import with_texts
 from jobs.io.days import Days
+from jobs.io.erased import ErasedUsers
 from jobs.io.logs import Logs, read_days
 from jobs.io.messages import say
 from jobs.io.runs import RunLog
@@ -93,13 +95,14 @@ def missing_in_logs(warehouse: Warehouse, settings: Settings, logs: Logs, days: 
 
     As the ingest would store them, but for records that repeat another one: those are not compared.
     """
-    # Without the key of user ids, which a dry run does not need.
+    # Without the key of user ids, which a dry run does not need: under a key erased users are counted too.
     form = StoredForm(settings.privacy.scrub_texts, settings.privacy.phone_region, key=None)
-    named = identified(read_records(warehouse.spark, logs, days), settings, form).where(
-        "passed AND reason IS NULL"
-    )
+    named = identified(read_records(warehouse.spark, logs, days), settings, form)
+    if (erased := ErasedUsers.of(warehouse)) is not None:
+        named = mark_erased(named, erased)
     # Not checkpointed: the records of years would fill the disk.
-    stored = named.withColumn("event_id", F.coalesce("event_id", "same"))
+    usable = named.where("passed AND reason IS NULL")
+    stored = usable.withColumn("event_id", F.coalesce("event_id", "same"))
     before = Before.of(warehouse, days, settings.fold.window_days)
     catalogue = read_catalogue(warehouse, logs, settings, days, before.versions)
     names = name_items(stored, catalogue, before, form, days)

@@ -22,6 +22,7 @@ INGEST, FOLD = behavior_events.TABLE.written_by, profile_states.TABLE.written_by
 # Tables of an ingest whose changes must be folded before readers see them.
 READ_BY_FOLD = {"behavior_events", "items"}
 MAINTENANCE = "maintain_tables"
+ERASURE = "erase_users"
 # Before the first record.
 NEVER = -1
 

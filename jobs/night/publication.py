@@ -9,11 +9,12 @@ from typing import NamedTuple
 
 from jobs.io.days import Days
 from jobs.io.disk import sync_tables
-from jobs.io.history import PUBLISHER, Record, first_hole, standing
+from jobs.io.erased import refuse_unfinished_erasure
+from jobs.io.history import ONE_DAY, PUBLISHER, Record, first_hole, history_of, standing
 from jobs.io.messages import JobError, say
 from jobs.io.runs import Run, RunLog, RunSpec, recorded
 from jobs.io.warehouse import Writer, open_writer
-from jobs.night.guards import refuse_unfinished
+from jobs.night.guards import ERASURE, refuse_unfinished
 from schemas.pipeline_runs import DONE, FAILED, PUBLISHED, UNDONE
 
 JOB = PUBLISHER
@@ -35,15 +36,36 @@ class Publication(NamedTuple):
 
 def publish(log: RunLog, writer: Writer, publication: Publication) -> None:
     """Makes the current versions of all tables the published ones, for the publication's days."""
+    refuse_unfinished_erasure(log.warehouse)
     ordered, days = log.records(), publication.spec.days
     require_chain(ordered, publication.chain, log.warehouse.versions(), days)
     refuse_unfinished(ordered, days, publication.compared_from)
-    with recorded(log, publication.spec, PUBLISHED, writer=writer) as run:
+    show(log, writer, publication.spec)
+
+
+def show(log: RunLog, writer: Writer, spec: RunSpec) -> None:
+    """Records the current versions of all tables as the published ones, once their files are on the disk."""
+    shown = standing(log.records())
+    with recorded(log, spec, PUBLISHED, writer=writer) as run:
         run.output_versions = run.input_versions
         with run.phase("sync"):
-            shown = standing(ordered)
             since = shown[-1].output_versions if shown else {}
             sync_tables(log.warehouse.uri, run.output_versions, since)
+
+
+def refuse_erasure(ordered: Sequence[Record]) -> None:
+    """Raises JobError where the publication of an erasure would show readers unfinished days."""
+    if history := history_of(standing(ordered)):
+        refuse_unfinished(ordered, history, history.last + ONE_DAY)
+
+
+def publish_erasure(erasure: Run) -> None:
+    """Makes the tables without the erased users what readers see, for all published days.
+
+    No check before it: rows only went, and the versions before will be gone.
+    """
+    if history := history_of(erasure.log.publications()):
+        show(erasure.log, erasure.writer, erasure.spec.renamed(JOB, history))
 
 
 def require_chain(
@@ -77,6 +99,8 @@ def undo(log: RunLog, config_hash: str, day: date) -> None:
     The row names the versions that readers see now.
     """
     with open_writer(log.warehouse, f"{JOB} --undo {day}", any_schema=True) as writer:
+        # What is rolled back must not return with the publication that finishes the erasure.
+        refuse_unfinished_erasure(log.warehouse)
         published = log.publications()
         if not published or published[-1].days.last != day:
             reason = "nothing is published"
@@ -85,6 +109,10 @@ def undo(log: RunLog, config_hash: str, day: date) -> None:
                 reason = f"the newest publication is that of {newest}; undo that one first"
             raise JobError(f"{day} can't be undone: {reason}")
         gone, rest = published[-1], published[:-1]
+        if any(r.job == ERASURE and r.run_id == gone.run_id for r in log.records()):
+            raise JobError(
+                f"{day} can't be undone: users were erased since, and the tables as they were before are gone"
+            )
         run = Run(log, writer, RunSpec(JOB, gone.run_id, gone.days, config_hash), attempt=gone.attempt)
         run.output_versions = rest[-1].output_versions if rest else {}
         log.write(writer, run.row(UNDONE))

@@ -3,6 +3,7 @@
 import importlib
 import json
 import re
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from pyspark.sql import types as T
 
 from schemas import items
 from schemas.all_tables import ALL_TABLES, tables_markdown
-from schemas.table import DATE, VECTOR
+from schemas.table import DATE, STRING, VECTOR, Column
 from tests.builders import frame, row, store
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -33,6 +34,7 @@ CONTRACT = {
     "check_results": "run_id rule level value? passed",
     "pipeline_runs": """run_id job attempt status sequence date from_date started ended? input_versions
         output_versions output_commits counts seconds code_version fold_hash? config_hash message?""",
+    "erased_users": "user_hmac erased_on rows_gone",
 }
 KEYS = {
     "behavior_events": "user_id event_id",
@@ -44,6 +46,7 @@ KEYS = {
     "user_profiles": "user_id facet",
     "check_results": "run_id rule",
     "pipeline_runs": "run_id job attempt status",
+    "erased_users": "user_hmac",
 }
 PARTITIONS = {
     "behavior_events": "log_date",
@@ -64,6 +67,7 @@ WRITTEN_BY = {
     "user_profiles": "fold_profiles",
     "check_results": "check_tables",
     "pipeline_runs": None,
+    "erased_users": "erase_users",
 }
 # The rows that rules measure on the night of 2025-03-20 with a window of 7 days; of other tables, all rows.
 REACH = {
@@ -183,6 +187,21 @@ def test_three_tables_determine_the_size_of_a_night():
         "text_embeddings",
         "user_profiles",
     }
+
+
+@each_table
+def test_a_table_says_how_an_erasure_finds_what_it_holds_of_a_user(table):
+    assert table.erased_by in ("user", "search", "text", "nothing")
+    # Rows that name a user go with the user, whatever the declaration says.
+    assert (table.erased_by == "user") == ("user_id" in table.names)
+    assert table.erased_by != "text" or "text_key" in table.names
+    # The names of folders, and so the table's log, name nobody.
+    assert not {column.name for column in table.columns if column.private} & set(table.partition_by)
+
+
+def test_a_new_table_that_names_users_is_erased_without_a_word():
+    named = replace(items.TABLE, columns=(*items.TABLE.columns, Column("user_id", STRING, "a user")))
+    assert (items.TABLE.erased_by, named.erased_by) == ("nothing", "user")
 
 
 @each_table

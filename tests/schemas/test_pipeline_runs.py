@@ -84,6 +84,13 @@ def test_only_the_newest_finished_run_is_compared_over_its_own_days(spark):
     assert measured(spark, "stored_events_are_there", records=records, events=events) == 0
 
 
+@pytest.mark.parametrize(("erased_at", "surplus"), [(2, -1), (4, None)], ids=["before", "since"])
+def test_nothing_is_compared_where_users_were_erased_since(spark, erased_at, surplus):
+    erasure = record("erase_users", erased_at, {"behavior_events_removed": 1}, status=FAILED)
+    records = [record("ingest_events", 3, {"stored": 2}), erasure]
+    assert measured(spark, "stored_events_are_there", records=records, events=[event()]) == surplus
+
+
 def test_nothing_is_measured_before_the_first_run(spark):
     for rule in pipeline_runs.TABLE.rules:
         assert measured(spark, rule.name, records=[record("other_job", 1, {})], events=[event()]) is None

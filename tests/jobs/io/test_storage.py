@@ -8,7 +8,7 @@ import pytest
 
 from jobs.io import storage
 from jobs.io.messages import JobError
-from jobs.io.storage import data_files, file_marks
+from jobs.io.storage import data_files, every_file, file_marks, read_text, write_text
 
 
 def test_all_names_are_listed_but_markers(spark, tmp_path):
@@ -128,3 +128,21 @@ def test_an_etag_tells_files_of_one_size_and_time_apart(monkeypatch, has_etag):
         marks.append(storage.file_marks(session, "s3a://logs/dt=2025-04-01"))
     assert (marks[0] != marks[1]) == has_etag
     assert [*marks[0]] == ["s3a://logs/dt=2025-04-01/a.jsonl"]
+
+
+def test_every_file_is_listed_hidden_ones_too(spark, tmp_path):
+    names = ["a.parquet", ".a.parquet.crc", "_delta_log/0.json", "_delta_log/.0.json.tmp", "d=1/.hidden/x"]
+    for name in names:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    assert every_file(spark, str(tmp_path)) == sorted(f"{tmp_path}/{name}" for name in names)
+    assert every_file(spark, f"{tmp_path}/nowhere") == []
+    # As on a file system that only Hadoop knows, which lists no checksums here.
+    below = [file.removeprefix("file:") for file in every_file(spark, tmp_path.as_uri())]
+    assert below == [file for file in every_file(spark, str(tmp_path)) if not file.endswith(".crc")]
+
+
+def test_a_small_text_is_written_and_replaced(spark, tmp_path):
+    for text in ("déjà vu\n", "once more"):
+        write_text(spark, f"{tmp_path}/new/note.json", text)
+        assert read_text(spark, f"{tmp_path}/new/note.json") == text

@@ -53,6 +53,20 @@ def test_writes_replace_append_and_insert_what_is_absent(spark, run_on, warehous
     assert [r["text_key"] for r in rows_of(warehouse, REJECTED.name)] == ["d"]
 
 
+def test_rows_are_deleted_by_some_of_their_columns_and_updated_by_their_key(spark, run_on, warehouse):
+    with run_on(warehouse) as run:
+        run.writer.append(REJECTED, rejected(spark, "a", "b", reason="old"))
+        run.writer.append(REJECTED, rejected(spark, "a", "c", model_key="other", reason="old"))
+        keys = spark.createDataFrame([("a",), ("a",), ("absent",)], "text_key string")
+        run.writer.delete(REJECTED, keys)
+        changed = [("b", "x", "new"), ("c", "x", "new")]
+        run.writer.update(
+            REJECTED, spark.createDataFrame(changed, "text_key string, model_key string, reason string")
+        )
+    found = {(r["text_key"], r["model_key"], r["reason"]) for r in rows_of(warehouse, REJECTED.name)}
+    assert found == {("b", "x", "new"), ("c", "other", "old")}
+
+
 def test_a_commit_carries_the_notes_around_it(spark, run_on, warehouse):
     with run_on(warehouse) as run:
         writer = run.writer

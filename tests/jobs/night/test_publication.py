@@ -3,9 +3,9 @@
 import pytest
 
 from jobs.io.messages import JobError
-from jobs.night.publication import require_chain
+from jobs.night.publication import refuse_erasure, require_chain
 from jobs.night.steps import CHAIN
-from tests.jobs.run_records import DAY, ON_DAY, VERSIONS, days, record
+from tests.jobs.run_records import DAY, ON_DAY, VERSIONS, days, published, record
 
 
 def chain(*statuses):
@@ -42,3 +42,28 @@ def test_tables_that_changed_since_the_check_must_be_checked_again():
     now = VERSIONS | {"user_profiles": 3, "check_results": 9, "pipeline_runs": 9}
     with pytest.raises(JobError, match="user_profiles changed after the tables were checked for 2025-03-03"):
         require_chain(DONE, CHAIN, now, ON_DAY)
+
+
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        ([], None),
+        # A day that is ingested ahead of its night shows as nothing but events of later days.
+        ([record("ingest_events", of=days(3), minute=5, wrote=("behavior_events",))], None),
+        ([record("ingest_events", of=days(1), minute=5, wrote=("items",))], "was ingested and not finished"),
+        ([record("ingest_events", "started", of=days(0), minute=5)], "was ingested and not finished"),
+        ([record("fold_profiles", of=days(3), minute=5)], "was folded and is not published"),
+        ([record("publish_run", "undone", of=days(2), minute=5, run_id="n")], "was rolled back"),
+    ],
+)
+def test_an_erasure_publishes_no_unfinished_day(more, told):
+    ordered = [published(1, days(0, 1)), published(2, days(2), run_id="n"), *more]
+    if told is None:
+        refuse_erasure(ordered)
+        return
+    with pytest.raises(JobError, match=told):
+        refuse_erasure(ordered)
+
+
+def test_an_erasure_of_unpublished_tables_shows_nobody_anything():
+    refuse_erasure([record("ingest_events", of=days(1), minute=5, wrote=("items",))])

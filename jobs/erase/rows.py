@@ -1,0 +1,183 @@
+"""Which rows an erasure takes from each table, and their removal: by what the tables declare (erased_by).
+
+Rows that name a user go with the user; rejected records that hold an id go, whoever's they are; vectors and
+refusals of texts go where no event and no item needs the text any more.
+"""
+
+import re
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import date
+from functools import cached_property, reduce
+
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+from pyspark.sql import types as T
+
+from jobs.io.erased import companions_without, hmac_of
+from jobs.io.warehouse import Warehouse, Writer
+from schemas import erased_users
+from schemas.all_tables import ALL_TABLES
+from schemas.erased_users import SALT
+from schemas.table import Table
+
+USER, SEARCH, TEXT = "user", "search", "text"
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """The users to erase. ids: as the log has them; stored: as user_id has them, in the same order."""
+
+    spark: SparkSession
+    ids: tuple[str, ...] = field(repr=False)
+    stored: tuple[str, ...] = field(repr=False)
+
+    @cached_property
+    def users(self) -> DataFrame:
+        """(user_id) in stored form."""
+        return F.broadcast(self.spark.createDataFrame([(user,) for user in self.stored], "user_id string"))
+
+    @cached_property
+    def names(self) -> DataFrame:
+        """(gone) with one row: all ids as the log has them."""
+        return F.broadcast(self.spark.createDataFrame([(list(self.ids),)], "gone array<string>"))
+
+    @cached_property
+    def spellings(self) -> DataFrame:
+        """(spelling, pattern): how a record may write an id, and the expression for one that stands alone."""
+        rows = [(text, alone(text)) for text in sorted({s for id_ in self.ids for s in spellings_of(id_)})]
+        return F.broadcast(self.spark.createDataFrame(rows, "spelling string, pattern string"))
+
+
+def spellings_of(text: str) -> set[str]:
+    r"""How JSON, and so a raw record, may write a text.
+
+    >>> sorted(spellings_of('zoé "z"'))
+    ['zo\\u00e9 \\"z\\"', 'zoé "z"', 'zoé \\"z\\"']
+    """
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    ascii_only = "".join(c if c.isascii() else utf16_escape(c) for c in escaped)
+    return {text, escaped, ascii_only}
+
+
+def utf16_escape(character: str) -> str:
+    r"""JSON's escape of a character: two where it lies beyond the first 65,536."""
+    units = character.encode("utf-16-be").hex()
+    return "".join(f"\\u{units[at : at + 4]}" for at in range(0, len(units), 4))
+
+
+def alone(text: str) -> str:
+    """A regular expression, for Java, of a text that is no part of a longer word or number."""
+    return rf"(?<![\p{{L}}\p{{N}}]){re.escape(text)}(?![\p{{L}}\p{{N}}])"
+
+
+# ---- what goes
+
+
+def doomed(warehouse: Warehouse, table: Table, wanted: Wanted) -> DataFrame | None:
+    """The rows that go, in the columns that name them; None where the table has nothing of users."""
+    find: dict[str, Callable[[Warehouse, Table, Wanted], DataFrame]]
+    find = {USER: of_users, SEARCH: holding_an_id, TEXT: of_no_use}
+    return find[table.erased_by](warehouse, table, wanted) if table.erased_by in find else None
+
+
+def of_users(warehouse: Warehouse, table: Table, wanted: Wanted) -> DataFrame:
+    """(user_id) of the users' rows."""
+    return warehouse.read(table).select("user_id").join(wanted.users, "user_id", "left_semi")
+
+
+def holding_an_id(warehouse: Warehouse, table: Table, wanted: Wanted) -> DataFrame:
+    """The keys of rows in whose texts an id stands alone: rather too many than one too few."""
+    texts = [F.col(column.name) for column in table.columns if column.type == T.StringType()]
+    rows = warehouse.read(table).withColumn("everything", F.concat_ws("\n", *texts))
+    # The pattern is the slow part, and rarely asked.
+    holds = F.contains("everything", "spelling") & F.rlike("everything", F.col("pattern"))
+    return rows.join(wanted.spellings, holds, "left_semi").select(*table.key)
+
+
+def of_no_use(warehouse: Warehouse, table: Table, wanted: Wanted) -> DataFrame:
+    """(text_key) of texts that no other user's row and no item needs.
+
+    Not only the erased users' own: whose a text was that nothing needs, nobody can tell.
+    """
+    needed = [
+        without_users(warehouse, other, wanted).select("text_key")
+        for other in ALL_TABLES
+        if "text_key" in other.names and other.erased_by != TEXT
+    ]
+    keys = reduce(DataFrame.unionAll, needed).where("text_key IS NOT NULL").distinct()
+    return warehouse.read(table).select("text_key").join(keys, "text_key", "left_anti")
+
+
+def without_users(warehouse: Warehouse, table: Table, wanted: Wanted) -> DataFrame:
+    """A table's rows but those of the users."""
+    rows = warehouse.read(table)
+    return rows.join(wanted.users, "user_id", "left_anti") if table.erased_by == USER else rows
+
+
+def beside_others(warehouse: Warehouse, table: Table, wanted: Wanted) -> DataFrame:
+    """The keys of other users' rows whose companions are among the users, with companions as they will be."""
+    others = without_users(warehouse, table, wanted).where("size(companions) > 0")
+    found = others.crossJoin(wanted.names).where(F.arrays_overlap("companions", "gone"))
+    return found.select(*table.key, companions_without("gone").alias("companions"))
+
+
+def known_users(warehouse: Warehouse, wanted: Wanted) -> int:
+    """How many of the users have a row in any table."""
+    found = [
+        of_users(warehouse, table, wanted)
+        for table in ALL_TABLES
+        if table.erased_by == USER and warehouse.exists(table)
+    ]
+    return reduce(DataFrame.unionAll, found).distinct().count() if found else 0
+
+
+# ---- what is done
+
+
+def erase_rows(warehouse: Warehouse, writer: Writer | None, wanted: Wanted) -> dict[str, int]:
+    """Removes the users from every table, one commit each; returns the rows of each.
+
+    Without a writer it only counts. Killed in the middle, a rerun does the rest.
+    """
+    counts = {}
+    for table in (table for table in ALL_TABLES if warehouse.exists(table)):
+        rows = doomed(warehouse, table, wanted)
+        if rows is None:
+            continue
+        counts[f"{table.name}_removed"] = count = rows.count()
+        if count and writer is not None:
+            with writer.keeping_content(table):
+                writer.delete(table, rows)
+        if "companions" in table.names:
+            beside = beside_others(warehouse, table, wanted)
+            counts["companions_hidden"] = count = beside.count()
+            if count and writer is not None:
+                with writer.keeping_content(table):
+                    writer.update(table, beside)
+    return counts
+
+
+def list_users(writer: Writer, wanted: Wanted, day: date) -> None:
+    """Adds the users to erased_users, before the first row goes: from now on no ingest stores them."""
+    warehouse = writer.warehouse
+    writer.create(erased_users.TABLE)
+    if SALT not in warehouse.properties(erased_users.TABLE):
+        writer.set_properties(erased_users.TABLE, {SALT: secrets.token_hex(32)})
+    rows = _hashes(warehouse, wanted).withColumns({"erased_on": F.lit(day), "rows_gone": F.lit(False)})
+    writer.insert_absent(erased_users.TABLE, rows, F.lit(True))
+
+
+def mark_gone(writer: Writer, wanted: Wanted) -> None:
+    """Says of the users that no table has a row of them any more."""
+    warehouse = writer.warehouse
+    left = warehouse.read(erased_users.TABLE).where("NOT rows_gone").select("user_hmac")
+    gone = left.join(_hashes(warehouse, wanted), "user_hmac", "left_semi")
+    if not gone.isEmpty():
+        writer.update(erased_users.TABLE, gone.withColumn("rows_gone", F.lit(True)))
+
+
+def _hashes(warehouse: Warehouse, wanted: Wanted) -> DataFrame:
+    salt = bytes.fromhex(warehouse.properties(erased_users.TABLE)[SALT])
+    return wanted.users.select(hmac_of(salt, F.col("user_id")).alias("user_hmac"))
