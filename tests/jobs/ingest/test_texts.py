@@ -37,3 +37,21 @@ def test_every_event_of_a_renamed_item_counts_as_stale_where_a_mapping_makes_tex
     ingest(FIRST, event(event_id="1", title="Kettle"), mapping=mapping)
     assert counts_of_newest(str(tmp_path / "w"))["stale_texts"] == 1
     assert (SECOND, "Kettle: fine") in by_days(ingest(SECOND, *later, mapping=mapping))
+
+
+def test_texts_are_made_of_an_events_own_title_and_for_others_of_the_items_name(ingest):
+    mapping = canonical(texts={"review": "concat(item_title, ' ', item_attributes['kind'], ': ', text)"})
+
+    def review(user, **fields):
+        return event(user_id=user, event_id=f"{user} {fields}", event_type="review", text="fine", **fields)
+
+    good, bad = {"attributes": {"kind": "good"}}, {"attributes": {"kind": "bad"}}
+    events = ingest(
+        FIRST,
+        *(review(user, title="Kettle", **good) for user in ("berta", "carl")),
+        review("dora"),
+        review("eve", title="Bad", **bad),
+        mapping=mapping,
+    )
+    texts = {row["user_id"]: row["text"] for row in events}
+    assert texts == dict.fromkeys(("berta", "carl", "dora"), "Kettle good: fine") | {"eve": "Bad bad: fine"}
