@@ -50,7 +50,7 @@ def commits(warehouse: Path | str, table: str) -> list[Path]:
 
 
 def refusal_of(table: str) -> str:
-    """What is said after the newest commit of a table is gone. The second day has no bad record."""
+    """What is said after the newest commit of a table is gone; the second day has no bad record."""
     day = FIRST if table == "quarantined_events" else LAST
     return (
         f"^{table}: what was written for {day} is gone or was replaced, .*; run run_night --date {day} first$"
@@ -108,8 +108,9 @@ def follow(spark, copied, config, logs, night):
 def test_a_lost_newest_commit_is_refused_and_the_advice_heals_it(table, after_nights, copied, night, follow):
     lose_newest(copied, table)
     before = {name: commits(copied, name) for name in TABLES}
-    # The lost records are those of the publication: without them the day is folded and not published.
-    said = refusal_of(table) if table != "pipeline_runs" else f"^{LAST} is not published; run that day first"
+    # The records that are lost are those of the publication: the day stands there as folded alone.
+    unpublished = f"^{LAST} is not published; run that day first"
+    said = unpublished if table == "pipeline_runs" else refusal_of(table)
     with pytest.raises(JobError, match=said) as refused:
         night(NEXT)
     assert {name: commits(copied, name) for name in TABLES} == before

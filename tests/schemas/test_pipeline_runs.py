@@ -11,11 +11,11 @@ from tests.builders import frame, row
 BEFORE, DAY = date(2025, 3, 2), date(2025, 3, 3)
 
 
-def record(job, ended, counts, status=DONE, first=DAY, last=DAY):
-    ended = datetime(2025, 3, 4, ended, tzinfo=UTC)
-    return row(
-        pipeline_runs.TABLE, job=job, status=status, from_date=first, date=last, ended=ended, counts=counts
-    )
+def record(job, sequence, counts, status=DONE, first=DAY, last=DAY):
+    # By a clock that runs backwards: it decides nothing.
+    ended = datetime(2025, 3, 4, 23 - sequence, tzinfo=UTC)
+    values = {"status": status, "from_date": first, "date": last, "sequence": sequence}
+    return row(pipeline_runs.TABLE, job=job, ended=ended, counts=counts, **values)
 
 
 def event(log_date=DAY, event_date=DAY):
