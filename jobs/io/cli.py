@@ -16,6 +16,7 @@ from urllib.parse import unquote, urlsplit
 from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 
+from jobs.io import faults
 from jobs.io.messages import JobError, worker_sentence
 from jobs.io.session import open_session
 from schemas.documents import LARGEST
@@ -170,6 +171,7 @@ def run_main(
     def work() -> None:
         with open_session(parser.prog, settings) as spark, interruptible(spark):
             body(spark, args)
+            faults.reach("exit")
 
     return exit_code(parser.prog, work)
 

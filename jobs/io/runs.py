@@ -12,6 +12,7 @@ from typing import Any
 
 from pyspark.sql import DataFrame, SparkSession
 
+from jobs.io import faults
 from jobs.io.days import Days
 from jobs.io.history import Record, in_order, record_of, standing
 from jobs.io.messages import count_list, one_sentence, say
@@ -90,7 +91,8 @@ class RunLog:
 
     def _append(self, writer: Writer, rows: list[dict[str, Any]]) -> None:
         frame = self.warehouse.spark.createDataFrame(rows, pipeline_runs.TABLE.spark_schema()).coalesce(1)
-        writer.append(pipeline_runs.TABLE, frame)
+        with faults.around(f"record.{rows[-1]['job']}.{rows[-1]['status']}"):
+            writer.append(pipeline_runs.TABLE, frame)
         if self._cached is not None:
             version, known = self._cached
             self._cached = (version + 1, [*known, *map(record_of, rows)])
@@ -159,7 +161,8 @@ class Run:
         """Times a part of the job under its name."""
         began = time.monotonic()
         try:
-            yield
+            with faults.around(f"{self.spec.job}.{name}"):
+                yield
         finally:
             self.seconds[name] = round(self.seconds.get(name, 0.0) + time.monotonic() - began, 3)
 
