@@ -20,7 +20,7 @@ from tests.conftest import ROOT
 
 # What a victim is called, and which processes of a job it is.
 VICTIMS = ("driver", "java", "workers", "all")
-DEADLINE_S = 240.0
+DEADLINE_S = 480.0
 # Java's second compiler costs a short job more than it gives back.
 QUICK_JAVA = "-XX:TieredStopAtLevel=1"
 
