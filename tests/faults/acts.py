@@ -84,6 +84,7 @@ def begin_again_at_once(trial: Trial, job: Job) -> None:
     """The driver is killed, and the job begun again while its Java may still be at work."""
     job.go_on()
     job.kill("driver")
+    job.wait()
     trial.recover()
 
 

@@ -212,7 +212,8 @@ class Stage:
 
     def copy(self, name: str, folder: Path) -> Path:
         """A copy of a scene's warehouse, at a path of its own: Delta remembers what it read at another."""
-        return shutil.copytree(self.undisturbed(name).warehouse, folder / "warehouse")
+        # The folder may be there already, as a disk of its own.
+        return shutil.copytree(self.undisturbed(name).warehouse, folder / "warehouse", dirs_exist_ok=True)
 
 
 def run_here(spark: SparkSession, job: str, argv: Sequence[str]) -> None:

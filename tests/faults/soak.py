@@ -108,7 +108,8 @@ def disturb(trial: Trial, drawn: Draw) -> list[str]:
                 ends.append(f"{kill.victim} at {point} + {kill.after_s:.2f} s")
             else:
                 ends.append(f"ended before {point}")
-            if drawn.is_begun_at_once:
+            if drawn.is_begun_at_once and kill.victim in ("driver", "all"):
+                job.wait()
                 trial.recover()
             # Where only workers were killed, and idle ones, the job may end well.
             job.wait()

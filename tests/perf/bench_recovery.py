@@ -49,7 +49,11 @@ def main(events: int = EVENTS) -> int:
         for point in POINTS:
             night(point, f"{point}:kill")
             reruns[point] = night(point)
-    ratios = [Ratio("rerun of a killed night over an undisturbed one", max(reruns.values()) / undisturbed, most=MOST)]
+    ratios = [
+        Ratio(
+            "rerun of a killed night over an undisturbed one", max(reruns.values()) / undisturbed, most=MOST
+        )
+    ]
     figures = {"events": events, "undisturbed_seconds": round(undisturbed, 1)}
     figures |= {f"rerun after {point}, s": round(spent, 1) for point, spent in reruns.items()}
     return report("recovery", ratios, figures)
