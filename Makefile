@@ -11,7 +11,7 @@ export PYSPARK_PYTHON := $(CURDIR)/.venv/bin/python
 export PYTHONPATH := $(CURDIR)
 
 .PHONY: help setup demo test test-slow test-gpu bench bench-gpu check nightly night-by-dag backfill airflow query docs \
-	zip locks clean test-jobs test-parts
+	zip locks clean test-jobs test-parts faults soak
 
 help: ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r name text; do printf '  make %-12s %s\n' "$$name" "$$text"; done
@@ -52,10 +52,11 @@ LOGS ?=
 WAREHOUSE ?=
 CONFIG ?=
 BENCH ?=
+SEEDS ?=
 MODEL ?=
 POOLING ?=
 # Recipes read them from the environment: a value is never a piece of a command.
-export LOGS WAREHOUSE MAPPING CONFIG DATE START END SQL WITH BENCH MODEL POOLING
+export LOGS WAREHOUSE MAPPING CONFIG DATE START END SQL WITH BENCH SEEDS MODEL POOLING
 
 demo: setup ## four weeks of generated logs, from nothing to profiles (DATA=folder of Online Retail: on real purchases)
 	@rm -rf $(DEMO)
@@ -72,7 +73,7 @@ endif
 
 # Two processes, since one keeps only one of two cores busy: whole jobs and nights, and everything else.
 JOBS_TESTED = tests/e2e tests/jobs/commands tests/faults
-FAST = $(PYTHON) -m coverage run -p -m pytest -q -m "not slow and not gpu"
+FAST = $(PYTHON) -m coverage run -p -m pytest -q -m "not slow and not gpu and not faults"
 
 test: setup ## the whole suite but for what is marked slow, in two processes
 	@.venv-airflow/bin/python -m pytest tests/dags
@@ -88,7 +89,14 @@ test-parts: setup
 	@$(FAST) tests $(JOBS_TESTED:%=--ignore=%)
 
 test-slow: setup ## the tests left out of `make test`
-	@$(PYTHON) -m pytest -m "slow and not gpu"
+	@$(PYTHON) -m pytest -m "slow and not gpu and not faults"
+
+faults: setup ## every row of the table of faults: kills, lost answers, full disks, damage, copies (docs/reliability.md)
+	@$(PYTHON) -m pytest -q tests/faults/test_rows.py tests/faults/test_crowds.py
+
+soak: setup ## kills drawn by seeds, resumable: SEEDS=1-300; results in build/faults/soak.jsonl
+	@: $(call need,SEEDS,soak SEEDS=1-300)
+	@$(PYTHON) -m tests.faults.soak "$$SEEDS"
 
 bench: setup ## speed, as ratios measured in one run, as JSON; fails below a recorded bound: [BENCH=name ...]
 	@$(PYTHON) -m tests.perf $$BENCH

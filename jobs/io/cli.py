@@ -15,6 +15,7 @@ from urllib.parse import unquote, urlsplit
 
 from pyspark.sql import SparkSession
 
+from jobs.io import faults
 from jobs.io.failures import failure_sentence
 from jobs.io.scratch import private_files
 from jobs.io.session import open_session
@@ -183,6 +184,7 @@ def run_main(
     def work() -> None:
         with open_session(parser.prog, settings.spark, secrets) as spark, interruptible(spark):
             body(spark, args)
+            faults.reach("exit")
 
     return exit_code(parser.prog, work)
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from pyspark.sql import DataFrame, SparkSession
 
+from jobs.io import faults
 from jobs.io.days import Days
 from jobs.io.disk import sync_tables
 from jobs.io.failures import failure_sentence
@@ -104,7 +105,8 @@ class RunLog:
 
     def _append(self, writer: Writer, rows: list[dict[str, Any]]) -> None:
         frame = self.warehouse.spark.createDataFrame(rows, pipeline_runs.TABLE.spark_schema()).coalesce(1)
-        writer.append(pipeline_runs.TABLE, frame)
+        with faults.around(f"record.{rows[-1]['job']}.{rows[-1]['status']}"):
+            writer.append(pipeline_runs.TABLE, frame)
         name, version = pipeline_runs.TABLE.name, self.warehouse.version(pipeline_runs.TABLE)
         assert version is not None
         sync_tables(self.warehouse.uri, {name: version}, since={name: version - 1})
@@ -178,7 +180,8 @@ class Run:
         """Times a part of the job under its name."""
         began = time.monotonic()
         try:
-            yield
+            with faults.around(f"{self.spec.job}.{name}"):
+                yield
         finally:
             self.seconds[name] = round(self.seconds.get(name, 0.0) + time.monotonic() - began, 3)
 

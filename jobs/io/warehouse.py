@@ -20,6 +20,7 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
+from jobs.io import faults
 from jobs.io.lease import Lease, take
 from jobs.io.messages import JobError
 from jobs.io.session import configured
@@ -184,6 +185,13 @@ class Writer:
         """Raises JobError where another process has taken the lease: nothing may be written any more."""
         self.lease.confirm()
 
+    @contextmanager
+    def _committing(self, table: Table) -> Iterator[None]:
+        """Around one commit to the table; raises JobError where another process has taken the lease."""
+        self.confirm()
+        with faults.around(f"commit.{table.name}"):
+            yield
+
     def create(self, table: Table) -> DeltaTable:
         """The table, created as declared where it does not exist."""
         spark, path = self.warehouse.spark, self.warehouse.path(table)
@@ -191,28 +199,34 @@ class Writer:
             self.confirm()
             # The creating commit must not carry the note of the rows that follow: a job killed between the
             # two would look done. The note is the session's, so tables are created one at a time.
-            with self._creating, configured(spark, {_COMMIT_NOTE: "{}"}):
+            with (
+                self._creating,
+                configured(spark, {_COMMIT_NOTE: "{}"}),
+                faults.around(f"create.{table.name}"),
+            ):
                 spark.sql(table.ddl(path))
         return DeltaTable.forPath(spark, path)
 
     def replace(self, table: Table, rows: DataFrame, predicate: str) -> None:
         """Replaces the rows that match the literal predicate, in one commit; idempotent."""
         self.create(table)
-        self.confirm()
         writer = conformed(rows, table).write.format("delta").mode("overwrite")
-        writer.option("replaceWhere", predicate).save(self.warehouse.path(table))
+        with self._committing(table):
+            writer.option("replaceWhere", predicate).save(self.warehouse.path(table))
 
     def overwrite(self, table: Table, rows: DataFrame) -> None:
         """Replaces all rows, in one commit."""
         self.create(table)
-        self.confirm()
-        conformed(rows, table).write.format("delta").mode("overwrite").save(self.warehouse.path(table))
+        writer = conformed(rows, table).write.format("delta").mode("overwrite")
+        with self._committing(table):
+            writer.save(self.warehouse.path(table))
 
     def append(self, table: Table, rows: DataFrame) -> None:
         """Adds rows; not idempotent, and so only for records."""
         self.create(table)
-        self.confirm()
-        conformed(rows, table).write.format("delta").mode("append").save(self.warehouse.path(table))
+        writer = conformed(rows, table).write.format("delta").mode("append")
+        with self._committing(table):
+            writer.save(self.warehouse.path(table))
 
     def insert_absent(self, table: Table, rows: DataFrame, within: Column) -> None:
         """Inserts the rows whose key the table lacks.
@@ -223,8 +237,8 @@ class Writer:
         for key in table.key:
             match = match & (F.col(f"t.{key}") == F.col(f"s.{key}"))
         merge = self.create(table).alias("t").merge(conformed(rows, table).alias("s"), match)
-        self.confirm()
-        merge.whenNotMatchedInsertAll().execute()
+        with self._committing(table):
+            merge.whenNotMatchedInsertAll().execute()
 
     def delete(self, table: Table, keys: DataFrame) -> None:
         """Deletes the rows that equal one of the keys in all of its columns.
@@ -233,16 +247,16 @@ class Writer:
         """
         match = reduce(and_, [F.col(f"t.{name}") == F.col(f"s.{name}") for name in keys.columns])
         merge = self.create(table).alias("t").merge(keys.distinct().alias("s"), match)
-        self.confirm()
-        merge.whenMatchedDelete().execute()
+        with self._committing(table):
+            merge.whenMatchedDelete().execute()
 
     def update(self, table: Table, rows: DataFrame) -> None:
         """Gives stored rows new values: rows has the table's key and the columns that change."""
         match = reduce(and_, [F.col(f"t.{name}") == F.col(f"s.{name}") for name in table.key])
         values: dict[str, str | Column] = {n: f"s.{n}" for n in rows.columns if n not in table.key}
         merge = self.create(table).alias("t").merge(rows.alias("s"), match)
-        self.confirm()
-        merge.whenMatchedUpdate(set=values).execute()
+        with self._committing(table):
+            merge.whenMatchedUpdate(set=values).execute()
 
     def set_properties(self, table: Table, properties: Mapping[str, str]) -> None:
         """Sets properties in one commit; names and values come from our own code."""
@@ -300,8 +314,7 @@ class Writer:
         """
         note = self.warehouse.note(table)
         since = note.get("same_since", self.warehouse.version(table))
-        self.confirm()
-        with self.noting({"same_since": since}, content=note.get("content", {})):
+        with self._committing(table), self.noting({"same_since": since}, content=note.get("content", {})):
             yield
 
 

@@ -5,19 +5,16 @@ The rerun loses and duplicates nothing, and no process outlives the job.
 
 import os
 import signal
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT
 from tests.e2e.tables import rows_of
 from tests.embedding_server import EmbeddingServer, embedding_server
 from tests.faults.embedding import DAY, settings_file, text_key, vectors, write_events
+from tests.faults.processes import Job, below, parents, started, until
 from tests.vllm_server import KEY, MODEL, free_port, vllm_server
 
 pytestmark = pytest.mark.slow
@@ -32,56 +29,10 @@ def server() -> Iterator[EmbeddingServer]:
         yield server
 
 
-@contextmanager
-def started(warehouse: str, config: str, output: Path) -> Iterator[subprocess.Popen[bytes]]:
-    command = [
-        sys.executable,
-        "-m",
-        "jobs.embed_texts",
-        "--date",
-        str(DAY),
-        "--warehouse",
-        warehouse,
-        "--config",
-        config,
-    ]
-    with output.open("wb") as file:
-        job = subprocess.Popen(command, cwd=ROOT, stdout=file, stderr=file, start_new_session=True)
-    try:
-        yield job
-    finally:
-        job.kill()
-        job.wait()
-
-
-def until(true: Callable[[], object], seconds: float, what: str) -> None:
-    """Waits until the condition holds. Fails, naming it, after that many seconds."""
-    end = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < end, what
-        time.sleep(0.1)
-
-
-def parents() -> dict[int, int]:
-    """The parent of each process that has not ended."""
-    found = {}
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                state, parent = (entry / "stat").read_text().rpartition(") ")[2].split()[:2]
-            except OSError:
-                continue
-            if state not in "ZX":
-                found[int(entry.name)] = int(parent)
-    return found
-
-
-def below(pid: int) -> set[int]:
-    """The process and its descendants."""
-    of, found = parents(), {pid}
-    while more := {child for child, parent in of.items() if parent in found} - found:
-        found |= more
-    return found
+def embedding(warehouse: str, config: str, folder: Path) -> AbstractContextManager[Job]:
+    """The embed job as a process, with its output in the folder."""
+    argv = ["--date", str(DAY), "--warehouse", warehouse, "--config", config]
+    return started("embed_texts", argv, folder)
 
 
 def engine_workers(pid: int) -> set[int]:
@@ -104,22 +55,22 @@ def test_a_job_killed_mid_stage_continues_where_it_stopped(spark, warehouse, tmp
     config = settings_file(
         tmp_path, f"kind: vllm_server, endpoints: ['{server.url}'], tile_texts: 5, timeout_s: 60"
     )
-    with started(warehouse, config, tmp_path / "killed.txt") as job:
+    with embedding(warehouse, config, tmp_path / "killed") as job:
         until(lambda: len(vectors(warehouse)) >= 10, 240, "two tiles")
         server.delay_s = 8.0
-        until(lambda: server.open and engine_workers(job.pid), 60, "a worker waiting for vectors")
-        processes = below(job.pid)
-        for process in [job.pid] if victim == "driver" else engine_workers(job.pid):
+        until(lambda: server.open and engine_workers(job.process.pid), 60, "a worker waiting for vectors")
+        processes = below(job.process.pid)
+        for process in [job.process.pid] if victim == "driver" else engine_workers(job.process.pid):
             os.kill(process, signal.SIGKILL)
-        assert job.wait(120) == (-signal.SIGKILL if victim == "driver" else 1), (
+        assert job.wait() == (-signal.SIGKILL if victim == "driver" else 1), (
             tmp_path / "killed.txt"
         ).read_text()
         until(lambda: not processes & set(parents()), 60, "the end of every process of the job")
     first = vectors(warehouse)
     assert 10 <= len(first) < len(TEXTS)
     server.delay_s = 0.0
-    with started(warehouse, config, tmp_path / "again.txt") as job:
-        assert job.wait(240) == 0, (tmp_path / "again.txt").read_text()
+    with embedding(warehouse, config, tmp_path / "again") as job:
+        assert job.wait() == 0, job.said()
     after = vectors(warehouse)
     assert set(after) == {text_key(text) for text in TEXTS} and {key: after[key] for key in first} == first
     (done,) = [dict(row["counts"]) for row in rows_of(warehouse, "pipeline_runs") if row["status"] == "done"]
@@ -140,20 +91,20 @@ def test_a_job_whose_server_is_killed_mid_stage_continues_where_it_stopped(
     config = settings_file(tmp_path, f"{endpoint}, tile_texts: 200, timeout_s: 60")
     with (
         vllm_server(port, tmp_path / "server.txt") as server,
-        started(warehouse, config, tmp_path / "killed.txt") as job,
+        embedding(warehouse, config, tmp_path / "killed") as job,
     ):
         until(lambda: len(vectors(warehouse)) >= 400, 240, "two tiles")
-        processes = below(job.pid)
+        processes = below(job.process.pid)
         server.kill()
-        assert job.wait(240) == 1, (tmp_path / "killed.txt").read_text()
+        assert job.wait() == 1, job.said()
         until(lambda: not processes & set(parents()), 60, "the end of every process of the job")
-    assert "no server has answered for 60 s (engine.timeout_s)" in (tmp_path / "killed.txt").read_text()
+    assert "no server has answered for 60 s (engine.timeout_s)" in job.said()
     first = vectors(warehouse)
     assert 400 <= len(first) < len(texts)
     with (
         vllm_server(port, tmp_path / "server.txt"),
-        started(warehouse, config, tmp_path / "again.txt") as job,
+        embedding(warehouse, config, tmp_path / "again") as job,
     ):
-        assert job.wait(480) == 0, (tmp_path / "again.txt").read_text()
+        assert job.wait() == 0, job.said()
     after = vectors(warehouse)
     assert set(after) == {text_key(text) for text in texts} and {key: after[key] for key in first} == first
