@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import date, timedelta
+from functools import reduce
 
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
@@ -154,10 +155,12 @@ def name_items(
         touched = touched.union(delivered.select("item_id"))
     held = in_force(before.versions, touched).localCheckpoint(eager=False)
     given = names_given(faces, stored, before.events, held, days, before.window_days)
-    named = shown_names(faces, given).withColumn("named_by", F.lit(BY_EVENTS))
-    if delivered is not None:
-        named = with_catalogue(named, delivered)
-    return Named(faces, held, item_versions(named, held))
+    named = [] if delivered is None else [delivered.withColumn("named_by", F.lit(BY_CATALOGUE))]
+    if given is not None:
+        named.insert(0, shown_names(faces, given).withColumn("named_by", F.lit(BY_EVENTS)))
+    if not named:
+        return Named(faces, held, fresh=before.versions.limit(0))
+    return Named(faces, held, item_versions(reduce(by_events_and_catalogue, named), held))
 
 
 def item_versions(candidates: DataFrame, held: DataFrame) -> DataFrame:
@@ -183,11 +186,11 @@ def item_versions(candidates: DataFrame, held: DataFrame) -> DataFrame:
     )
 
 
-def with_catalogue(by_events: DataFrame, delivered: DataFrame) -> DataFrame:
-    """Both kinds of names together: those by events hold until the first one by a catalogue."""
+def by_events_and_catalogue(given: DataFrame, delivered: DataFrame) -> DataFrame:
+    """Names of both kinds together: those by events hold until the first one by a catalogue."""
     since = delivered.groupBy("item_id").agg(F.min("log_date").alias("since"))
-    until = by_events.join(since, "item_id", "left").where("since IS NULL OR log_date < since").drop("since")
-    return until.unionByName(delivered.withColumn("named_by", F.lit(BY_CATALOGUE)))
+    until = given.join(since, "item_id", "left").where("since IS NULL OR log_date < since").drop("since")
+    return until.unionByName(delivered)
 
 
 def face() -> Column:

@@ -102,7 +102,7 @@ def in_force(versions: DataFrame, named: DataFrame) -> DataFrame:
 
     title_key: what votes are compared with; NULL for a catalogue's name. named: item_id of the wanted items.
     """
-    of_items = versions.join(named.distinct(), "item_id", "left_semi")
+    of_items = versions.join(named, "item_id", "left_semi")
     latest = F.max_by(F.struct("valid_from", *SHOWN, "named_by"), "valid_from").alias("v")
     # Where days arrived out of order, versions of one item have different first days.
     last = of_items.groupBy("item_id").agg(latest, F.min("first_seen_date").alias("first_seen_date"))
@@ -117,36 +117,52 @@ def version_key() -> Column:
 
 def names_given(
     faces: DataFrame, stored: DataFrame, past: DataFrame, held: DataFrame, days: Days, window_days: int
-) -> DataFrame:
+) -> DataFrame | None:
     """(item_id, log_date, title_key): the days on which events give an item a name, or another one.
 
-    faces: as event_faces returns them for `stored`, the records of the days. past: stored events of the
-    window_days before. held: the names in force before, as in_force returns them. Past events are read only
-    for items that are called by several names; mostly there are none.
+    None where they call every item by its name, as on most nights. faces: as event_faces returns them for
+    `stored`, the records of the days. past: stored events of the window_days before. held: the names in force
+    before, as in_force returns them. Past events are read only for items that are called by several names.
     """
-    by_catalogue = held.where(F.col("named_by") == BY_CATALOGUE).select("item_id")
-    voted = faces.where("votes").join(by_catalogue, "item_id", "left_anti")
-    in_use = held.where("title_key IS NOT NULL").select("item_id", "title_key")
-    contested = contested_items(voted.select("item_id", "title_key").union(in_use))
-    contested = contested.localCheckpoint(eager=False)
-    # A new item that everybody calls the same has that name from its first day.
-    alone = voted.join(held, "item_id", "left_anti").join(contested, "item_id", "left_anti")
-    new = alone.groupBy("item_id", "title_key").agg(F.min("log_date").alias("log_date"))
-    new = new.select("item_id", "log_date", "title_key")
-    count = contested.count()
+    items = undecided_items(faces, held).localCheckpoint(eager=False)
+    count, contested = items.agg(F.count("*"), F.count_if("is_contested")).collect()[0]
     if not count:
+        return None
+    # A new item that everybody calls the same has that name from its first day.
+    alone = few_sent(items.where("NOT is_contested"), count - contested)
+    named = faces.where("votes").join(alone, "item_id", "left_semi")
+    first_day = F.min("log_date").alias("log_date")
+    new = named.groupBy("item_id", "title_key").agg(first_day).select("item_id", "log_date", "title_key")
+    if not contested:
         return new
-    few = few_sent(contested, count)
+    few = few_sent(items.where("is_contested").select("item_id"), contested)
     called = with_raw_key(stored.join(few, "item_id", "left_semi"))
     called = called.join(faces.select(*FACE, "title_key").distinct(), FACE)
     votes = votes_of(called).union(votes_of(past.join(few, "item_id", "left_semi")))
-    return new.union(elected(votes, in_use.join(few, "item_id", "left_semi"), days, window_days))
+    names = held.join(few, "item_id", "left_semi")
+    return new.union(elected(votes, names, days, window_days))
 
 
-def contested_items(keys: DataFrame) -> DataFrame:
-    """(item_id) of the items with several title_keys. keys: item_id, title_key, of events and in force."""
-    differ = F.min("title_key") < F.max("title_key")
-    return keys.groupBy("item_id").agg(differ.alias("differ")).where("differ").select("item_id")
+def undecided_items(faces: DataFrame, held: DataFrame) -> DataFrame:
+    """(item_id, is_contested) of the items whose name is not the one in force for certain.
+
+    Those that a catalogue did not name and that are called by several names, or have none yet.
+    """
+    by_catalogue = F.coalesce(F.col("named_by") == BY_CATALOGUE, F.lit(False))
+    ours = faces.where("votes").select("item_id", "title_key", F.lit(True), F.lit(False))
+    theirs = held.select("item_id", "title_key", F.lit(False), by_catalogue)
+    columns = "item_id", "title_key", "is_new", "is_settled"
+    counted = (
+        ours.union(theirs)
+        .toDF(*columns)
+        .groupBy("item_id")
+        .agg(
+            F.coalesce(F.min("title_key") < F.max("title_key"), F.lit(False)).alias("is_contested"),
+            F.bool_and("is_new").alias("is_new"),
+            F.bool_or("is_settled").alias("is_settled"),
+        )
+    )
+    return counted.where("NOT is_settled AND (is_new OR is_contested)").select("item_id", "is_contested")
 
 
 def votes_of(events: DataFrame) -> DataFrame:

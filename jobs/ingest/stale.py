@@ -14,7 +14,6 @@ from pyspark.sql import functions as F
 from jobs.ingest.items import face
 from jobs.ingest.names import (
     VOTE,
-    contested_items,
     elected,
     few_sent,
     in_force,
@@ -126,7 +125,9 @@ def unsettled_items(change: Change, touched: DataFrame) -> DataFrame:
     held = in_force(change.versions, only_voted).where("title_key IS NOT NULL")
     called = votes_of(change.later_events).join(held.select("item_id"), "item_id", "left_semi")
     keys = held.select("item_id", "title_key").union(called.select("item_id", "title_key"))
-    return touched.where("is_renamed").select("item_id").union(contested_items(keys))
+    differ = F.min("title_key") < F.max("title_key")
+    called_several = keys.groupBy("item_id").agg(differ.alias("differ")).where("differ").select("item_id")
+    return touched.where("is_renamed").select("item_id").union(called_several)
 
 
 def versions_anew(change: Change, items: DataFrame, form: StoredForm) -> DataFrame:
