@@ -110,7 +110,8 @@ def test_a_fault_is_healed_by_what_the_messages_say(row, stage, tmp_path, disk, 
     assert row.refused in " ".join(trial.refusals[:1]), trial.refusals
     assert not row.refused or trial.refusals, "nothing was refused"
     trial.judge()
-    trial.judge_the_next()
+    if row.and_next:
+        trial.judge_the_next()
 
 
 def test_the_table_has_at_least_forty_rows_of_different_names():
