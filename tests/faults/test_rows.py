@@ -96,7 +96,7 @@ def require_end(row: Row, job: Job) -> None:
         assert row.says in job.said(), job.said()
 
 
-@pytest.mark.parametrize("row", map(marked, ROWS))
+@pytest.mark.parametrize("row", [*map(marked, ROWS)])
 def test_a_fault_is_healed_by_what_the_messages_say(row, stage, tmp_path, disk, request):
     trial = Trial.of(stage, row.scene, tmp_path)
     if row.point:
