@@ -33,8 +33,9 @@ class Row:
     point: where the job stops, and kind: how (jobs/io/faults.py); `act` is what happens while it is held.
     Without a point no job is running, and `act` happens to the warehouse. ends: the job's exit statuses;
     says: what a job that failed says. refused: what the first job after it says, where it is refused. clock:
-    seconds by which the job's clock is wrong. disk: a folder of the trial that is a small disk. is_quick: one
-    of the few that every test run carries.
+    seconds by which the job's clock is wrong. disk: a folder of the trial that is a small disk. and_next:
+    whether the job that follows is run too, which takes as long again. is_quick: one of the few that every
+    test run carries.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Row:
     refused: str = ""
     clock: int = 0
     disk: str = ""
+    and_next: bool = False
     is_quick: bool = False
 
 
@@ -81,7 +83,7 @@ def beside(scene: str, point: str, what: str, *others: tuple[str, ...]) -> Row:
 
 def damaged(scene: str, what: str, act: Callable[[Trial, Job], None], refused: str = "") -> Row:
     """Something happens to the warehouse between two jobs."""
-    return Row(f"{scene}: {what}", scene, act=act, ends=NO_JOB, refused=refused)
+    return Row(f"{scene}: {what}", scene, act=act, ends=NO_JOB, refused=refused, and_next=True)
 
 
 A_RANGE = ("backfill_profiles", "--start", str(DAYS[3]), "--end", str(DAYS[4]))
@@ -98,26 +100,26 @@ PHASES = (
     killed(NIGHT, "commit.text_embeddings.end", "all"),
     killed(NIGHT, "fold_profiles.compare.end"),
     killed(NIGHT, "fold_profiles.write.begin", "java"),
-    killed(NIGHT, "commit.profile_states.end", is_quick=True),
+    killed(NIGHT, "commit.profile_states.end", and_next=True, is_quick=True),
     killed(NIGHT, "commit.user_profiles.end", "all"),
     killed(NIGHT, "check_tables.write.begin", "java"),
     killed(NIGHT, "record.run_night.done.begin"),
     killed(NIGHT, "record.run_night.done.end"),
-    killed(NIGHT, "exit"),
-    killed(FIRST_NIGHT, "create.behavior_events.end"),
+    killed(NIGHT, "exit", and_next=True),
+    killed(FIRST_NIGHT, "create.behavior_events.end", and_next=True),
     killed(FIRST_NIGHT, "create.user_profiles.end", "java"),
-    killed(REDELIVERY, "commit.behavior_events.end"),
+    killed(REDELIVERY, "commit.behavior_events.end", and_next=True),
     killed(REDELIVERY, "commit.profile_states.end", "all"),
-    killed(RANGE, "commit.behavior_events.end", "all"),
+    killed(RANGE, "commit.behavior_events.end", "all", and_next=True),
     killed(RANGE, "commit.profile_states.end"),
-    killed(BEFORE, "ingest_events.write.end"),
+    killed(BEFORE, "ingest_events.write.end", and_next=True),
     killed(BEFORE, "commit.user_profiles.end", "java"),
-    killed(REBUILD, "commit.profile_states.end"),
+    killed(REBUILD, "commit.profile_states.end", and_next=True),
     killed(REBUILD, "backfill_profiles.swap.begin", "all"),
     killed(UNDO, "record.publish_run.undone.begin"),
-    killed(UNDO, "record.publish_run.undone.end", "all"),
+    killed(UNDO, "record.publish_run.undone.end", "all", and_next=True),
     killed(UPKEEP, "commit.behavior_events.begin"),
-    killed(UPKEEP, "commit.behavior_events.end", "all"),
+    killed(UPKEEP, "commit.behavior_events.end", "all", and_next=True),
 )
 MID_PHASE = (
     Row(
@@ -184,8 +186,8 @@ ORDER = (
     damaged(NIGHT, "the day is missing", acts.run_without_the_day),
 )
 CLOCKS = (
-    Row(f"{NIGHT}: under a clock two days ahead", NIGHT, "exit", ends=DONE, clock=2 * 86400),
-    Row(f"{NIGHT}: under a clock 25 hours behind", NIGHT, "exit", ends=DONE, clock=-25 * 3600),
+    Row(f"{NIGHT}: under a clock two days ahead", NIGHT, "exit", ends=DONE, and_next=True, clock=2 * 86400),
+    Row(f"{NIGHT}: under a clock 25 hours behind", NIGHT, "exit", ends=DONE, and_next=True, clock=-25 * 3600),
     killed(NIGHT, "commit.user_profiles.begin", clock=400 * 86400),
 )
 DAMAGE = (

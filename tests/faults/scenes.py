@@ -1,7 +1,7 @@
 """What a fault disturbs: a job on a warehouse with published nights, and what it gives undisturbed.
 
-The logs are small, so that a job costs seconds, but have late events, retractions and every kind of planted
-error. Warehouses are made in the test's own session; each test works on a copy.
+The logs are small, so that a job costs seconds, but have late events, retractions, doubles and records that
+can't be used. Warehouses are made in the test's own session; each test works on a copy.
 """
 
 import hashlib
@@ -139,12 +139,14 @@ class Undisturbed:
     """A scene's warehouse, and what its job gives when nothing happens.
 
     warehouse: before the job, to be copied. before, after, at_end: what readers see before the job, after it,
-    and after the one that follows. points: the fault points that the job passes, in order.
+    and after the one that follows. newest: what the tables hold after the job; not the same after a rollback.
+    points: the fault points that the job passes, in order.
     """
 
     warehouse: Path
     before: str
     after: str
+    newest: str
     at_end: str
     points: tuple[str, ...]
 
@@ -162,6 +164,8 @@ class Stage:
         logs = self.folder / ("corrected" if corrected else "logs")
         if not corrected:
             assert make_demo_logs.main(["--logs", str(logs), *DRAWN]) == 0
+            for number in range(len(DAYS)):
+                soil(logs, number)
             return logs
         shutil.copytree(self.logs(False), logs)
         correct(logs / f"dt={DAYS[1]}")
@@ -206,9 +210,9 @@ class Stage:
             self.do(scene, scene.job, done)
         finally:
             faults.reach = reach
-        after = shown_hash(done)
+        before, after, newest = shown_hash(warehouse), shown_hash(done), newest_hash(done)
         self.do(scene, scene.after, done)
-        return Undisturbed(warehouse, shown_hash(warehouse), after, shown_hash(done), (*points, "exit"))
+        return Undisturbed(warehouse, before, after, newest, shown_hash(done), (*points, "exit"))
 
     def copy(self, name: str, folder: Path) -> Path:
         """A copy of a scene's warehouse, at a path of its own: Delta remembers what it read at another."""
@@ -220,6 +224,31 @@ def run_here(spark: SparkSession, job: str, argv: Sequence[str]) -> None:
     """Runs a job's body in this session."""
     module = import_module(f"jobs.{job}")
     module.run(spark, module.arg_parser().parse_args(argv))
+
+
+def soil(logs: Path, number: int) -> None:
+    """Adds to a day what a small drawn log has too little of."""
+    day, before = DAYS[number], DAYS[max(number - 1, 0)]
+    plain = {
+        "user_id": "ann",
+        "event_type": "view",
+        "event_ts": f"{day}T09:00:00Z",
+        "text": f"tea {number % 4}",
+    }
+    events: list[dict[str, Any]] = [
+        {"event_id": f"ann-{number}"} | plain,
+        {"event_id": f"ann-{number}"} | plain,  # a double
+        {"event_id": f"late-{number}"} | plain | {"event_ts": f"{before}T10:00:00Z", "text": "late tea"},
+        {"event_id": f"too-late-{number}"} | plain | {"event_ts": "2025-01-01T10:00:00Z"},
+        {"event_id": f"nobody-{number}"} | plain | {"user_id": None},
+        {"event_id": f"no-time-{number}"} | plain | {"event_ts": "yesterday"},
+        {"event_id": f"back-{number}"}
+        | plain
+        | {"event_type": "retract", "retracts_event_id": f"ann-{number - 1}"},
+    ]
+    with (logs / f"dt={day}" / "events.jsonl").open("a", encoding="utf-8") as file:
+        file.writelines(json.dumps(event) + "\n" for event in events)
+        file.write('{"event_id": "torn\n')
 
 
 def correct(day: Path) -> None:

@@ -96,7 +96,7 @@ def require_end(row: Row, job: Job) -> None:
         assert row.says in job.said(), job.said()
 
 
-@pytest.mark.parametrize("row", map(marked, ROWS))
+@pytest.mark.parametrize("row", [*map(marked, ROWS)])
 def test_a_fault_is_healed_by_what_the_messages_say(row, stage, tmp_path, disk, request):
     trial = Trial.of(stage, row.scene, tmp_path)
     if row.point:
@@ -110,7 +110,8 @@ def test_a_fault_is_healed_by_what_the_messages_say(row, stage, tmp_path, disk, 
     assert row.refused in " ".join(trial.refusals[:1]), trial.refusals
     assert not row.refused or trial.refusals, "nothing was refused"
     trial.judge()
-    trial.judge_the_next()
+    if row.and_next:
+        trial.judge_the_next()
 
 
 def test_the_table_has_at_least_forty_rows_of_different_names():

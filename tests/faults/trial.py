@@ -101,6 +101,7 @@ class Trial:
     def judge(self) -> None:
         """Fails where the warehouse is not what an undisturbed job gives."""
         assert shown_hash(self.warehouse) == self.expected.after, "readers see another result"
+        assert newest_hash(self.warehouse) == self.expected.newest, "tables hold another result"
         require_free_lease(self.warehouse)
 
     def judge_the_next(self, more: dict[str, Any] | None = None) -> None:
