@@ -29,6 +29,7 @@ from jobs.io.storage import remove_folder
 from jobs.io.unused_files import remove_unused
 from jobs.io.warehouse import Warehouse
 from jobs.night.guards import ERASURE as JOB
+from jobs.night.losses import refuse_losses
 from jobs.night.publication import publish_erasure, refuse_erasure
 from schemas.all_tables import ALL_TABLES
 
@@ -60,6 +61,7 @@ def run(spark: SparkSession, args: argparse.Namespace) -> None:
     history = history_of(log.publications())
     # The rules of later nights look for the record near the newest day.
     day = max(args.date, history.last) if history else args.date
+    refuse_losses(log, JOB, Days.only(day))
     with recorded(log, RunSpec.of(args, JOB, Days.only(day)), reads=[warehouse.uri]) as record:
         refuse_erasure_unless_begun(log)
         with record.phase("rows"):

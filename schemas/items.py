@@ -18,7 +18,7 @@ TABLE = Table(
     "user renames an item. A new item gets the title with most votes, and of equals the older one.",
     key=("item_id", "valid_from"),
     written_by="ingest_events",
-    erasure="nothing",
+    erasure="item",
     reach="valid_from",
     columns=(
         Column("item_id", STRING, "the log's item id", private=True),

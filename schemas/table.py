@@ -142,8 +142,8 @@ class Table:
     # if it is partitioned by log_date.
     sizes_night: bool = False
     # How an erasure finds what a table without a column user_id holds of a user: by a search of its texts for
-    # the id, as text that nobody else needs, or not at all.
-    erasure: Literal["search", "text", "nothing"] | None = None
+    # the id, as text that nobody else needs, as an item that only the user's events name, or not at all.
+    erasure: Literal["search", "text", "item", "nothing"] | None = None
     # Incremented with every released change of the declaration, so that code never meets an unknown layout;
     # upgrade_tables brings stored tables to this version.
     schema_version: int = 1

@@ -1,7 +1,8 @@
 """Which rows an erasure takes from each table, and their removal: by what the tables declare (erased_by).
 
-Rows that name a user go with the user; rejected records that hold an id go, whoever's they are; vectors and
-refusals of texts go where no event and no item needs the text any more.
+Rows that name a user go with the user; rejected records that hold an id go, whoever's they are; items go
+that only the users' events name; vectors and refusals of texts go where no event and no item needs the text
+any more.
 """
 
 import re
@@ -20,9 +21,10 @@ from jobs.io.warehouse import Warehouse, Writer
 from schemas import erased_users
 from schemas.all_tables import ALL_TABLES
 from schemas.erased_users import SALT
+from schemas.items import BY_CATALOGUE
 from schemas.table import Table
 
-USER, SEARCH, TEXT = "user", "search", "text"
+USER, SEARCH, TEXT, ITEM = "user", "search", "text", "item"
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,7 @@ def alone(text: str) -> str:
 def doomed(warehouse: Warehouse, table: Table, wanted: Wanted) -> DataFrame | None:
     """The rows that go, in the columns that name them; None where the table has nothing of users."""
     find: dict[str, Callable[[Warehouse, Table, Wanted], DataFrame]]
-    find = {USER: of_users, SEARCH: holding_an_id, TEXT: of_no_use}
+    find = {USER: of_users, SEARCH: holding_an_id, TEXT: of_no_use, ITEM: of_no_event}
     return find[table.erased_by](warehouse, table, wanted) if table.erased_by in find else None
 
 
@@ -102,7 +104,7 @@ def of_no_use(warehouse: Warehouse, table: Table, wanted: Wanted) -> DataFrame:
     Not only the erased users' own: whose a text was that nothing needs, nobody can tell.
     """
     needed = [
-        without_users(warehouse, other, wanted).select("text_key")
+        left_of(warehouse, other, wanted).select("text_key")
         for other in ALL_TABLES
         if "text_key" in other.names and other.erased_by != TEXT
     ]
@@ -110,15 +112,30 @@ def of_no_use(warehouse: Warehouse, table: Table, wanted: Wanted) -> DataFrame:
     return warehouse.read(table).select("text_key").join(keys, "text_key", "left_anti")
 
 
-def without_users(warehouse: Warehouse, table: Table, wanted: Wanted) -> DataFrame:
-    """A table's rows but those of the users."""
+def of_no_event(warehouse: Warehouse, table: Table, wanted: Wanted) -> DataFrame:
+    """The keys of items that only events name, and none of another user: their titles are the users' own."""
+    others = [
+        left_of(warehouse, other, wanted).select("item_id")
+        for other in ALL_TABLES
+        if "item_id" in other.names and other.erased_by == USER
+    ]
     rows = warehouse.read(table)
+    of_catalogues = rows.where(F.col("named_by") == BY_CATALOGUE).select("item_id")
+    needed = reduce(DataFrame.unionAll, [*others, of_catalogues]).distinct()
+    return rows.join(needed, "item_id", "left_anti").select(*table.key)
+
+
+def left_of(warehouse: Warehouse, table: Table, wanted: Wanted) -> DataFrame:
+    """The rows of a table of users or of items that stay."""
+    rows = warehouse.read(table)
+    if table.erased_by == ITEM:
+        return rows.join(of_no_event(warehouse, table, wanted), list(table.key), "left_anti")
     return rows.join(wanted.users, "user_id", "left_anti") if table.erased_by == USER else rows
 
 
 def beside_others(warehouse: Warehouse, table: Table, wanted: Wanted) -> DataFrame:
     """The keys of other users' rows whose companions are among the users, with companions as they will be."""
-    others = without_users(warehouse, table, wanted).where("size(companions) > 0")
+    others = left_of(warehouse, table, wanted).where("size(companions) > 0")
     found = others.crossJoin(wanted.names).where(F.arrays_overlap("companions", "gone"))
     return found.select(*table.key, companions_without("gone").alias("companions"))
 

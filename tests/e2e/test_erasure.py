@@ -21,6 +21,8 @@ FIRST, LAST, NEXT = date(2025, 4, 1), date(2025, 4, 3), date(2025, 4, 4)
 PUBLISHED = [FIRST + timedelta(days=n) for n in range(3)]
 GONE, FRIEND = "anneliese", "bartholomew"
 USERS = [GONE, FRIEND, *(f"user-{n}" for n in range(8))]
+# An item that no other user's event is about.
+HERS = "a name that nobody else uses"
 TABLES = [table.name for table in ALL_TABLES]
 STATES = ("profile_states", "user_profiles")
 SETTINGS = """engine: {kind: hash, hash_dimensions: 8}
@@ -43,6 +45,7 @@ def lines_of(day: date) -> list[str]:
     events += [event(user, day, 3, text="what everybody says") for user in (GONE, FRIEND)]
     events += [event(FRIEND, day, 4, companions=[GONE, "family"]), event(GONE, day, 4, companions=[FRIEND])]
     events += [event(GONE, day, 5, event_ts=f"{late}T20:00:00Z", session_id=f"{GONE}-s1")]
+    events += [event(GONE, day, 9, item_id="hers", title=HERS)]
     bad = [event(user, day, 6, rating=9) for user in (GONE, FRIEND, "user-1")]
     bad += [event(GONE, day, 7, user_id=None), event(FRIEND, day, 7, rating=9, companions=[GONE])]
     torn = json.dumps(event(GONE, day, 8))[:90]
@@ -169,6 +172,11 @@ def test_a_text_goes_with_its_last_user(before, erased):
     assert left == {text for text in texts.values() if GONE not in text} and "what everybody says" in left
 
 
+def test_an_item_goes_that_only_the_users_events_name(before, erased):
+    assert "hers" in {row["item_id"] for row in rows_of(str(before), "items")}
+    assert files_with(before, HERS) != [] == files_with(erased, HERS)
+
+
 def test_rejected_records_of_others_stay(before, erased):
     raw = [row["raw"] for row in rows_of(str(before), "quarantined_events") if GONE not in row["raw"]]
     assert sorted(raw) == sorted(row["raw"] for row in rows_of(str(erased), "quarantined_events")) != []
@@ -261,7 +269,7 @@ def stop_at(monkeypatch, call_number: int) -> None:
 
         return step
 
-    for name in ("delete", "update", "insert_absent", "set_property"):
+    for name in ("delete", "update", "insert_absent", "set_properties"):
         monkeypatch.setattr(Writer, name, dying(getattr(Writer, name)))
     for name in ("publish_erasure", "remove_unused", "prove"):
         monkeypatch.setattr(erase_users, name, dying(getattr(erase_users, name)))
