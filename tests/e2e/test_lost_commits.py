@@ -128,7 +128,7 @@ def test_no_job_works_on_a_table_that_lost_a_commit_but_the_one_that_writes_it_a
     lose_newest(copied, table)
     for job, *more in (
         (run_night, "--logs", logs, "--date", NEXT),
-        (backfill_profiles, "--logs", logs, "--start", FIRST, "--end", FIRST),
+        (backfill_profiles, "--logs", logs, "--start", NEXT, "--end", NEXT),
         (ingest_events, "--logs", logs, "--date", NEXT),
         (embed_texts, "--date", NEXT),
         (fold_profiles, "--date", NEXT),
