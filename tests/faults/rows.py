@@ -115,7 +115,7 @@ PHASES = (
     killed(BEFORE, "ingest_events.write.end", and_next=True),
     killed(BEFORE, "commit.user_profiles.end", "java"),
     killed(REBUILD, "commit.profile_states.end", and_next=True),
-    killed(REBUILD, "backfill_profiles.swap.begin", "all"),
+    killed(REBUILD, "fold_profiles.swap.begin", "all"),
     killed(UNDO, "record.publish_run.undone.begin"),
     killed(UNDO, "record.publish_run.undone.end", "all", and_next=True),
     killed(UPKEEP, "commit.behavior_events.begin"),

@@ -105,7 +105,7 @@ def backfill(first: int, last: int) -> Command:
 
 NIGHT, FIRST_NIGHT, REDELIVERY, RANGE = "night", "first night", "redelivery", "range"
 BEFORE, REBUILD, UNDO, UPKEEP = "range before", "rebuild", "undo", "upkeep"
-OTHER_FACETS = {"fold": {"facets": [{"name": "cheap", "where": "value < 20"}]}}
+OTHER_FACETS = {"fold": {"facets": [{"name": "looks", "where": "event_type = 'view'"}]}}
 CROWDED = {"maintenance": {"small_files": 2}}
 THREE = (backfill(0, 2),)
 SCENES = {
