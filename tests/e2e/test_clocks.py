@@ -10,11 +10,8 @@ from jobs.io.reading import publications, published_versions
 from tests.e2e.conftest import DAYS
 from tests.e2e.tables import call, rows_of, state_hashes
 
-JUMPS = [
-    pytest.param(48),
-    pytest.param(-25, marks=pytest.mark.slow),
-    pytest.param(-24 * 400, marks=pytest.mark.slow),
-]
+pytestmark = pytest.mark.slow
+JUMPS = [48, -25, -24 * 400]
 
 
 def wrong_by(hours: int) -> type[datetime]:

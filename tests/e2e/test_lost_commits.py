@@ -37,7 +37,7 @@ TABLES = (
     "check_results",
 )
 # Healed in the fast suite; the others differ in the table alone.
-FAST = TABLES[:3]
+FAST = ("behavior_events", "pipeline_runs")
 HEALED = [pytest.param(name, marks=[] if name in FAST else pytest.mark.slow) for name in TABLES]
 # What is the same in every warehouse with the same history: all but names and times of runs.
 COLUMNS_OF_RUNS = {"created_run"}
@@ -142,6 +142,7 @@ def test_no_job_works_on_a_table_that_lost_a_commit_but_the_one_that_writes_it_a
             call(spark, job, copied, config, *more)
 
 
+@pytest.mark.slow
 def test_steps_of_their_own_heal_in_their_order(spark, after_nights, copied, config, logs, night):
     lose_newest(copied, "behavior_events")
     lose_newest(copied, "profile_states")
