@@ -1,7 +1,7 @@
 """Which rows go: each way to find a user's rows takes these and no others."""
 
 import re
-from datetime import date
+from datetime import date, timedelta
 from json import dumps
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from schemas import (
     rejected_texts,
     text_embeddings,
 )
+from schemas.items import BY_CATALOGUE, BY_EVENTS
 from tests.builders import row, store
 
 DAY = date(2025, 3, 3)
@@ -92,13 +93,30 @@ def test_texts_go_that_nobody_else_needs(spark, warehouse, warehouse_at):
         event(user, n, text=key, text_key=key) for user, keys in texts.items() for n, key in enumerate(keys)
     ]
     store(spark, warehouse, behavior_events.TABLE, events)
-    store(spark, warehouse, items.TABLE, [row(items.TABLE, text="item", text_key="item")])
+    named = {"item": BY_CATALOGUE, "hers": BY_EVENTS}
+    rows = [row(items.TABLE, item_id=key, text=key, text_key=key, named_by=by) for key, by in named.items()]
+    store(spark, warehouse, items.TABLE, rows)
     for table in (text_embeddings.TABLE, rejected_texts.TABLE):
-        keys = ["own", "shared", "item", "bobs", "orphan"]
+        keys = ["own", "shared", "item", "bobs", "hers", "orphan"]
         stored = [row(table, text_key=key, model_key=model) for key in keys for model in ("m1", "m2")]
         store(spark, warehouse, table, stored)
         gone = doomed(warehouse_at(warehouse), table, wanted(spark, "ann"))
-        assert sorted(r["text_key"] for r in gone.collect()) == ["orphan", "orphan", "own", "own"]
+        assert sorted(r["text_key"] for r in gone.collect()) == [
+            *["hers", "hers", "orphan", "orphan", "own", "own"]
+        ]
+
+
+def test_items_go_that_neither_a_catalogue_nor_an_event_of_others_knows(spark, warehouse, warehouse_at):
+    events = [event("ann", n, item_id=item) for n, item in enumerate(["hers", "shared", "sold"])]
+    store(spark, warehouse, behavior_events.TABLE, [*events, event("bob", 1, item_id="shared")])
+    named = {"hers": BY_EVENTS, "shared": BY_EVENTS, "sold": BY_CATALOGUE}
+    rows = [row(items.TABLE, item_id=item, valid_from=DAY, named_by=by) for item, by in named.items()]
+    store(spark, warehouse, items.TABLE, [*rows, rows[0] | {"valid_from": DAY + timedelta(1)}])
+    gone = doomed(warehouse_at(warehouse), items.TABLE, wanted(spark, "ann"))
+    assert sorted((r["item_id"], r["valid_from"] - DAY) for r in gone.collect()) == [
+        ("hers", timedelta(0)),
+        ("hers", timedelta(1)),
+    ]
 
 
 def test_others_keep_their_events_without_the_name(spark, warehouse, warehouse_at):
