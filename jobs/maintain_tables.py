@@ -123,22 +123,28 @@ def compact(warehouse: Warehouse, writer: Writer | None, table: Table, settings:
     files = DataFrame(warehouse.snapshot(table).allFiles().toDF(), spark)
     found = crowded(files, table, settings).collect()
     if found and writer is not None:
-        optimize = DeltaTable.forPath(spark, warehouse.path(table)).optimize()
+        # As SQL: the method of DeltaTable takes a backtick in the path for the end of a name.
+        optimize = f"OPTIMIZE {_quoted(warehouse.path(table))}"
         if table.partition_by:
             parts = ", ".join(_literal(row["part"]) for row in found)
-            optimize = optimize.where(f"{table.partition_by[0]} IN ({parts})")
+            optimize += f" WHERE {table.partition_by[0]} IN ({parts})"
         small = settings.small_file_mb * MIB
         conf = {
             "spark.databricks.delta.optimize.minFileSize": str(small),
             "spark.databricks.delta.optimize.maxFileSize": str(COMPACTED * small),
         }
         with configured(spark, conf), writer.keeping_content(table):
-            optimize.executeCompaction()
+            spark.sql(optimize).collect()
     return sum(row["files"] for row in found)
 
 
 def _literal(text: str) -> str:
     return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
+
+
+def _quoted(path: str) -> str:
+    escaped = path.replace("`", "``")
+    return f"delta.`{escaped}`"
 
 
 def vacuum(warehouse: Warehouse, writer: Writer | None, table: Table, before: datetime) -> tuple[int, int]:

@@ -29,13 +29,25 @@ NO_JAVA: Final = (
     "Java could not be started: install Java 17 or 21, or lower spark.driver_memory to what this machine has"
 )
 NO_HEAP: Final = "Java's memory is too small: raise spark.driver_memory, and run the same command again"
+NO_LIBRARY: Final = (
+    "Java can't load its libraries from the scratch folder (TMPDIR): make space there, mount it without "
+    "noexec, and run the same command again"
+)
 NO_WORKER: Final = (
     "a Python worker has ended, killed or out of memory: look for its reason, and run the same command again"
 )
 RESTORE = "put it back from a copy of the warehouse, or backfill the logs into a new one"
 # What calls of a Java that has ended raise.
 _NO_ANSWER: Final = (Py4JNetworkError, ConnectionRefusedError, ConnectionResetError)
-_FULL: Final = ("No space left on device", "Disk quota exceeded", "File too large")
+# Words of Java that say all there is to say.
+_TELLING: Final = {
+    "No space left on device": NO_SPACE,
+    "Disk quota exceeded": NO_SPACE,
+    "File too large": NO_SPACE,
+    "java.lang.OutOfMemoryError": NO_HEAP,
+    "java.lang.UnsatisfiedLinkError": NO_LIBRARY,
+    "Python worker exited unexpectedly": NO_WORKER,
+}
 # A file is an address in Spark's messages, without blanks.
 UNREAD: Final = re.compile(r"FAILED_READ_FILE\.(?P<kind>\w+)\].*? while reading file (?P<file>\S+?)\.?\s")
 _DAMAGED: Final = re.compile(
@@ -111,12 +123,9 @@ def java_messages(error: BaseException) -> Iterator[str]:
 def java_sentence(messages: list[str]) -> str | None:
     """What Java's messages, from the outermost to the last cause, come down to; None for anything else."""
     text = "\n".join([*messages, ""])
-    if any(words in text for words in _FULL):
-        return NO_SPACE
-    if "java.lang.OutOfMemoryError" in text:
-        return NO_HEAP
-    if "Python worker exited unexpectedly" in text:
-        return NO_WORKER
+    for words, sentence in _TELLING.items():
+        if words in text:
+            return sentence
     if found := _CLOSED.search(text):
         place = found["file"] or found["denied"] or found["folder"]
         return _closed(local_path(place), found["reason"] or "Permission denied")

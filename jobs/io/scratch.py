@@ -16,7 +16,11 @@ from functools import cache
 from pathlib import Path
 from typing import Final
 
+from jobs.io.messages import JobError
+
 PREFIX: Final = "nightfold-scratch-"
+# Bytes that Java's own libraries need there before a job has written anything.
+LEAST_FREE: Final = 16 << 20
 
 
 @contextmanager
@@ -36,6 +40,16 @@ def scratch_folders() -> tuple[str, ...]:
     They stay until the process ends, since Java and libraries keep files there.
     """
     return tuple(_own_folder(place) for place in _places())
+
+
+def require_space() -> None:
+    """Raises JobError where scratch lies on a full disk, from which Java can't load its libraries."""
+    for folder in scratch_folders():
+        if shutil.disk_usage(folder).free < LEAST_FREE:
+            raise JobError(
+                f"{Path(folder).parent} has no space left for scratch: free some, or name another folder "
+                "by TMPDIR or SPARK_LOCAL_DIRS, and run the same command again"
+            )
 
 
 def _places() -> list[str]:

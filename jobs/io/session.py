@@ -19,7 +19,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.classic.dataframe import DataFrame as ClassicDataFrame
 
 from jobs.io.messages import say
-from jobs.io.scratch import scratch_folders
+from jobs.io.scratch import require_space, scratch_folders
 from jobs.io.secret import SECRET_NAMES, warn_if_argument
 from jobs.io.storage import folder_size, jvm
 from schemas.settings import SparkSettings
@@ -119,6 +119,7 @@ def open_session(name: str, settings: SparkSettings, secrets: Sequence[str] = ()
     if submitted:
         # Otherwise a SparkConf of Python would know nothing of what was submitted.
         SparkContext._ensure_initialized()
+    require_space()
     given, scratch = SparkConf(), scratch_folders()
     # No table goes into the folder, but Spark creates it, by default in the working directory.
     wanted = _DEFAULTS | {"spark.sql.warehouse.dir": f"{scratch[0]}/spark-warehouse"}

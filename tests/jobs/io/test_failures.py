@@ -11,6 +11,7 @@ from jobs.io.failures import (
     JAVA_ENDED,
     NO_HEAP,
     NO_JAVA,
+    NO_LIBRARY,
     NO_SPACE,
     NO_WORKER,
     RESTORE,
@@ -70,6 +71,10 @@ SAID = {
         f"/w/items/x: read-only file system; {GIVE}",
     ),
     "no memory": ([f"{SPARK}failed", "java.lang.OutOfMemoryError: Java heap space"], NO_HEAP),
+    "a scratch folder that runs nothing": (
+        [f"{SPARK}failed", "java.lang.UnsatisfiedLinkError: no snappyjava in java.library.path"],
+        NO_LIBRARY,
+    ),
     "a killed worker": ([f"{SPARK}Python worker exited unexpectedly (crashed)", "EOF"], NO_WORKER),
 }  # fmt: skip
 

@@ -1,16 +1,21 @@
 """Scratch is private and goes with its process; what a killed one left is swept, a living one's never."""
 
 import os
+import shutil
 import signal
 import stat
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from jobs.io.scratch import PREFIX, private_files, sweep
+from jobs.io import scratch
+from jobs.io.messages import JobError
+from jobs.io.scratch import LEAST_FREE, PREFIX, private_files, require_space, sweep
 from tests.conftest import ROOT
 
 # Prints its scratch, writes a file that names a user into it, and waits for a line.
@@ -96,6 +101,15 @@ def test_many_that_start_at_once_keep_their_own(start, tmp_path):
         folders = [folder for _, (folder,) in pool.map(lambda _: start(), range(12))]
     assert len(set(folders)) == 12 and scratch_in(tmp_path) == sorted(folders)
     assert all((folder / "spilled").is_file() for folder in folders)
+
+
+def test_a_full_disk_is_told_before_java_starts(monkeypatch):
+    monkeypatch.setattr(scratch, "scratch_folders", lambda: ("/disk/own",))
+    for free, is_full in ((LEAST_FREE, False), (LEAST_FREE - 1, True)):
+        monkeypatch.setattr(shutil, "disk_usage", lambda _, free=free: SimpleNamespace(free=free))
+        told = pytest.raises(JobError, match=r"^/disk has no space left for scratch: free some, or name")
+        with told if is_full else nullcontext():
+            require_space()
 
 
 def test_files_made_inside_are_private_and_others_as_before(tmp_path):
