@@ -23,7 +23,6 @@ TABLE = Table(
     reach="log_date",
     reach_margin_days=1,
     sizes_night=True,
-    schema_version=2,
     partition_by=("log_date",),
     columns=(
         Column(

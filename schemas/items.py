@@ -39,6 +39,5 @@ TABLE = Table(
         Check("text_and_key_together", "(text IS NULL) = (text_key IS NULL)"),
         Check("named_by_known", f"named_by IS NULL OR named_by IN ('{BY_CATALOGUE}', '{BY_EVENTS}')"),
     ),
-    schema_version=2,
     rules=(unique("item_id", "valid_from"),),
 )
