@@ -27,6 +27,7 @@ from typing import Any
 from jobs.io import session as sessions
 from schemas.settings import SparkSettings
 from tests.conftest import ROOT
+from tests.faults import scenes
 from tests.faults.processes import QUICK_JAVA, VICTIMS, started
 from tests.faults.scenes import SCENES, Stage
 from tests.faults.trial import Trial
@@ -84,10 +85,10 @@ def seeds_of(text: str) -> range:
 
 def code_hash() -> str:
     """Names the code: what other code made undisturbed is no measure."""
-    rooms = ("schemas", "udfs", "jobs", "tests/faults")
+    rooms = ("schemas", "udfs", "jobs")
     files = sorted(file for room in rooms for file in (ROOT / room).rglob("*.*") if file.suffix != ".pyc")
     content = hashlib.sha256()
-    for file in files:
+    for file in (*files, Path(scenes.__file__)):
         content.update(file.read_bytes())
     return content.hexdigest()[:12]
 
