@@ -148,11 +148,14 @@ class Undisturbed:
     after: str
     newest: str
     at_end: str
-    points: tuple[str, ...]
+    points: list[str]
 
 
 class Stage:
-    """The logs, the settings and the undisturbed warehouses of all scenes, in one folder."""
+    """The logs, the settings and the undisturbed warehouses of all scenes, in one folder.
+
+    A later stage in the same folder finds the warehouses there.
+    """
 
     def __init__(self, spark: SparkSession, folder: Path) -> None:
         self.spark, self.folder = spark, folder
@@ -162,13 +165,14 @@ class Stage:
     def logs(self, corrected: bool) -> Path:
         """The log; corrected: with more and other events on its second day."""
         logs = self.folder / ("corrected" if corrected else "logs")
-        if not corrected:
-            assert make_demo_logs.main(["--logs", str(logs), *DRAWN]) == 0
-            for number in range(len(DAYS)):
-                soil(logs, number)
+        shutil.rmtree(logs, ignore_errors=True)
+        if corrected:
+            shutil.copytree(self.logs(False), logs)
+            correct(logs / f"dt={DAYS[1]}")
             return logs
-        shutil.copytree(self.logs(False), logs)
-        correct(logs / f"dt={DAYS[1]}")
+        assert make_demo_logs.main(["--logs", str(logs), *DRAWN]) == 0
+        for number in range(len(DAYS)):
+            soil(logs, number)
         return logs
 
     def settings(self, more: dict[str, Any]) -> str:
@@ -198,21 +202,29 @@ class Stage:
         run_here(self.spark, command[0], self.argv(scene, command, warehouse, more))
 
     def _undisturbed(self, name: str) -> Undisturbed:
-        scene, warehouse = SCENES[name], self.folder / name.replace(" ", "-") / "before"
+        folder = self.folder / name.replace(" ", "-")
+        kept = folder / "undisturbed.json"
+        if not kept.exists():
+            shutil.rmtree(folder, ignore_errors=True)
+            kept.write_text(json.dumps(self._played(SCENES[name], folder)), encoding="utf-8")
+        return Undisturbed(folder / "before", **json.loads(kept.read_text(encoding="utf-8")))
+
+    def _played(self, scene: Scene, folder: Path) -> dict[str, Any]:
+        """Makes a scene's warehouse, and does its job and the one after on a copy; returns what they give."""
+        warehouse, plain = folder / "before", Scene(scene.name, (), (), ())
         warehouse.mkdir(parents=True)
-        plain = Scene(name, (), (), ())
         for command in scene.before:
             self.do(plain, command, warehouse)
-        done = shutil.copytree(warehouse, warehouse.with_name("done"))
+        done = shutil.copytree(warehouse, folder / "done")
         points: list[str] = []
         reach, faults.reach = faults.reach, points.append
         try:
             self.do(scene, scene.job, done)
         finally:
             faults.reach = reach
-        before, after, newest = shown_hash(warehouse), shown_hash(done), newest_hash(done)
+        found = {"before": shown_hash(warehouse), "after": shown_hash(done), "newest": newest_hash(done)}
         self.do(scene, scene.after, done)
-        return Undisturbed(warehouse, before, after, newest, shown_hash(done), (*points, "exit"))
+        return found | {"at_end": shown_hash(done), "points": [*points, "exit"]}
 
     def copy(self, name: str, folder: Path) -> Path:
         """A copy of a scene's warehouse, at a path of its own: Delta remembers what it read at another."""
