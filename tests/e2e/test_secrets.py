@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from secrets import token_hex
 
 import pytest
 
@@ -15,7 +16,8 @@ from tests.e2e.test_private_files import open_to_others
 from tests.embedding_server import embedding_server
 from tests.jobs.ingest.days import FIRST, deliver, event
 
-ENGINE_KEY, USER_KEY = "engine-4f1d7c2b9e", "user-83b5d0aa61e7c4"
+# Of this run alone: what another run shows its own processes is no matter of this one.
+ENGINE_KEY, USER_KEY = f"engine-{token_hex(8)}", f"user-{token_hex(8)}"
 NAME = "spark.executorEnv.NIGHTFOLD_ENGINE_KEY"
 SUBMIT = Path(sys.executable).with_name("spark-submit")
 
@@ -23,12 +25,14 @@ SUBMIT = Path(sys.executable).with_name("spark-submit")
 def holders(secret: str, folder: Path) -> list[str]:
     """The files in a folder and below that hold the secret."""
     found = []
-    for path in folder.rglob("*"):
-        try:
-            if path.is_file() and secret.encode() in path.read_bytes():
-                found.append(str(path))
-        except OSError:  # removed meanwhile, as scratch is
-            continue
+    # Unlike rglob, walk takes it that folders are removed meanwhile, as scratch is.
+    for below, _, names in os.walk(folder):
+        for path in (Path(below, name) for name in names):
+            try:
+                if path.is_file() and secret.encode() in path.read_bytes():
+                    found.append(str(path))
+            except OSError:
+                continue
     return found
 
 
