@@ -41,6 +41,7 @@ def shown(command, capsys, *arguments) -> str:
     return capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_every_job_works_in_an_odd_folder_and_gives_the_same(spark, odd, after_nights, capsys):
     logs, config, warehouse = odd / "lo`gs%41", str(odd / "con'fig%41.yaml"), odd / "w%41`;'h"
     for day in DAYS[:2]:
