@@ -202,7 +202,7 @@ def test_a_table_says_how_an_erasure_finds_what_it_holds_of_a_user(table):
 
 def test_a_new_table_that_names_users_is_erased_without_a_word():
     named = replace(items.TABLE, columns=(*items.TABLE.columns, Column("user_id", STRING, "a user")))
-    assert (items.TABLE.erased_by, named.erased_by) == ("nothing", "user")
+    assert (items.TABLE.erased_by, named.erased_by) == ("item", "user")
 
 
 @each_table
