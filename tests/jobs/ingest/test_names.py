@@ -277,6 +277,7 @@ def test_a_name_that_moves_many_users_is_counted_and_told(ingest, tmp_path, caps
     assert (counts["renamed_items"], counts["renamed_users"]) == (1, 4)
 
 
+@pytest.mark.slow
 def test_a_name_that_moves_few_users_is_counted_and_not_told(ingest, tmp_path, capsys):
     after = FIRST + timedelta(days=1)
     ingest(FIRST, seen(FIRST, "berta", "i", title="Kettle"))

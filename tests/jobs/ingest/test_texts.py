@@ -27,6 +27,7 @@ def test_texts_are_made_of_event_and_item_by_type(ingest, tmp_path):
     assert rows_of(str(tmp_path / "w"), "quarantined_events") == []
 
 
+@pytest.mark.slow
 def test_every_event_of_a_renamed_item_counts_as_stale_where_a_mapping_makes_texts(ingest, tmp_path):
     mapping = canonical(texts={"review": "concat(item_title, ': ', text)"})
     later = (
