@@ -118,8 +118,8 @@ PHASES = (
     killed(REBUILD, "fold_profiles.swap.begin", "all"),
     killed(UNDO, "record.publish_run.undone.begin"),
     killed(UNDO, "record.publish_run.undone.end", "all", and_next=True),
-    killed(UPKEEP, "commit.behavior_events.begin"),
-    killed(UPKEEP, "commit.behavior_events.end", "all", and_next=True),
+    killed(UPKEEP, "commit.text_embeddings.begin"),
+    killed(UPKEEP, "commit.text_embeddings.end", "all", and_next=True),
 )
 MID_PHASE = (
     Row(
