@@ -123,7 +123,7 @@ def compact(warehouse: Warehouse, writer: Writer | None, table: Table, settings:
     found = crowded(files, table, settings).collect()
     if found and writer is not None:
         # As SQL: the method of DeltaTable takes a backtick in the path for the end of a name.
-        optimize = f"OPTIMIZE {_quoted(warehouse.path(table))}"
+        optimize = f"OPTIMIZE {warehouse.sql_name(table)}"
         if table.partition_by:
             parts = ", ".join(_literal(row["part"]) for row in found)
             optimize += f" WHERE {table.partition_by[0]} IN ({parts})"
@@ -139,11 +139,6 @@ def compact(warehouse: Warehouse, writer: Writer | None, table: Table, settings:
 
 def _literal(text: str) -> str:
     return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
-
-
-def _quoted(path: str) -> str:
-    escaped = path.replace("`", "``")
-    return f"delta.`{escaped}`"
 
 
 def vacuum(warehouse: Warehouse, writer: Writer | None, table: Table, before: datetime) -> tuple[int, int]:

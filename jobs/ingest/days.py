@@ -79,11 +79,6 @@ class Scope:
     versions_before: DataFrame
     before: Before
 
-    @cached_property
-    def is_first(self) -> bool:
-        """Whether there were no items before the days."""
-        return self.before.versions.isEmpty()
-
 
 @dataclass(frozen=True)
 class Judged:
@@ -186,8 +181,7 @@ def marks_of(scope: Scope) -> Marks:
     """Every file that the days are read from, of all sources and catalogues, as it is now."""
     logs, spark = scope.logs, scope.run.spark
     folders = [folder for name in logs.mapping.sources for folder in logs.folders(scope.days, name)]
-    if logs.mapping.items is not None:
-        folders += catalogue_folders(spark, logs, scope.days, scope.is_first)
+    folders += catalogue_folders(spark, logs, scope.days, scope.before)
     return {file: mark for folder in folders for file, mark in file_marks(spark, folder).items()}
 
 
@@ -197,9 +191,7 @@ def judge(scope: Scope) -> Judged:
     with run.phase("look"):
         max_expansion = scope.settings.ingest.max_expansion
         promised = damage.require_sound_days(run.spark, scope.logs, scope.days, max_expansion)
-        catalogue = read_catalogue(
-            run.warehouse, scope.logs, scope.settings, scope.days, scope.before.versions
-        )
+        catalogue = read_catalogue(run.warehouse, scope.logs, scope.settings, scope.days, scope.before)
     known = known_events(run.warehouse, scope.days, scope.settings.fold.window_days)
     with damage.readable(run.warehouse.uri):
         mapped = read_records(run.spark, scope.logs, scope.days)
@@ -245,32 +237,31 @@ def known_events(warehouse: Warehouse, days: Days, window_days: int) -> DataFram
 
 
 def read_catalogue(
-    warehouse: Warehouse, logs: Logs, settings: Settings, days: Days, kept: DataFrame
+    warehouse: Warehouse, logs: Logs, settings: Settings, days: Days, before: Before
 ) -> DataFrame | None:
     """The checkpointed rows of the catalogues in force on the days; None without a catalogue.
 
-    kept: the item versions before the days. Raises JobError where a catalogue is corrupt.
+    Raises JobError where a catalogue is corrupt.
     """
     source, spark = logs.mapping.items, warehouse.spark
     if source is None:
         return None
-    is_first = kept.isEmpty()
-    folders = catalogue_folders(spark, logs, days, is_first)
+    folders = catalogue_folders(spark, logs, days, before)
     damage.require_sound(spark, source.source.format, folders, settings.ingest.max_expansion)
     rows = catalogue_rows(read_days(spark, source.source, folders, logs.root), source, settings.ingest)
-    if "valid_from" in source.fields and not is_first:
+    if "valid_from" in source.fields and not before.is_first:
         # Of an earlier delivery only rows that count from now on: the others were read on their own day.
         begins = F.col("reason").isNull() & F.col("counts_from").between(days.first, days.last)
         rows = rows.where((F.col("delivered") >= days.first) | begins)
     return rows.localCheckpoint(eager=False)
 
 
-def catalogue_folders(spark: SparkSession, logs: Logs, days: Days, is_first: bool) -> list[str]:
-    """The folders of the catalogues to read for the days. is_first: there were no items before them."""
+def catalogue_folders(spark: SparkSession, logs: Logs, days: Days, before: Before) -> list[str]:
+    """The folders of the catalogues to read for the days."""
     if logs.mapping.items is None:
         return []
     # The first ingest takes every earlier delivery along.
-    takes_earlier = is_first or "valid_from" in logs.mapping.items.fields
+    takes_earlier = before.is_first or "valid_from" in logs.mapping.items.fields
     delivered = day_folders(spark, f"{logs.root}/items")
     return [
         items_folder(logs.root, day)
@@ -424,11 +415,10 @@ def warn_of_stale_texts(scope: Scope, newest: date, names: Names, events: DataFr
     stale = find_stale(change, scope.form, are_made=bool(scope.logs.mapping.texts))
     scope.run.counts |= {"stale_texts": stale.texts, "stale_names": stale.names}
     if stale.until is not None:
-        # From the very next day: it may name an item as the day before did, and so have no version of its
-        # own.
         differ = f"{stale.texts} events of later days would have another text, because"
         if not stale.texts:
             differ = f"{stale.names} names of items would begin on other days, because"
+        # From the very next day: it may name an item as the day before did, without a version of its own.
         say(
             f"{JOB}: {differ} {scope.days.first}..{scope.days.last} name their items differently: "
             f"ingest {change.later.first}..{stale.until} again, in order"

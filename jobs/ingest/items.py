@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import date, timedelta
-from functools import reduce
+from functools import cached_property, reduce
 
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
@@ -111,6 +111,11 @@ class Before:
     events: DataFrame
     window_days: int
 
+    @cached_property
+    def is_first(self) -> bool:
+        """Whether there were no items before the days."""
+        return self.versions.isEmpty()
+
     @classmethod
     def of(cls, warehouse: Warehouse, days: Days, window_days: int) -> "Before":
         """As the warehouse holds them."""
@@ -188,9 +193,13 @@ def item_versions(candidates: DataFrame, held: DataFrame) -> DataFrame:
 
 def by_events_and_catalogue(given: DataFrame, delivered: DataFrame) -> DataFrame:
     """Names of both kinds together: those by events hold until the first one by a catalogue."""
-    since = delivered.groupBy("item_id").agg(F.min("log_date").alias("since"))
-    until = given.join(since, "item_id", "left").where("since IS NULL OR log_date < since").drop("since")
-    return until.unionByName(delivered)
+    return before_catalogue(given, delivered).unionByName(delivered)
+
+
+def before_catalogue(given: DataFrame, named: DataFrame) -> DataFrame:
+    """The names by events (item_id, log_date, ...) until a catalogue names the item (item_id, log_date)."""
+    since = named.groupBy("item_id").agg(F.min("log_date").alias("since"))
+    return given.join(since, "item_id", "left").where("since IS NULL OR log_date < since").drop("since")
 
 
 def face() -> Column:

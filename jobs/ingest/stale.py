@@ -11,7 +11,7 @@ from datetime import date, timedelta
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from jobs.ingest.items import face
+from jobs.ingest.items import before_catalogue, face
 from jobs.ingest.names import (
     VOTE,
     elected,
@@ -145,15 +145,11 @@ def versions_anew(change: Change, items: DataFrame, form: StoredForm) -> DataFra
     by_catalogue = F.col("named_by") == BY_CATALOGUE
     is_later = F.expr(change.later.sql("valid_from"))
     catalogue = change.versions_before.where(by_catalogue & is_later).join(items, "item_id", "left_semi")
-    since_when = catalogue.select("item_id", "valid_from").union(
-        held.where(by_catalogue).select("item_id", "valid_from")
-    )
-    ends = since_when.groupBy("item_id").agg(F.min("valid_from").alias("ends"))
+    day = F.col("valid_from").alias("log_date")
+    since_when = catalogue.select("item_id", day).union(held.where(by_catalogue).select("item_id", day))
     own = F.substring("title_key", 1, OF_TEXT)
-    voted = (
-        given.join(ends, "item_id", "left")
-        .where("ends IS NULL OR log_date < ends")
-        .select("item_id", F.col("log_date").alias("valid_from"), "title_key", own.alias("n"), own.alias("t"))
+    voted = before_catalogue(given, since_when).select(
+        "item_id", F.col("log_date").alias("valid_from"), "title_key", own.alias("n"), own.alias("t")
     )
     return _followed(versions, form).union(_followed(catalogue, form)).union(voted)
 

@@ -14,6 +14,7 @@ from py4j.protocol import Py4JError, Py4JNetworkError
 from pyspark.errors import PySparkException
 
 from jobs.io.messages import JobError, worker_sentence
+from jobs.io.storage import without_scheme
 
 # Causes looked at; a longer chain is a circle.
 DEEPEST: Final = 50
@@ -105,7 +106,7 @@ def local_path(address: str) -> str:
     >>> local_path("file:///w/a%20b"), local_path("s3a://w/a")
     ('/w/a b', 's3a://w/a')
     """
-    return unquote(re.sub("^file:/+", "/", address)) if address.startswith("file:") else address
+    return unquote(without_scheme(address)) if address.startswith("file:") else address
 
 
 def java_messages(error: BaseException) -> Iterator[str]:

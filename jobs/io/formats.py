@@ -14,7 +14,7 @@ from pyspark.sql import types as T
 
 from jobs.io.columns import NESTED, as_read_from_json, quoted
 from jobs.io.messages import JobError
-from jobs.io.storage import PLAIN_LOCAL, first_line, has_colon, jvm, open_parquet
+from jobs.io.storage import PLAIN_LOCAL, first_line, has_colon, jvm, open_parquet, without_scheme
 from schemas.mapping import Source
 
 # Reading footers and headers mostly waits for the disk or the network.
@@ -94,8 +94,8 @@ def _plain_paths(
     lines = spark.read.options(**_json_options(source), **more).text(paths)
     is_plain = is_plain_json(F.col("value"), declared_types(source))
     found = lines.where(~is_plain).select(F.input_file_name().alias("file")).distinct().collect()
-    mixed = {_without_scheme(unquote(row["file"])) for row in found}
-    return [path for path, files in listed.items() if mixed.isdisjoint(map(_without_scheme, files))]
+    mixed = {without_scheme(unquote(row["file"])) for row in found}
+    return [path for path, files in listed.items() if mixed.isdisjoint(map(without_scheme, files))]
 
 
 def is_plain_json(line: Column, declared: T.StructType) -> Column:
@@ -137,10 +137,6 @@ def _plain_types(source: Source) -> T.StructType:
             for field in declared_types(source)
         ]
     )
-
-
-def _without_scheme(file: str) -> str:
-    return re.sub("^file:/+", "/", file)
 
 
 def _json_records(

@@ -24,7 +24,7 @@ from jobs.io.days import Days
 from jobs.io.formats import SHOWN, UNREADABLE, declared_types, parts
 from jobs.io.messages import JobError, one_sentence, say
 from jobs.io.session import in_zone
-from jobs.io.storage import data_files, folder_content, is_local, path_exists
+from jobs.io.storage import data_files, folder_content, is_local, path_exists, without_scheme
 from schemas.mapping import (
     THE_DAY,
     LogMapping,
@@ -162,7 +162,7 @@ def read_days(
 
 def _require_all_read(read: Sequence[DataFrame], files: Sequence[str]) -> None:
     """Raises JobError where Spark's own listing lacks a file: under a locale that can't decode its name."""
-    found = {re.sub("^file:/+", "/", unquote(file)) for part in read for file in part.inputFiles()}
+    found = {without_scheme(unquote(file)) for part in read for file in part.inputFiles()}
     # Spark leaves out files of zero bytes.
     if lost := sorted(file for file in {*files} - found if Path(file).stat().st_size):
         raise JobError(
@@ -246,7 +246,7 @@ def below_root(column: Column, root: str) -> Column:
 
 def below(file: str, root: str) -> str:
     """A file's path relative to the logs folder, as in SOURCE_FILE."""
-    return re.sub("^file:/+", "/", file)[len(_plain(root)) + 1 :]
+    return without_scheme(file)[len(_plain(root)) + 1 :]
 
 
 def _plain(root: str) -> str:

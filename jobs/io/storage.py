@@ -1,6 +1,7 @@
 """Files on any file system that Hadoop knows: local folders, HDFS and object stores alike."""
 
 import os
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from fnmatch import fnmatch
@@ -61,6 +62,15 @@ def is_local(path: str) -> bool:
 
 
 # ---- looking
+
+
+def without_scheme(file: str) -> str:
+    """A local file's path, however it is given; others stay.
+
+    >>> without_scheme("file:///logs/a"), without_scheme("file:/logs/a"), without_scheme("s3a://logs/a")
+    ('/logs/a', '/logs/a', 's3a://logs/a')
+    """
+    return re.sub("^file:/+", "/", file)
 
 
 def data_files(spark: SparkSession, folder: str) -> list[str]:

@@ -14,9 +14,8 @@ from schemas.table import Table
 
 def count_unused(warehouse: Warehouse, table: Table, before: datetime) -> int:
     """How many files left the table before the moment."""
-    escaped = warehouse.path(table).replace("`", "``")
     with configured(warehouse.spark, _conf(warehouse.spark)):
-        statement = f"VACUUM delta.`{escaped}` RETAIN {_hours_since(before)} HOURS DRY RUN"
+        statement = f"VACUUM {warehouse.sql_name(table)} RETAIN {_hours_since(before)} HOURS DRY RUN"
         return int(warehouse.spark.sql(statement).count())
 
 

@@ -6,7 +6,7 @@ Writer in it writes, and one without does not.
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -21,6 +21,7 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from jobs.io import faults
+from jobs.io.columns import quoted
 from jobs.io.lease import Lease, take
 from jobs.io.messages import JobError
 from jobs.io.session import configured
@@ -44,6 +45,10 @@ class Warehouse:
     def path(self, table: Table) -> str:
         """Where a table lies."""
         return f"{self.uri}/{table.name}"
+
+    def sql_name(self, table: Table) -> str:
+        """The table as SQL names it."""
+        return f"delta.{quoted(self.path(table))}"
 
     def folder(self, name: str) -> "Warehouse":
         """The tables in a folder of the warehouse, such as a rebuild's."""
@@ -233,9 +238,7 @@ class Writer:
 
         within: a literal predicate on alias `t` that bounds what the merge reads and conflicts with.
         """
-        match = within
-        for key in table.key:
-            match = match & (F.col(f"t.{key}") == F.col(f"s.{key}"))
+        match = within & _equal(table.key)
         merge = self.create(table).alias("t").merge(conformed(rows, table).alias("s"), match)
         with self._committing(table):
             merge.whenNotMatchedInsertAll().execute()
@@ -245,16 +248,14 @@ class Writer:
 
         By a join, since a predicate would name the keys in the table's log.
         """
-        match = reduce(and_, [F.col(f"t.{name}") == F.col(f"s.{name}") for name in keys.columns])
-        merge = self.create(table).alias("t").merge(keys.distinct().alias("s"), match)
+        merge = self.create(table).alias("t").merge(keys.distinct().alias("s"), _equal(keys.columns))
         with self._committing(table):
             merge.whenMatchedDelete().execute()
 
     def update(self, table: Table, rows: DataFrame) -> None:
         """Gives stored rows new values: rows has the table's key and the columns that change."""
-        match = reduce(and_, [F.col(f"t.{name}") == F.col(f"s.{name}") for name in table.key])
         values: dict[str, str | Column] = {n: f"s.{n}" for n in rows.columns if n not in table.key}
-        merge = self.create(table).alias("t").merge(rows.alias("s"), match)
+        merge = self.create(table).alias("t").merge(rows.alias("s"), _equal(table.key))
         with self._committing(table):
             merge.whenMatchedUpdate(set=values).execute()
 
@@ -262,9 +263,8 @@ class Writer:
         """Sets properties in one commit; names and values come from our own code."""
         self.create(table)
         self.confirm()
-        path = self.warehouse.path(table).replace("`", "``")
         given = ", ".join(f"'{name}' = '{value}'" for name, value in properties.items())
-        self.warehouse.spark.sql(f"ALTER TABLE delta.`{path}` SET TBLPROPERTIES ({given})")
+        self.warehouse.spark.sql(f"ALTER TABLE {self.warehouse.sql_name(table)} SET TBLPROPERTIES ({given})")
 
     def declare(self, table: Table, properties: Mapping[str, str]) -> None:
         """Gives a table that exists the declared columns and comments and these properties.
@@ -332,6 +332,11 @@ def open_writer(warehouse: Warehouse, owner: str, any_schema: bool = False) -> I
         yield Writer(warehouse, lease)
     finally:
         lease.release()
+
+
+def _equal(names: Sequence[str]) -> Column:
+    """Whether the rows `t` and `s` of a merge agree in these columns."""
+    return reduce(and_, [F.col(f"t.{name}") == F.col(f"s.{name}") for name in names])
 
 
 def conformed(rows: DataFrame, table: Table) -> DataFrame:

@@ -104,7 +104,7 @@ def missing_in_logs(warehouse: Warehouse, settings: Settings, logs: Logs, days: 
     usable = named.where("passed AND reason IS NULL")
     stored = usable.withColumn("event_id", F.coalesce("event_id", "same"))
     before = Before.of(warehouse, days, settings.fold.window_days)
-    catalogue = read_catalogue(warehouse, logs, settings, days, before.versions)
+    catalogue = read_catalogue(warehouse, logs, settings, days, before)
     names = name_items(stored, catalogue, before, form, days)
     of_item = with_item(with_raw_key(stored), before.versions.unionByName(names.fresh), SHOWN)
     of_item = with_own_titles(of_item, own_titles(names.faces, names.versions, form))

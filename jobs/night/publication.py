@@ -45,7 +45,7 @@ def publish(log: RunLog, writer: Writer, publication: Publication) -> None:
 
 def show(log: RunLog, writer: Writer, spec: RunSpec) -> None:
     """Records the current versions of all tables as the published ones, once their files are on the disk."""
-    shown = standing(log.records())
+    shown = log.publications()
     with recorded(log, spec, PUBLISHED, writer=writer) as run:
         run.output_versions = run.input_versions
         with run.phase("sync"):
