@@ -1,0 +1,64 @@
+"""What became of the records of an ingest, in numbers, and whether a day is mostly bad."""
+
+from collections import Counter
+from collections.abc import Sequence
+
+from pyspark.sql import DataFrame, Row
+
+from jobs.ingest.fates import DUPLICATE, ERASED, FATES, QUARANTINED, STORED
+from jobs.io.days import Days
+
+
+def count_fates(found: Sequence[Row]) -> dict[str, int]:
+    """Records by fate, and quarantined ones by reason; read = stored + quarantined + duplicate + erased.
+
+    cleaned: stored ones whose text or title lost characters that no eye sees. held_later: duplicates and
+    conflicts that only events of later days make. found: fate, reason, count, cleaned, held_later.
+    """
+    by_fate = {fate: sum(row["count"] for row in found if row["fate"] == fate) for fate in FATES}
+    reasons: Counter[str] = Counter()
+    for row in found:
+        if row["fate"] == QUARANTINED:
+            reasons[f"quarantined_{row['reason']}"] += row["count"]
+    read = sum(by_fate[fate] for fate in (STORED, QUARANTINED, DUPLICATE, ERASED))
+    cleaned = sum(row["cleaned"] for row in found if row["fate"] == STORED)
+    held = sum(row["held_later"] for row in found)
+    return {"read": read, **by_fate, "cleaned": cleaned, "held_later": held, **dict(sorted(reasons.items()))}
+
+
+def held_later(found: Sequence[Row]) -> Days | None:
+    """From the first log day with a record that a later day holds to the last day that holds one.
+
+    None where there is none. found: log_date, held_on.
+    """
+    held = [(row["log_date"], row["held_on"]) for row in found if row["held_on"] is not None]
+    return Days(min(day for day, _ in held), max(day for _, day in held)) if held else None
+
+
+def count_catalogue(catalogue: DataFrame) -> dict[str, int]:
+    """Catalogue rows read, and unusable ones, also by reason."""
+    found = {row["reason"]: row["count"] for row in catalogue.groupBy("reason").count().collect()}
+    read, usable = sum(found.values()), found.pop(None, 0)
+    by_reason = {reason.replace("item_", "items_", 1): count for reason, count in sorted(found.items())}
+    return {"items_read": read, "items_unusable": read - usable, **by_reason}
+
+
+def bad_day(found: Sequence[Row], allowed: float) -> str | None:
+    """The first log day with a larger share of unusable records than allowed, as a sentence.
+
+    None where there is none.
+
+    found: log_date, fate, reason, count, cleaned, held_later.
+    """
+    for day in sorted({row["log_date"] for row in found}):
+        of_day = [row for row in found if row["log_date"] == day]
+        counts = count_fates(of_day)
+        bad, read = counts["quarantined"], counts["read"]
+        if bad > allowed * read:
+            reasons = Counter({row["reason"]: row["count"] for row in of_day if row["fate"] == QUARANTINED})
+            shown = ", ".join(f"{count} {reason}" for reason, count in reasons.most_common(3))
+            return (
+                f"{bad} of {read} records of {day} can't be used ({shown}), "
+                f"more than max_bad_share allows ({allowed:g})"
+            )
+    return None
