@@ -7,10 +7,10 @@ from importlib import resources
 from typing import Any, Final, Literal
 from zoneinfo import ZoneInfo
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 from pyspark.sql import types as T
 
-from schemas.documents import DocumentError, parse_document
+from schemas.documents import DocumentError, Section, parse_document
 from schemas.settings import first_problem
 from schemas.table import DATE, DOUBLE, INT, STRING, STRINGS, TEXT_MAP, TIMESTAMP
 
@@ -90,15 +90,11 @@ class MappingError(ValueError):
     """The mapping is invalid; the message is one sentence for its author."""
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class Source(_Part):
+class Source(Section):
     """Files of one format: the options of Spark's reader, and the DDL type of each column used."""
 
     format: Literal["json", "csv", "parquet"]
-    options: dict[str, str] = {}
+    options: dict[str, str] = Field(default_factory=dict)
     columns: dict[str, str] = Field(min_length=1)
     # Files of a flat data set that import_dataset reads; all files of a dt folder are read.
     files: str = "*"
@@ -127,7 +123,7 @@ class Source(_Part):
         return self
 
 
-class ItemSource(_Part):
+class ItemSource(Section):
     """An item catalogue, delivered under LOGS/items/dt=YYYY-MM-DD."""
 
     source: Source
@@ -139,7 +135,7 @@ class ItemSource(_Part):
         return self
 
 
-class EventSource(_Part):
+class EventSource(Section):
     """How the rows of one source become events."""
 
     source: Source
@@ -170,7 +166,7 @@ class EventSource(_Part):
         return self
 
 
-class LogMapping(_Part):
+class LogMapping(Section):
     """How the rows of one or several sources become events, and those of a catalogue items.
 
     A mapping of one source is written without its name: `source` and `fields` stand at the top.

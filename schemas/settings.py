@@ -6,9 +6,9 @@ import re
 from datetime import date
 from typing import Annotated, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
-from schemas.documents import DocumentError, parse_document, told
+from schemas.documents import DocumentError, Section, parse_document, told
 
 CODE_VERSION: Final = "0.1.0"
 # Incremented whenever the same events and vectors would give different bits.
@@ -29,11 +29,7 @@ class SettingsError(ValueError):
     """The configuration file is invalid; the message is one sentence for its author."""
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class EngineSettings(_Section):
+class EngineSettings(Section):
     """The embedding engine: model, batching, hardware and servers."""
 
     kind: Literal["vllm", "vllm_server", "hash"] = Field(
@@ -137,7 +133,7 @@ class EngineSettings(_Section):
         return self
 
 
-class IngestSettings(_Section):
+class IngestSettings(Section):
     """Limits of the ingest: which records it quarantines, and which days and files it refuses."""
 
     max_bad_share: float = Field(
@@ -161,7 +157,7 @@ class IngestSettings(_Section):
     )
 
 
-class PrivacySettings(_Section):
+class PrivacySettings(Section):
     """Redaction before storage. Changes apply from the next ingest on; stored rows are not rewritten."""
 
     scrub_texts: bool = Field(
@@ -181,7 +177,7 @@ class PrivacySettings(_Section):
     )
 
 
-class FacetSettings(_Section):
+class FacetSettings(Section):
     """A subset of a user's events that gets its own profile."""
 
     name: str = Field(pattern=r"^[a-z][a-z0-9_]{0,39}$", description="name in the facet columns")
@@ -191,7 +187,7 @@ class FacetSettings(_Section):
     )
 
 
-class FoldSettings(_Section):
+class FoldSettings(Section):
     """What determines the profiles; any change except to window_days and first_day requires a rebuild."""
 
     gate: Literal["effective", "literal", "mean", "fixed"] = Field(
@@ -267,7 +263,7 @@ class FoldSettings(_Section):
         return self
 
 
-class StoreSettings(_Section):
+class StoreSettings(Section):
     """Layout of the tables."""
 
     user_buckets: int = Field(
@@ -278,7 +274,7 @@ class StoreSettings(_Section):
     )
 
 
-class MaintenanceSettings(_Section):
+class MaintenanceSettings(Section):
     """Thinning, vacuum and compaction by maintain_tables."""
 
     thin_after_days: int = Field(
@@ -303,7 +299,7 @@ class MaintenanceSettings(_Section):
     )
 
 
-class SparkSettings(_Section):
+class SparkSettings(Section):
     """Resources of a local session; on a cluster, spark-submit's own settings take precedence."""
 
     shuffle_partitions: int = Field(
@@ -314,7 +310,7 @@ class SparkSettings(_Section):
     )
 
 
-class Settings(_Section):
+class Settings(Section):
     """The full configuration."""
 
     ingest: IngestSettings = IngestSettings()

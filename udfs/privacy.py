@@ -13,6 +13,7 @@ from typing import Final
 
 from udfs.errors import SecretKeyError
 from udfs.numbers import LETTER, UNSPACED, find_numbers
+from udfs.text import seen
 
 # Every repeat is bounded, so that no text can make the search slow (catastrophic backtracking).
 # An address ends where a script without blanks begins, unless it is written in that script itself (RFC 6531).
@@ -37,8 +38,8 @@ EUI64: Final = re.compile(r"[0-9A-Fa-f]{2}(?::[0-9A-Fa-f]{2}){7}")
 # phonenumbers finds nothing with fewer than 7 digits; texts without them skip its slow search.
 SEVEN_DIGITS: Final = re.compile(r"(?:\d\D{0,3}){7}")
 SHORTEST_KEY: Final = 16
-# Visible ASCII, except quotes and backslashes, in the escaped form that JSON allows.
-ESCAPED: Final = re.compile(r"\\u00(2[013-9a-f]|[346][0-9a-f]|5[0-9abd-f]|7[0-9a-e])", re.IGNORECASE)
+# JSON's escapes, read from left to right, so that an escaped backslash begins none.
+ESCAPED: Final = re.compile(r"\\(?:u([0-9A-Fa-f]{4})|.)", re.DOTALL)
 # Characters kept of a rejected record, and an upper bound on the length of one match of the patterns above.
 RECORD_HELD: Final = 20_000
 LONGEST_FIND: Final = 700
@@ -65,13 +66,27 @@ def scrub(text: str, phone_region: str | None = None) -> str:
 
 
 def scrub_record(record: str, phone_region: str | None = None) -> str:
-    r"""A raw record, scrubbed, with JSON escapes such as \\u0040 resolved first.
+    r"""A raw record, scrubbed, with JSON escapes such as \u0040 resolved, and without what no eye sees.
 
     The end of a truncated record is dropped, since it may be a part of personal data.
+
+    >>> scrub_record(r'{"text": "a\u0040b\b.\u200bexample"}')
+    '{"text": "[email]"}'
     """
-    shown = ESCAPED.sub(lambda found: chr(int(found[1], 16)), record)
-    scrubbed = scrub(shown, phone_region)
+    scrubbed = scrub(seen(ESCAPED.sub(_resolved, record)), phone_region)
     return scrubbed[: max(0, len(scrubbed) - LONGEST_FIND)] if len(record) >= RECORD_HELD else scrubbed
+
+
+def _resolved(escape: re.Match[str]) -> str:
+    """What a JSON escape stands for, or itself where JSON needs it."""
+    if escape[0] == r"\b":
+        return "\b"
+    if escape[1] is None:
+        return escape[0]
+    character = chr(int(escape[1], 16))
+    is_line_end = character < " " and character.isspace()
+    is_half = "\ud800" <= character <= "\udfff"
+    return escape[0] if character in '"\\' or is_line_end or is_half else character
 
 
 def _address(found: re.Match[str]) -> str:

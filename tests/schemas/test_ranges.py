@@ -102,7 +102,20 @@ def test_every_number_has_a_finite_range(path, _type, metadata):
 @pytest.mark.parametrize(("path", "_type", "metadata"), CASES)
 @pytest.mark.parametrize(
     "written",
-    [".nan", ".inf", "-.inf", "1e400", "-1e400", "'nan'", "'inf'", "9" * 30, f"-{'9' * 30}", "9" * 400],
+    [
+        "true",
+        "false",
+        ".nan",
+        ".inf",
+        "-.inf",
+        "1e400",
+        "-1e400",
+        "'nan'",
+        "'inf'",
+        "9" * 30,
+        f"-{'9' * 30}",
+        "9" * 400,
+    ],
 )
 def test_what_is_no_finite_number_of_a_range_is_refused_by_its_key(path, _type, metadata, written):
     said = refusal(path, written)

@@ -1,5 +1,6 @@
 """Redaction on a small labelled list: personal data goes, and everything else stays."""
 
+import json
 import re
 
 import pytest
@@ -128,8 +129,22 @@ def test_cards_have_the_groups_of_cards(text):
 
 
 def test_a_record_is_scrubbed_behind_its_escapes():
-    assert scrub_record(r'{"t": "ann\u0040mail.example \u00e4"}') == r'{"t": "[email] \u00e4"}'
+    assert scrub_record(r'{"t": "ann\u0040mail.example \u00e4"}') == '{"t": "[email] ä"}'
     assert scrub_record('{"t": "020 7946 0958"}', "GB") == '{"t": "[phone]"}'
+
+
+@settings(deadline=None)
+@given(st.lists(st.sampled_from("\u200b\u00ad\ufeff\b\x01\x7f"), min_size=16, max_size=16), st.booleans())
+def test_no_unseen_character_hides_an_address_in_a_record(between, is_ascii):
+    address = "".join(a + b for a, b in zip("ann@mail.example", between, strict=True))
+    record = json.dumps({"t": f"to {address} now"}, ensure_ascii=is_ascii)
+    assert scrub_record(record) == '{"t": "to [email] now"}'
+
+
+@pytest.mark.parametrize("text", ['"a@b.example"', "\\u0040", "c:\\new\t\n", "x\\b"])
+def test_a_scrubbed_record_is_json_still(text):
+    record = scrub_record(json.dumps({"t": text}))
+    assert json.loads(record)["t"] == text.replace("a@b.example", "[email]")
 
 
 @settings(deadline=None)
