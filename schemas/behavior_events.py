@@ -61,6 +61,14 @@ TABLE = Table(
             private=True,
         ),
         Column(
+            "own_text_key",
+            STRING,
+            "SHA-256 of the event's own text where text is another one, such as a mapping makes; empty where "
+            "the event has none of its own; NULL where text is its own",
+            nullable=True,
+            private=True,
+        ),
+        Column(
             "rating",
             DOUBLE,
             "rating rescaled to 0..1 by the mapping's rating_min and rating_max",

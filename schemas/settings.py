@@ -251,6 +251,11 @@ class FoldSettings(Section):
         None, description="first log day of the warehouse; null: set by --bootstrap or a backfill"
     )
 
+    @property
+    def predicates(self) -> dict[str, str]:
+        """Every predicate by the name under which a message shows it."""
+        return {"negative_where": self.negative_where, **{f"facet {f.name}": f.where for f in self.facets}}
+
     @model_validator(mode="after")
     def _consistent(self) -> "FoldSettings":
         if self.k_min > self.k_max:

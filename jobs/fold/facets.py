@@ -15,12 +15,6 @@ HIDDEN = ("log_date", "source_file", "event_id", "ordinal", "is_refused")
 ATTRIBUTES = "item_attributes"
 
 
-def predicates(fold: FoldSettings) -> dict[str, str]:
-    """Every predicate of the settings by the name under which a message shows it."""
-    named = {f"facet {facet.name}": facet.where for facet in fold.facets}
-    return {"negative_where": fold.negative_where, **named}
-
-
 def with_seen(events: DataFrame) -> DataFrame:
     """Adds the columns that predicates have besides those of behavior_events.
 
@@ -50,7 +44,7 @@ def with_attributes(events: DataFrame, versions: DataFrame, fold: FoldSettings) 
     versions: rows of items.
     """
     seen = with_seen(events.limit(0)).drop(*HIDDEN)
-    answers = [_answers(seen, name, text) for name, text in predicates(fold).items()]
+    answers = [_answers(seen, name, text) for name, text in fold.predicates.items()]
     are_asked = any(ATTRIBUTES in names_used(answer) for answer in answers)
     return with_item(events, versions, ["attributes"]) if are_asked else events
 
@@ -61,7 +55,7 @@ def facets_of(events: DataFrame, fold: FoldSettings) -> Column:
     events: as with_seen returns them.
     """
     seen = events.drop(*HIDDEN)
-    negative, *others = [_predicate(seen, name, text) for name, text in predicates(fold).items()]
+    negative, *others = [_predicate(seen, name, text) for name, text in fold.predicates.items()]
     named = [F.when(other, F.lit(f.name)) for other, f in zip(others, fold.facets, strict=True)]
     rest = F.array_compact(F.array(F.lit("main"), *named))
     return F.when(negative, F.array(F.lit("negative"))).otherwise(rest)

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from pyspark.sql import DataFrame, Row
+from pyspark.sql import functions as F
 
 from jobs.ingest.fates import DUPLICATE, ERASED, FATES, QUARANTINED, STORED
 from jobs.io.days import Days
@@ -36,11 +37,13 @@ def held_later(found: Sequence[Row]) -> Days | None:
 
 
 def count_catalogue(catalogue: DataFrame) -> dict[str, int]:
-    """Catalogue rows read, and unusable ones, also by reason."""
-    found = {row["reason"]: row["count"] for row in catalogue.groupBy("reason").count().collect()}
+    """Catalogue rows read, unusable ones, also by reason, and those that lost characters that no eye sees."""
+    counted = F.count("*").alias("count"), F.count_if("cleaned").alias("cleaned")
+    rows = catalogue.groupBy("reason").agg(*counted).collect()
+    found, cleaned = {row["reason"]: row["count"] for row in rows}, sum(row["cleaned"] for row in rows)
     read, usable = sum(found.values()), found.pop(None, 0)
     by_reason = {reason.replace("item_", "items_", 1): count for reason, count in sorted(found.items())}
-    return {"items_read": read, "items_unusable": read - usable, **by_reason}
+    return {"items_read": read, "items_unusable": read - usable, "items_cleaned": cleaned, **by_reason}
 
 
 def bad_day(found: Sequence[Row], allowed: float) -> str | None:

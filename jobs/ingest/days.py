@@ -200,7 +200,7 @@ def judge(scope: Scope) -> Judged:
         records = named.localCheckpoint(eager=False)
         if scope.erased is not None:
             records = hide_companions(records, scope.erased, scope.form)
-        fated = decide_fates(records, known, not mapping.texts, scope.form.text)
+        fated = decide_fates(records, known, scope.form.text)
         counted = [F.count("*").alias("count"), F.count_if("cleaned").alias("cleaned")]
         counted += [F.count("held_on").alias("held_later"), F.max("held_on").alias("held_on")]
         found = fated.groupBy("log_date", "fate", "reason").agg(*counted).collect()
@@ -350,10 +350,13 @@ def warn_of_stale_texts(scope: Scope, newest: date, names: Names, events: DataFr
         newest=newest,
         window_days=scope.before.window_days,
     )
-    stale = find_stale(change, scope.form, are_made=bool(scope.logs.mapping.texts))
+    # SQL's names have no case.
+    by_attributes = any("item_attributes" in p.lower() for p in scope.settings.fold.predicates.values())
+    stale = find_stale(change, scope.form, by_version=by_attributes or bool(scope.logs.mapping.texts))
     scope.run.counts |= {"stale_texts": stale.texts, "stale_names": stale.names}
     if stale.until is not None:
-        differ = f"{stale.texts} events of later days would have another text, because"
+        other = "another text or other facets" if by_attributes else "another text"
+        differ = f"{stale.texts} events of later days would have {other}, because"
         if not stale.texts:
             differ = f"{stale.names} names of items would begin on other days, because"
         # From the very next day: it may name an item as the day before did, without a version of its own.

@@ -12,6 +12,7 @@ from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
+from jobs.ingest.names import own_title_key
 from jobs.ingest.privacy import ColumnFunction, StoredForm, text_key
 from jobs.ingest.reasons import ITEM_REASONS, REASONS, find_reasons
 from jobs.ingest.records import DERIVED
@@ -92,24 +93,28 @@ def known_identities(stored: DataFrame) -> DataFrame:
     content = F.substring_index("event_id", "#", 1)
     same = F.when(is_derived, content).otherwise(_given_identity())
     ordinal = F.when(is_derived, F.substring_index("event_id", "#", -1).cast("int"))
-    compared = {f"known_{name}": column for name, column in compared_hashes().items()}
+    compared = compared_hashes(_stored_own_key())
+    compared = {f"known_{name}": column for name, column in compared.items()}
     place = F.struct(ordinal.alias("ordinal"), "log_date")
     named = stored.withColumns({"same": same, "known_place": place, **compared})
     return named.withColumn("same_hash", F.xxhash64("same")).select(*IDENTITY, "known_place", *compared)
 
 
-def decide_fates(
-    records: DataFrame, known: DataFrame, compares_texts: bool, stored_text: ColumnFunction
-) -> DataFrame:
+def _stored_own_key() -> Column:
+    """The key of a stored event's own text, or else of its own title; NULL where it has neither."""
+    own = F.when(F.col("own_text_key").isNull(), F.col("text_key")).otherwise(F.col("own_text_key"))
+    return F.coalesce(F.nullif(own, F.lit("")), own_title_key())
+
+
+def decide_fates(records: DataFrame, known: DataFrame, stored_text: ColumnFunction) -> DataFrame:
     """Every record with its fate, and an event id where the log gives none: the columns DECIDED.
 
     held_on: the later day under which an event is stored already that, had the days come in order, would be
     this record; mostly NULL.
 
     records: as `identified` returns them, checkpointed, since they are read more than once. known: as
-    known_identities returns them, of the events stored on other days nearby. compares_texts: False where a
-    mapping makes texts of several fields, so that stored ones can't be compared. stored_text: the stored form
-    of a column of texts.
+    known_identities returns them, of the events stored on other days nearby. stored_text: the stored form of
+    a column of texts.
 
     Most records share their identity with no other, and decide for themselves. A shuffle of hashes alone
     finds the ambiguous ones, so that only those move as complete rows.
@@ -125,7 +130,7 @@ def decide_fates(
         alone = records.join(few, "same_hash", "left_anti")
         compared = records.join(few, "same_hash", "left_semi")
         known = known.join(few, "same_hash", "left_semi")
-    decided = fates_compared(compared, known, compares_texts, stored_text)
+    decided = fates_compared(compared, known, stored_text)
     return fates_alone(alone).unionByName(decided.localCheckpoint(eager=False))
 
 
@@ -150,9 +155,7 @@ def fates_alone(records: DataFrame) -> DataFrame:
     return records.withColumns(alone).select(*DECIDED)
 
 
-def fates_compared(
-    records: DataFrame, known: DataFrame, compares_texts: bool, stored_text: ColumnFunction
-) -> DataFrame:
+def fates_compared(records: DataFrame, known: DataFrame, stored_text: ColumnFunction) -> DataFrame:
     """The fates of records with equals: of equal ids the first by (log_date, source_file, ordinal) is stored.
 
     All have an identity, so none is filtered.
@@ -167,7 +170,7 @@ def fates_compared(
     is_first = F.col("reason").isNull() & ~F.col("repeats")
     held_on = F.when(is_first & (later > F.col("log_date")), later)
     again = is_known | F.col("repeats")
-    differs = _differs(is_known, compares_texts, stored_text)
+    differs = _differs(is_known, stored_text)
     conflicts = F.col("reason").isNull() & again & differs
     judged = joined.withColumns({"held_on": held_on, "repeats": again, "conflict": conflicts})
     conflict = F.col("conflict")
@@ -210,12 +213,12 @@ def _with_known(placed: DataFrame, known: DataFrame) -> DataFrame:
     return placed.join(known.groupBy(*IDENTITY).agg(places, *stored), [*IDENTITY], "left")
 
 
-def _differs(is_known: Column, compares_texts: bool, stored_text: ColumnFunction) -> Column:
+def _differs(is_known: Column, stored_text: ColumnFunction) -> Column:
     """Whether a repeated record has other content than the one it repeats.
 
-    A record without a text of its own contradicts none: a stored text may be the item's. A night knows only
-    the stored text of another day's event; days that are read together must judge alike, and so compare with
-    what would have been stored: the event's own text, or else what its title gives.
+    Across days a record without a text of its own contradicts none, and another is compared with the own text
+    of the first, or else with its own title. A night finds their keys with the stored event; days that are
+    read together must judge alike.
     """
     other = {
         name: F.when(is_known, F.col(f"known_{name}")).otherwise(F.col(f"first_{name}")) for name in COMPARED
@@ -224,19 +227,23 @@ def _differs(is_known: Column, compares_texts: bool, stored_text: ColumnFunction
     no_text = ~is_known & F.col("first_text_hash").isNull()
     titled = F.when(no_text, stored_text(F.col("first_title")))
     stored_hash = F.coalesce(other["text_hash"], F.when(titled.isNotNull(), F.xxhash64(text_key(titled))))
-    contradicts = F.lit(compares_texts) & stored_hash.isNotNull() & (F.col("text_hash") != stored_hash)
+    contradicts = stored_hash.isNotNull() & (F.col("text_hash") != stored_hash)
     same_day_differs = ~F.col("text_hash").eqNullSafe(other["text_hash"])
     text_differs = F.when(same_day, same_day_differs).otherwise(contradicts)
     payload_differs = [F.col(name) != other[name] for name in ("payload_hash", "payload_hash_2")]
     return payload_differs[0] | payload_differs[1] | (F.col("text_hash").isNotNull() & text_differs)
 
 
-def compared_hashes() -> dict[str, Column]:
-    """COMPARED: two independently seeded 64-bit hashes of an event's payload, and one of its text."""
+def compared_hashes(key: Column | None = None) -> dict[str, Column]:
+    """COMPARED: two independently seeded 64-bit hashes of an event's payload, and one of its text.
+
+    key: of the text to compare; text_key without it.
+    """
+    key = F.col("text_key") if key is None else key
     fields = [_ordered(name) for name in PAYLOAD]
     # With a flag for NULL, which Spark's hash skips.
     parts = [part for column in fields for part in (column, F.isnull(column))]
-    text_hash = F.when(F.col("text_key").isNotNull(), F.xxhash64("text_key"))
+    text_hash = F.when(key.isNotNull(), F.xxhash64(key))
     hashes = F.xxhash64(*parts), F.xxhash64(F.lit("too"), *parts), text_hash
     return dict(zip(COMPARED, hashes, strict=True))
 

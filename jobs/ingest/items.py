@@ -10,7 +10,7 @@ from pyspark.sql import types as T
 
 from jobs.ingest.names import SHOWN, event_faces, in_force, names_given, shown_names
 from jobs.ingest.privacy import StoredForm, text_key
-from jobs.ingest.reasons import as_read, is_no_record
+from jobs.ingest.reasons import as_read, is_no_record, loses_unseen
 from jobs.ingest.records import AS_READ, NOT_IN_IDS, NOT_IN_OTHERS, field, is_visible, with_unique_keys
 from jobs.io import logs
 from jobs.io.columns import quoted
@@ -25,10 +25,11 @@ from udfs.privacy import RECORD_HELD
 
 
 def catalogue_rows(records: DataFrame, source: ItemSource, ingest: IngestSettings) -> DataFrame:
-    """(delivered, source_file, counts_from, ITEM_FIELDS, reason, record_hash, raw) of a catalogue's rows.
+    """A catalogue's (delivered, source_file, counts_from, ITEM_FIELDS, reason, cleaned, record_hash, raw).
 
     counts_from: the day of delivery, or valid_from where that is later. reason: why a row can't be used, the
     first of ITEM_REASONS; it is NULL, as are record_hash and raw, where nothing speaks against the row.
+    cleaned: as jobs.ingest.reasons.find_reasons has it.
     records: as jobs.io.logs.read_days returns them.
     """
     fields = {name: field(source.fields.get(name), type_) for name, type_ in ITEM_FIELDS.items()}
@@ -51,10 +52,10 @@ def catalogue_rows(records: DataFrame, source: ItemSource, ingest: IngestSetting
     raw = F.when(F.col("reason").isNotNull(), as_read(named.columns))
     reasoned = named.withColumn("reason", reason).withColumn("raw", raw)
     hashed = {"record_hash": F.sha2("raw", 256), "raw": F.substring("raw", 1, RECORD_HELD)}
+    hashed["cleaned"] = loses_unseen()
     counts_from = F.greatest("delivered", "valid_from").alias("counts_from")
-    return reasoned.withColumns(hashed).select(
-        "delivered", "source_file", counts_from, *ITEM_FIELDS, "reason", "record_hash", "raw"
-    )
+    kept = [*ITEM_FIELDS, "reason", "cleaned", "record_hash", "raw"]
+    return reasoned.withColumns(hashed).select("delivered", "source_file", counts_from, *kept)
 
 
 def _conditions(ingest: IngestSettings) -> dict[str, Column]:

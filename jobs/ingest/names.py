@@ -18,6 +18,8 @@ from schemas.items import BY_CATALOGUE, BY_EVENTS
 SHOWN = ["title", "text", "text_key", "attributes"]
 FACE = ["item_id", "log_date", "raw_key"]
 VOTE = ["item_id", "user_id", "event_id", "event_ts", "log_date", "title_key"]
+# Hexadecimal digits of a text_key, with which a title_key begins.
+OF_TEXT = 64
 # Rows of items that are broadcast: some ten megabytes.
 FEW_ITEMS = 100_000
 
@@ -26,6 +28,11 @@ def title_key(title: Column, attributes: Column) -> Column:
     """Names a title with its attributes: its text_key, and a hash of the attributes if there are any."""
     entries = F.when(F.size(attributes) > 0, F.to_json(F.array_sort(F.map_entries(attributes))))
     return F.when(title.isNotNull(), F.concat_ws("-", text_key(title), F.sha2(entries, 256)))
+
+
+def own_title_key() -> Column:
+    """The text_key of an event's own title, by its title_key."""
+    return F.substring("title_key", 1, OF_TEXT)
 
 
 def few_sent(rows: DataFrame, count: int) -> DataFrame:

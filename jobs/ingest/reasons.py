@@ -67,9 +67,14 @@ def find_reasons(
     # A rejected record's text is not needed, and may be of any length.
     text = F.when(F.col("reason").isNull(), F.col("text"))
     hashed = {"record_hash": F.sha2("raw", 256), "raw": F.substring("raw", 1, RECORD_HELD), "text": text}
-    hashed["cleaned"] = F.col("reason").isNull() & (is_cleaned(F.col("text")) | is_cleaned(F.col("title")))
+    hashed["cleaned"] = loses_unseen()
     kept = ["log_date", "event_date", "source_file", "passed", "reason", "cleaned", "record_hash", "raw"]
     return reasoned.withColumns(hashed).select(*kept, *EVENT_FIELDS)
+
+
+def loses_unseen() -> Column:
+    """Whether the text or title of a record that can be used loses characters that no eye sees."""
+    return F.col("reason").isNull() & (is_cleaned(F.col("text")) | is_cleaned(F.col("title")))
 
 
 def as_read(columns: Sequence[str]) -> Column:

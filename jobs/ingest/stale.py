@@ -17,6 +17,7 @@ from jobs.ingest.names import (
     elected,
     few_sent,
     in_force,
+    own_title_key,
     version_key,
     votes_of,
 )
@@ -27,8 +28,6 @@ from schemas.items import BY_CATALOGUE
 
 # What an event's text follows from in a version: which one it is, the key of its title, the key of its text.
 FOLLOWED = ["version_key", "name_key", "text_key"]
-# Hexadecimal digits of a text_key, with which a title_key begins.
-OF_TEXT = 64
 
 
 @dataclass(frozen=True)
@@ -68,8 +67,12 @@ class Stale:
     until: date | None
 
 
-def find_stale(change: Change, form: StoredForm, are_made: bool) -> Stale:
-    """What of the later days would be different. are_made: whether a mapping makes texts of their items."""
+def find_stale(change: Change, form: StoredForm, by_version: bool) -> Stale:
+    """What of the later days would be different.
+
+    by_version: whether each event of another version may differ, since a mapping makes texts of items, or a
+    facet asks for their attributes.
+    """
     # Most reruns change neither names nor votes; then later days are not read.
     touched = touched_items(change).localCheckpoint(eager=False)
     if touched.isEmpty():
@@ -83,7 +86,7 @@ def find_stale(change: Change, form: StoredForm, are_made: bool) -> Stale:
     new = versions_anew(change, items, form)
     old, new = old.localCheckpoint(eager=False), new.localCheckpoint(eager=False)
     events = change.later_events.join(items, "item_id", "left_semi")
-    texts = with_stale_text(events, old, new, are_made).agg(F.count("*"), F.max("log_date")).collect()[0]
+    texts = with_stale_text(events, old, new, by_version).agg(F.count("*"), F.max("log_date")).collect()[0]
     rows = [versions.select("item_id", "valid_from", "version_key") for versions in (old, new)]
     differ = rows[0].exceptAll(rows[1]).union(rows[1].exceptAll(rows[0]))
     differ = differ.where(change.later.sql("valid_from"))
@@ -147,7 +150,7 @@ def versions_anew(change: Change, items: DataFrame, form: StoredForm) -> DataFra
     catalogue = change.versions_before.where(by_catalogue & is_later).join(items, "item_id", "left_semi")
     day = F.col("valid_from").alias("log_date")
     since_when = catalogue.select("item_id", day).union(held.where(by_catalogue).select("item_id", day))
-    own = F.substring("title_key", 1, OF_TEXT)
+    own = own_title_key()
     voted = before_catalogue(given, since_when).select(
         "item_id", F.col("log_date").alias("valid_from"), "title_key", own.alias("n"), own.alias("t")
     )
@@ -161,27 +164,23 @@ def _followed(versions: DataFrame, form: StoredForm) -> DataFrame:
     return versions.select("item_id", "valid_from", which, name, "text_key")
 
 
-def with_stale_text(events: DataFrame, old: DataFrame, new: DataFrame, are_made: bool) -> DataFrame:
+def with_stale_text(events: DataFrame, old: DataFrame, new: DataFrame, by_version: bool) -> DataFrame:
     """The events whose text would be different under the new versions.
 
-    An event that has a text of its own, which happens to be the old one, can't be told from one without, and
-    is included. old, new: (item_id, valid_from, FOLLOWED). With are_made any event of another version may
-    differ.
+    old, new: (item_id, valid_from, FOLLOWED). by_version: as find_stale takes it.
     """
     renamed = {f"item_{name}": f"old_{name}" for name in FOLLOWED}
     both = with_item(with_item(events, old, FOLLOWED).withColumnsRenamed(renamed), new, FOLLOWED)
     both = both.where("event_type <> 'retract'")
-    if are_made:
+    if by_version:
         return both.where(~F.col("old_version_key").eqNullSafe(F.col("item_version_key")))
-    before, after = _expected("old"), _expected("item")
-    is_from_item = F.col("text_key").isNull() | F.col("text_key").eqNullSafe(before)
-    return both.where(is_from_item & ~F.col("text_key").eqNullSafe(after))
+    has_own = F.col("own_text_key").isNull() & F.col("text_key").isNotNull()
+    return both.where(~has_own & ~F.col("text_key").eqNullSafe(_expected()))
 
 
-def _expected(version: str) -> Column:
-    """The key of the text that an event without one of its own has under a version of its item."""
-    own = F.substring("title_key", 1, OF_TEXT)
-    name, text = (F.col(f"{version}_{key}") for key in ("name_key", "text_key"))
+def _expected() -> Column:
+    """The key of the text that an event without one of its own has under the new version of its item."""
+    own, name, text = own_title_key(), F.col("item_name_key"), F.col("item_text_key")
     # As in jobs/ingest/names.py own_titles.
     differs = text.isNull() | (name.isNotNull() & (name != own))
     return F.when(own.isNotNull() & differs, own).otherwise(text)

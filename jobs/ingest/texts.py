@@ -13,19 +13,25 @@ from schemas.mapping import OTHER_TYPES
 
 
 def with_texts(of_item: DataFrame, texts: Mapping[str, str], stored_text: ColumnFunction) -> DataFrame:
-    """The events with text and text_key.
+    """The events with text, text_key and own_text_key.
 
     Texts: the mapping's, by event type; stored_text: a text's stored form.
     """
-    if not texts:
-        return resolve_texts(of_item)
+    own = of_item.withColumn("own_key", F.col("text_key"))
+    resolved = resolve_texts(_made_texts(own, texts, stored_text) if texts else own)
+    is_another = ~F.col("own_key").eqNullSafe(F.col("text_key"))
+    return resolved.withColumn("own_text_key", F.when(is_another, F.coalesce("own_key", F.lit(""))))
+
+
+def _made_texts(of_item: DataFrame, texts: Mapping[str, str], stored_text: ColumnFunction) -> DataFrame:
+    """The mapping's texts in place of the events' own, where it makes one."""
     try:
         made = of_item.withColumn("made", made_text(texts))
     except AnalysisException as error:
         raise JobError(f"the mapping's texts do not fit: {one_sentence(error)}") from error
     made = made.withColumn("made", stored_text(F.col("made")))
     key = F.coalesce(text_key(F.col("made")), "text_key")
-    return resolve_texts(made.withColumns({"text": F.coalesce("made", "text"), "text_key": key}))
+    return made.withColumns({"text": F.coalesce("made", "text"), "text_key": key})
 
 
 def resolve_texts(of_item: DataFrame) -> DataFrame:

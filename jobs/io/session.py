@@ -141,6 +141,7 @@ def open_session(name: str, settings: SparkSettings, secrets: Sequence[str] = ()
     for key, value in conf.items():
         builder = builder.config(key, value)
     spark = builder.getOrCreate()
+    keep_lookups(jvm(spark))
     if not given.contains("spark.sql.shuffle.partitions"):
         partitions = settings.shuffle_partitions or spark.sparkContext.defaultParallelism
         spark.conf.set("spark.sql.shuffle.partitions", str(partitions))
@@ -153,6 +154,15 @@ def open_session(name: str, settings: SparkSettings, secrets: Sequence[str] = ()
         yield spark
     finally:
         spark.stop()
+
+
+def keep_lookups(view: Any) -> None:
+    """Keeps what Py4J found under these names of a view of Java.
+
+    It asks Java each time, which looks for a class of the name in all jars: 5% of a small job.
+    """
+    for name in ("io", "java", "org", "py4j", "scala", "functions", "PythonSQLUtils", "PythonUtils"):
+        setattr(view, name, getattr(view, name))
 
 
 def local_conf(settings: SparkSettings) -> dict[str, str]:

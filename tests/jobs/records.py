@@ -98,4 +98,4 @@ def fated(spark: SparkSession, root: str, mapping: LogMapping, settings: Setting
     known = known_identities(spark.createDataFrame([], behavior_events.TABLE.spark_schema()))
     records = read_records(spark, logs.Logs(root, mapping), days)
     read = identified(records, settings, form).localCheckpoint()
-    return decide_fates(read, known, not mapping.texts, form.text)
+    return decide_fates(read, known, form.text)

@@ -101,6 +101,7 @@ def plain_rows(lines: DataFrame) -> DataFrame:
             "text": text,
             "text_key": F.sha2(text, 256),
             "title_key": F.sha2("title", 256),
+            "own_text_key": F.when(F.col("text").isNull(), F.lit("")),
             "rating": (F.col("rating") - 1) / 4,
             "utc_offset_min": F.lit(120),
             "user_bucket": F.pmod(F.xxhash64("user_id"), buckets),

@@ -23,8 +23,8 @@ STATE = """user_id facet as_of_date user_bucket model_key fold_hash event_count 
 # The contract with readers, stated again so that no column changes unnoticed; `?` marks a nullable column.
 CONTRACT = {
     "behavior_events": """event_id user_id user_bucket event_ts event_date log_date utc_offset_min? event_type
-        item_id? text? text_key? title_key? rating? value? retracts_event_id? place? device? session_id? lat?
-        lon? companions? extra? source_file ordinal""",
+        item_id? text? text_key? title_key? own_text_key? rating? value? retracts_event_id? place? device?
+        session_id? lat? lon? companions? extra? source_file ordinal""",
     "quarantined_events": "log_date source_file record_hash ordinal raw reason message",
     "items": "item_id title? text? text_key? attributes? first_seen_date valid_from named_by?",
     "text_embeddings": "text_key model_key dim token_count truncated engine dtype created_run vector",
@@ -85,6 +85,7 @@ NEVER_IN_STATISTICS = {
     "text",
     "title",
     "title_key",
+    "own_text_key",
     "raw",
     "session_id",
     "lat",

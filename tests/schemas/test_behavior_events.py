@@ -17,6 +17,7 @@ def test_private_values_of_an_event_stay_out_of_the_log(spark, warehouse):
         text="secret text",
         text_key="5ec4e7",
         title_key="5ec4e7",
+        own_text_key="5ec4e7",
         place="secret place",
         lat=12.3456,
         companions=["secret friend"],

@@ -11,6 +11,11 @@ from schemas.mapping import shipped_mapping
 from tests.e2e.tables import rows_of
 
 FIRST, SECOND, THIRD, FOURTH, FIFTH = (date(2025, 4, day) for day in range(1, 6))
+# A mapping's items.
+CATALOGUE = {
+    "source": {"format": "json", "columns": {"id": "string", "name": "string", "price": "int"}},
+    "fields": {"item_id": "id", "title": "name", "attributes": "map('price', cast(price as string))"},
+}
 
 
 def event(day: date = FIRST, **fields: Any) -> dict[str, Any]:
@@ -24,6 +29,13 @@ def deliver(root: Path, day: date, *events: dict[str, Any]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "a.jsonl").write_text("".join(json.dumps(e) + "\n" for e in events), encoding="utf-8")
     (folder / "_SUCCESS").touch()
+
+
+def catalogue(root: Path, day: date, content: bytes) -> None:
+    """Writes the day's catalogue, compressed, below `root`."""
+    folder = root / "logs" / "items" / f"dt={day}"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "c.jsonl.gz").write_bytes(content)
 
 
 def canonical(**more: Any) -> dict[str, Any]:

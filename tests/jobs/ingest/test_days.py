@@ -1,5 +1,6 @@
 """What an ingest leaves in the tables from day to day: refused days, reruns, and days read together."""
 
+import gzip
 import json
 
 import pytest
@@ -13,7 +14,7 @@ from jobs.io.warehouse import Writer
 from schemas.mapping import parse_mapping
 from schemas.settings import Settings
 from tests.e2e.tables import rows_of, version_of
-from tests.jobs.ingest.days import FIRST, SECOND, by_days, canonical, deliver, event
+from tests.jobs.ingest.days import CATALOGUE, FIRST, SECOND, by_days, canonical, catalogue, deliver, event
 
 
 def test_a_day_that_is_mostly_unusable_is_refused(ingest, tmp_path, capsys):
@@ -73,10 +74,13 @@ def test_an_ingest_killed_before_its_events_has_warned_of_later_texts(ingest, mo
 
 
 @pytest.mark.parametrize(
-    "texts", [{}, pytest.param({"default": "concat('about ', item_title)"}, marks=pytest.mark.slow)]
+    "texts",
+    [{}, pytest.param({"default": "concat(item_title, ': ', text)"}, marks=pytest.mark.slow)],
+    ids=["own texts", "made texts"],
 )
 def test_nights_and_days_read_together_decide_alike(run_on, tmp_path, texts):
-    mapping = parse_mapping(json.dumps(canonical(texts=texts)), "test")
+    mapping = parse_mapping(json.dumps(canonical(texts=texts, items=CATALOGUE)), "test")
+    catalogue(tmp_path, FIRST, gzip.compress(b'{"id": "S3", "name": "Plate"}'))
     boots = {"event_id": "Y", "item_id": "S2"}
     days = {
         FIRST: [
@@ -85,11 +89,14 @@ def test_nights_and_days_read_together_decide_alike(run_on, tmp_path, texts):
             event(event_id="Z", text="good"),
             event(event_id="V", text="one"),
             event(event_id="V", text="two"),
+            # A text that only a catalogue gives contradicts none.
+            event(event_id="W", item_id="S3"),
         ],
         SECOND: [
             event(event_id="X", text="Shoes"),
             event(text="Hats", **boots),
             event(event_id="Z", text="terrible"),
+            event(event_id="W", item_id="S3", text="a plate"),
         ],
     }
     for day, events in days.items():
@@ -108,5 +115,5 @@ def test_nights_and_days_read_together_decide_alike(run_on, tmp_path, texts):
         ]
         found.append((by_days(rows_of(warehouse, "behavior_events")), sorted(rejected)))
     assert found[0] == found[1]
-    across = [] if texts else [(SECOND, "conflicting_id", "Y"), (SECOND, "conflicting_id", "Z")]
+    across = [(SECOND, "conflicting_id", "Y"), (SECOND, "conflicting_id", "Z")]
     assert found[0][1] == [(FIRST, "conflicting_id", "V"), *across]

@@ -10,6 +10,7 @@ from jobs.ingest.reasons import ITEM_REASONS
 from jobs.io.messages import JobError
 from tests.e2e.tables import rows_of
 from tests.jobs.ingest.days import (
+    CATALOGUE,
     FIFTH,
     FIRST,
     FOURTH,
@@ -17,6 +18,7 @@ from tests.jobs.ingest.days import (
     THIRD,
     by_days,
     canonical,
+    catalogue,
     counts_of_newest,
     event,
     stored_in,
@@ -188,17 +190,6 @@ def test_titles_added_to_an_older_day_hold_until_others_take_over(ingest, read_t
 
 # ---- catalogues
 
-CATALOGUE = {
-    "source": {"format": "json", "columns": {"id": "string", "name": "string", "price": "int"}},
-    "fields": {"item_id": "id", "title": "name", "attributes": "map('price', cast(price as string))"},
-}
-
-
-def catalogue(root, day, content):
-    folder = root / "logs" / "items" / f"dt={day}"
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "c.jsonl.gz").write_bytes(content)
-
 
 def rejected_of_catalogue(root):
     """(log_date, source_file, reason, what raw holds) of the quarantined rows of catalogues, sorted."""
@@ -207,8 +198,26 @@ def rejected_of_catalogue(root):
     return sorted(tuple(row[n] for n in kept) for row in rows if row["reason"] in ITEM_REASONS)
 
 
+def test_another_attribute_counts_where_a_facet_asks_for_attributes(ingest, tmp_path, capsys):
+    dear = "fold: {facets: [{name: dear, where: ITEM_ATTRIBUTES['price'] > 9}]}"
+    given = {"mapping": canonical(items=CATALOGUE)}
+    cheap, expensive = (gzip.compress(b'{"id": "S1", "name": "Kettle", "price": %d}' % p) for p in (3, 10))
+    catalogue(tmp_path, FIRST, cheap)
+    ingest(FIRST, event(event_id="1"), **given)
+    ingest(SECOND, event(SECOND, event_id="2"), **given)
+    counts = []
+    for settings, content in (("{}", expensive), (dear, cheap), (dear, cheap)):
+        catalogue(tmp_path, FIRST, content)
+        capsys.readouterr()
+        ingest(FIRST, event(event_id="1"), settings=settings, **given)
+        counts.append(counts_of_newest(str(tmp_path / "w"))["stale_texts"])
+    # The texts stay, and the third changes nothing.
+    assert counts == [0, 1, 0]
+    assert "would have another text" not in capsys.readouterr().out
+
+
 def test_unusable_rows_of_a_catalogue_are_counted_and_kept_with_a_reason(ingest, tmp_path):
-    good = [{"id": "S1", "name": "Kettle", "price": 3}, {"id": "S2", "name": "Cup"}]
+    good = [{"id": "S1", "name": "Kettle", "price": 3}, {"id": "S2", "name": "Cu\u200bp"}]
     bad = [
         {"id": "S1"},
         {"name": "no id"},
@@ -224,7 +233,7 @@ def test_unusable_rows_of_a_catalogue_are_counted_and_kept_with_a_reason(ingest,
     events = ingest(FIRST, event(event_id="1"), **given)
     assert [row["text"] for row in events] == ["Kettle"]
     counts = counts_of_newest(str(tmp_path / "w"))
-    assert (counts["items_read"], counts["items_unusable"]) == (10, 8)
+    assert (counts["items_read"], counts["items_unusable"], counts["items_cleaned"]) == (10, 8, 1)
     assert (counts["read"], counts["stored"], counts["quarantined"]) == (1, 1, 0)
     found = rejected_of_catalogue(tmp_path)
     assert {(day, file) for day, file, _, _ in found} == {(FIRST, f"items/dt={FIRST}/c.jsonl.gz")}

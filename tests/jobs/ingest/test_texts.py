@@ -18,13 +18,17 @@ def test_texts_are_made_of_event_and_item_by_type(ingest, tmp_path):
     events = ingest(FIRST, review, event(event_id="2", place="home"), event(event_id="3"), mapping=mapping)
     texts = {row["event_id"]: row["text"] for row in events}
     assert texts == {"1": "Kettle: café was fine", "2": "at home, Kettle", "3": "Kettle"}
-    # Delivered again on another day, an event whose text was made of several fields is not a conflict.
-    again = ingest(SECOND, review, event(SECOND, event_id="4"), mapping=mapping)
+    # Delivered again on another day, an event whose text was made of several fields is no conflict; one with
+    # another own text is.
+    other = review | {"text": "it was awful"}
+    again = ingest(SECOND, review, other, event(SECOND, event_id="4"), mapping=mapping)
     assert {row["event_id"] for row in again} == {"1", "2", "3", "4"}
+    (rejected,) = rows_of(str(tmp_path / "w"), "quarantined_events")
+    assert rejected["reason"] == "conflicting_id" and "awful" in rejected["raw"]
     unfitting = mapping | {"texts": {"default": "no_such_column"}}
     with pytest.raises(JobError, match="the mapping's texts do not fit"):
         ingest(THIRD, event(THIRD, event_id="5"), event(THIRD, user_id=None), mapping=unfitting)
-    assert rows_of(str(tmp_path / "w"), "quarantined_events") == []
+    assert len(rows_of(str(tmp_path / "w"), "quarantined_events")) == 1
 
 
 @pytest.mark.slow
