@@ -4,9 +4,7 @@ Every record gets one fate, and the fates are counted.
 """
 
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
-from datetime import date, timedelta
-from functools import cached_property
+from dataclasses import replace
 
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
@@ -16,7 +14,6 @@ from jobs.ingest.counts import bad_day, count_catalogue, count_fates, held_later
 from jobs.ingest.erased import hide_companions, mark_erased, without_content
 from jobs.ingest.fates import (
     QUARANTINED,
-    STORED,
     compared_hashes,
     decide_fates,
     identified,
@@ -31,18 +28,17 @@ from jobs.ingest.names import (
     SHOWN,
     few_sent,
     is_renamed,
-    moved_users,
     own_titles,
-    votes_of,
     with_own_titles,
     with_raw_key,
 )
-from jobs.ingest.privacy import StoredForm, stored_form
+from jobs.ingest.privacy import stored_form
 from jobs.ingest.records import read_records
-from jobs.ingest.stale import Change, find_stale
+from jobs.ingest.scope import Judged, Names, Scope
 from jobs.ingest.texts import to_events, with_texts
 from jobs.ingest.torn import unchanged
-from jobs.io.days import Days, is_in
+from jobs.ingest.warn import say_held_later, warn_of_renamed_items, warn_of_stale_texts
+from jobs.io.days import Days
 from jobs.io.erased import ErasedUsers, refuse_unfinished_erasure
 from jobs.io.logs import Logs, day_folders, items_folder, read_days, require_closed
 from jobs.io.messages import JobError, say
@@ -56,60 +52,6 @@ from schemas.table import Table
 from udfs.text import NORMAL_FORM
 
 JOB = "ingest_events"
-# Share of a day's users that titles of events may move, by another name of an item, without a warning. Items
-# are renamed now and then, each of them seen by few; a twentieth of all users at once is more than that.
-FEW_MOVED = 0.05
-
-
-@dataclass(frozen=True)
-class Scope:
-    """What an ingest works on, resolved once."""
-
-    run: Run
-    logs: Logs
-    settings: Settings
-    days: Days
-    form: StoredForm
-    erased: ErasedUsers | None
-    # All item versions as they were, and what was before the days.
-    versions_before: DataFrame
-    before: Before
-
-
-@dataclass(frozen=True)
-class Judged:
-    """Every record with its fate (jobs/ingest/fates.py DECIDED), the counts, and the catalogue's rows.
-
-    refused: why the days can't be stored, in a sentence. is_rerun: whether an ingest of one of the days was
-    ever started before. newest_later: the last later day with an ingest. held_later: as the function
-    held_later returns it.
-    """
-
-    records: DataFrame
-    counts: dict[str, int]
-    refused: str | None
-    catalogue: DataFrame | None
-    is_rerun: bool
-    newest_later: date | None
-    held_later: Days | None
-
-    @cached_property
-    def stored(self) -> DataFrame:
-        """The records that become events."""
-        return self.records.where(F.col("fate") == STORED)
-
-
-@dataclass(frozen=True)
-class Names:
-    """The items' names for the days' events.
-
-    fresh: the versions that begin on the days; versions: all up to the last day. own: as
-    jobs.ingest.names.own_titles returns it, None where it has no rows. Both broadcast where they are few.
-    """
-
-    fresh: DataFrame
-    versions: DataFrame
-    own: DataFrame | None
 
 
 def ingest_days(run: Run, logs: Logs, settings: Settings, days: Days) -> None:
@@ -138,7 +80,7 @@ def ingest_days(run: Run, logs: Logs, settings: Settings, days: Days) -> None:
             "ingest those days again"
         )
     if judged.held_later is not None:
-        say_held_later(run.counts["held_later"], judged.held_later, days, most_days(settings))
+        say_held_later(scope, judged.held_later, most_days(settings))
 
 
 def most_days(settings: Settings) -> int:
@@ -304,79 +246,12 @@ def write_items(scope: Scope, judged: Judged) -> Names:
     return Names(named.fresh, versions, few_sent(own, odd) if odd else None)
 
 
-def warn_of_renamed_items(scope: Scope, judged: Judged, names: Names) -> None:
-    """Counts the users whose events take another name of an item, which titles of other events gave it.
-
-    Says so where on a day these are more than FEW_MOVED of the users.
-    """
-    count = scope.run.counts["renamed_items"]
-    if not count:
-        return
-    renamed = few_sent(names.fresh.where(is_renamed()), count)
-    moved = moved_users(judged.stored, renamed, bool(scope.logs.mapping.texts))
-    by_day = {row["log_date"]: row["moved"] for row in moved.collect()}
-    scope.run.counts["renamed_users"] = sum(by_day.values())
-    if not by_day:
-        return
-    users = judged.stored.groupBy("log_date").agg(F.count_distinct("user_id").alias("users"))
-    of_days = users.where(is_in("log_date", by_day)).collect()
-    for day, all_users in sorted((row["log_date"], row["users"]) for row in of_days):
-        if by_day[day] > FEW_MOVED * all_users:
-            say(
-                f"{JOB}: titles of events rename items of {by_day[day]} of the {all_users} users of {day}: "
-                "look at the versions of items that begin on this day before you trust them"
-            )
-
-
 def named_events(scope: Scope, judged: Judged, names: Names) -> DataFrame:
     """The days' events with their texts, as they will be stored."""
     of_item = with_item(with_raw_key(judged.stored), names.versions, SHOWN)
     titled = with_own_titles(of_item, names.own)
     resolved = with_texts(titled, scope.logs.mapping.texts, scope.form.text)
     return to_events(resolved, scope.settings.store.user_buckets)
-
-
-def warn_of_stale_texts(scope: Scope, newest: date, names: Names, events: DataFrame) -> None:
-    """Counts what would be different on later days: texts of stored events, and versions of items.
-
-    Says which days to ingest again. newest: the last later day with an ingest.
-    """
-    change = Change(
-        days=scope.days,
-        versions_before=scope.versions_before,
-        versions=names.versions,
-        events=scope.run.warehouse.read(behavior_events.TABLE),
-        votes=votes_of(events),
-        newest=newest,
-        window_days=scope.before.window_days,
-    )
-    # SQL's names have no case.
-    by_attributes = any("item_attributes" in p.lower() for p in scope.settings.fold.predicates.values())
-    stale = find_stale(change, scope.form, by_version=by_attributes or bool(scope.logs.mapping.texts))
-    scope.run.counts |= {"stale_texts": stale.texts, "stale_names": stale.names}
-    if stale.until is not None:
-        other = "another text or other facets" if by_attributes else "another text"
-        differ = f"{stale.texts} events of later days would have {other}, because"
-        if not stale.texts:
-            differ = f"{stale.names} names of items would begin on other days, because"
-        # From the very next day: it may name an item as the day before did, without a version of its own.
-        say(
-            f"{JOB}: {differ} {scope.days.first}..{scope.days.last} name their items differently: "
-            f"ingest {change.later.first}..{stale.until} again, in order"
-        )
-
-
-def say_held_later(count: int, held: Days, days: Days, most: int) -> None:
-    """Says which days to read together, so that each record is on the day that delivered it first.
-
-    A night can't: it would find the event stored under the later day, and that night the record under no day.
-    """
-    first, last = held.first, min(held.last, held.first + timedelta(days=most - 1))
-    more = "" if last == held.last else ", which then says what is left"
-    say(
-        f"{JOB}: {count} records of {days.first}..{days.last} are stored under later days, which delivered "
-        f"them again: run backfill_profiles --start {first} --end {last}{more}"
-    )
 
 
 def write_events(scope: Scope, judged: Judged, events: DataFrame) -> None:
