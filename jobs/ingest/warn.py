@@ -39,8 +39,8 @@ def warn_of_renamed_items(scope: Scope, judged: Judged, names: Names) -> None:
     for day, all_users in sorted((row["log_date"], row["users"]) for row in of_days):
         if by_day[day] > FEW_MOVED * all_users:
             say(
-                f"{scope.run.spec.job}: titles of events rename items of {by_day[day]} of the {all_users} users of "
-                f"{day}: look at the versions of items that begin on this day before you trust them"
+                f"{scope.run.spec.job}: titles of events rename items of {by_day[day]} of the {all_users} "
+                f"users of {day}: look at the versions of items that begin on this day before you trust them"
             )
 
 
