@@ -64,6 +64,11 @@ class EngineSettings(Section):
         description="keep only this many leading dimensions of a Matryoshka model; null: all",
     )
     hash_dimensions: int = Field(64, ge=2, le=65536, description="vector dimensions of the hash engine")
+    embed_items: bool = Field(
+        True,
+        description="embed the texts of all items as well, so that items without events have a vector; "
+        "without it those of events alone",
+    )
     tile_texts: int = Field(
         16384,
         ge=1,

@@ -19,7 +19,7 @@ from jobs.io.messages import say, time_left
 from jobs.io.model import model_key_of
 from jobs.io.runs import Run
 from jobs.io.secret import warn_if_open
-from schemas import behavior_events, rejected_texts, text_embeddings
+from schemas import behavior_events, items, rejected_texts, text_embeddings
 from schemas.settings import EngineSettings
 from udfs.embed import Expected
 
@@ -36,47 +36,70 @@ EXAMPLES_AMONG: Final = 4096
 
 @dataclass(frozen=True)
 class Missing:
-    """(text_key, text) without a vector, cached; how many; and the model that must embed them."""
+    """(text_key, text, of_event) without a vector, cached, and the model that must embed them.
+
+    count: how many; of_items: how many of them no event of the days has.
+    """
 
     texts: DataFrame
     count: int
+    of_items: int
     expected: Expected
 
 
 def embed_days(run: Run, settings: EngineSettings, days: Days, retry_rejected: bool = False) -> None:
-    """Embeds what the events of the log days lack; counts texts reused, embedded and rejected."""
-    texts = (
-        run.warehouse.read(behavior_events.TABLE).where(days.sql("log_date")).where("text_key IS NOT NULL")
-    )
+    """Embeds what the events of the log days lack, and the items known by then.
+
+    Counts the events' texts, those of them reused, all that were embedded and rejected, and item_texts: those
+    without a vector that no event of the days has.
+    """
+    events = run.warehouse.read(behavior_events.TABLE).where(days.sql("log_date"))
+    texts = events.where("text_key IS NOT NULL")
+    known = run.warehouse.read(items.TABLE).where(F.col("valid_from") <= days.last)
     model_key = model_key_of(settings)
     with run.phase("find"):
-        missing = find_missing(run, settings, model_key, texts, retry_rejected)
+        missing = find_missing(run, settings, model_key, wanted_texts(settings, texts, known), retry_rejected)
     # One thread for what runs in parallel with the engine: first the count of all texts, then each tile's
     # commit.
     with run.phase("embed"), ThreadPoolExecutor(1, "during embedding") as parallel:
         total = parallel.submit(texts.select("text_key").distinct().count)
-        run.counts |= {"texts": 0, "reused": 0, "embedded": 0, "rejected": 0}
+        run.counts |= {"texts": 0, "reused": 0, "embedded": 0, "rejected": 0, "item_texts": missing.of_items}
         embed_tiles(run, settings, missing, parallel)
-        run.counts |= {"texts": total.result(), "reused": total.result() - missing.count}
+        of_events = missing.count - missing.of_items
+        run.counts |= {"texts": total.result(), "reused": total.result() - of_events}
     missing.texts.unpersist()
+
+
+def wanted_texts(settings: EngineSettings, events: DataFrame, versions: DataFrame) -> DataFrame:
+    """(text_key, text, of_event) of texts that should have a vector; a text may come several times.
+
+    events, versions: of events and items, with text_key and text.
+    """
+    named = [(events, True), (versions.where("text_key IS NOT NULL"), False)]
+    of_both = [rows.select("text_key", "text", F.lit(of).alias("of_event")) for rows, of in named]
+    return of_both[0].unionByName(of_both[1]) if settings.embed_items else of_both[0]
 
 
 def find_missing(
     run: Run, settings: EngineSettings, model_key: str, texts: DataFrame, retry_rejected: bool
 ) -> Missing:
-    """The texts without a vector of the model. texts: events with text_key, text."""
+    """The texts without a vector of the model. texts: as wanted_texts returns them."""
     of_model = F.col("model_key") == model_key
     embedded = run.warehouse.read(text_embeddings.TABLE).where(of_model)
     rejected = run.warehouse.read(rejected_texts.TABLE).where(of_model)
     missing = missing_texts(texts, embedded, rejected.limit(0) if retry_rejected else rejected).persist()
-    count = missing.count()
+    count, of_items = missing.agg(F.count("*"), F.count_if(~F.col("of_event"))).collect()[0]
     known = examples(truncated(texts, settings), embedded, model_key) if count else Expected(model_key)
-    return Missing(missing, count, known)
+    return Missing(missing, count, of_items, known)
 
 
 def missing_texts(texts: DataFrame, embedded: DataFrame, rejected: DataFrame) -> DataFrame:
-    """Distinct (text_key, text) of the texts that have neither a vector nor a refusal of this model."""
-    distinct = texts.groupBy("text_key").agg(F.first("text").alias("text"))
+    """(text_key, text, of_event) of the distinct texts with neither a vector nor a refusal of this model.
+
+    of_event: whether an event has it. texts: as wanted_texts returns them.
+    """
+    found = F.first("text").alias("text"), F.bool_or("of_event").alias("of_event")
+    distinct = texts.groupBy("text_key").agg(*found)
     for known in (embedded, rejected):
         distinct = distinct.join(known.select("text_key"), "text_key", "left_anti")
     return distinct

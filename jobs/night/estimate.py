@@ -7,7 +7,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from jobs.embed.days import JOB as EMBED
-from jobs.embed.days import missing_texts
+from jobs.embed.days import missing_texts, wanted_texts
 from jobs.fold.days import JOB as FOLD
 from jobs.fold.meaning import FoldMeaning
 from jobs.fold.ranges import stale_facets
@@ -74,24 +74,24 @@ def tell_range(log: RunLog, settings: Settings, logs: Logs, days: Days, ingested
     say(f"read: {len(days)} days, {len(files)} files, {size / 1e6:,.1f} MB, {count:,} records")
     if ingested:
         say(f"  of them {sum(map(len, ingested))} days are ingested already, by a run that was stopped")
-    texts, tokens = count_missing(warehouse, settings, logs, days)
-    say(f"embed: {texts:,} texts without a vector, about {tokens:,} tokens")
+    texts, of_items, tokens = count_missing(warehouse, settings, logs, days)
+    say(f"embed: {texts:,} texts without a vector, {of_items:,} of items alone, about {tokens:,} tokens")
     replayed = tell_writes(warehouse, settings, days)
     work = Work(count, texts, count + replayed)
     say(f"expected: about {work.minutes(measured_speeds(log)):,.0f} minutes")
 
 
-def count_missing(warehouse: Warehouse, settings: Settings, logs: Logs, days: Days) -> tuple[int, int]:
-    """Texts without a vector, and about how many tokens they have."""
+def count_missing(warehouse: Warehouse, settings: Settings, logs: Logs, days: Days) -> tuple[int, int, int]:
+    """Texts without a vector, how many of them no event has, and about how many tokens they have."""
     missing = missing_in_logs(warehouse, settings, logs, days)
     length = F.ceil(F.length("text") / CHARACTERS_PER_TOKEN)
     tokens = F.coalesce(F.sum(F.least(length, F.lit(settings.engine.max_tokens))), F.lit(0))
-    texts, total = missing.agg(F.count("*"), tokens).collect()[0]
-    return texts, total
+    texts, of_items, total = missing.agg(F.count("*"), F.count_if(~F.col("of_event")), tokens).collect()[0]
+    return texts, of_items, total
 
 
 def missing_in_logs(warehouse: Warehouse, settings: Settings, logs: Logs, days: Days) -> DataFrame:
-    """Distinct (text_key, text) of the days' events that the model has not seen.
+    """(text_key, text, of_event) of the texts of the days' events and of items that the model has not seen.
 
     As the ingest would store them, but for records that repeat another one: those are not compared.
     """
@@ -106,12 +106,13 @@ def missing_in_logs(warehouse: Warehouse, settings: Settings, logs: Logs, days: 
     before = Before.of(warehouse, days, settings.fold.window_days)
     catalogue = read_catalogue(warehouse, logs, settings, days, before)
     names = name_items(stored, catalogue, before, form, days)
-    of_item = with_item(with_raw_key(stored), before.versions.unionByName(names.fresh), SHOWN)
+    versions = before.versions.unionByName(names.fresh)
+    of_item = with_item(with_raw_key(stored), versions, SHOWN)
     of_item = with_own_titles(of_item, own_titles(names.faces, names.versions, form))
-    texts = with_texts(of_item, logs.mapping.texts, form.text).where("text_key IS NOT NULL")
+    events = with_texts(of_item, logs.mapping.texts, form.text).where("text_key IS NOT NULL")
     of_model = F.col("model_key") == FoldMeaning.of(settings).model_key
     known = [warehouse.read(table).where(of_model) for table in (text_embeddings.TABLE, rejected_texts.TABLE)]
-    return missing_texts(texts, *known)
+    return missing_texts(wanted_texts(settings.engine, events, versions), *known)
 
 
 def tell_writes(warehouse: Warehouse, settings: Settings, days: Days) -> int:
