@@ -4,6 +4,7 @@ from typing import Final
 
 from schemas import (
     behavior_events,
+    catalogue_stats,
     check_results,
     erased_users,
     items,
@@ -22,6 +23,7 @@ ALL_TABLES: Final[tuple[Table, ...]] = (
     items.TABLE,
     text_embeddings.TABLE,
     rejected_texts.TABLE,
+    catalogue_stats.TABLE,
     profile_states.TABLE,
     user_profiles.TABLE,
     check_results.TABLE,

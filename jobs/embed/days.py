@@ -13,6 +13,7 @@ import numpy as np
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
+from jobs.embed.catalogue import write_stats
 from jobs.embed.stage import embed_tile, engine_workers, truncated
 from jobs.io.days import Days
 from jobs.io.messages import say, time_left
@@ -68,6 +69,8 @@ def embed_days(run: Run, settings: EngineSettings, days: Days, retry_rejected: b
         of_events = missing.count - missing.of_items
         run.counts |= {"texts": total.result(), "reused": total.result() - of_events}
     missing.texts.unpersist()
+    with run.phase("catalogue"):
+        write_stats(run, model_key, days)
 
 
 def wanted_texts(settings: EngineSettings, events: DataFrame, versions: DataFrame) -> DataFrame:
