@@ -24,19 +24,12 @@ ROOT = Path(__file__).resolve().parent.parent
 @pytest.fixture(scope="session")
 def spark() -> Iterator["SparkSession"]:
     """The one Spark session of a test run: starting one takes longer than most tests."""
-    from jobs.io import session as sessions
+    from jobs.io.session import open_session
     from schemas.settings import SparkSettings
 
-    memory = "3g"
-    # On two cores Java's second compiler takes more time from the tests than its code gives back.
-    # Without it, Java has less room for compiled code, and compiles again what it threw away.
-    quick = "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=240m"
-    options = f"{sessions.java_options(memory)} {quick}"
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(sessions, "java_options", lambda _: options)
-        # A new session is fitted to small inputs: on a handful of rows, compiling plans would dominate.
-        with sessions.open_session("tests", SparkSettings(driver_memory=memory)) as session:
-            yield session
+    # A new session is fitted to small inputs: on a handful of rows, compiling plans would dominate.
+    with open_session("tests", SparkSettings(driver_memory="3g")) as session:
+        yield session
 
 
 @pytest.fixture

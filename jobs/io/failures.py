@@ -5,12 +5,16 @@ mistake of the code, and keeps its stack trace.
 """
 
 import errno
+import logging
 import re
+import sys
 from collections.abc import Iterator
+from socketserver import BaseServer
 from typing import Any, Final
 from urllib.parse import unquote
 
 from py4j.protocol import Py4JError, Py4JNetworkError
+from pyspark import accumulators
 from pyspark.errors import PySparkException
 
 from jobs.io.messages import JobError, worker_sentence
@@ -145,3 +149,23 @@ def _log_sentence(text: str) -> str | None:
         file = found["file"] or found["summed"]
         return f"{local_path(file) if file else f'the log of {table}'} is damaged: {RESTORE}"
     return None
+
+
+def hush_lost_connections() -> None:
+    """Keeps the stack traces of connections that Java left when it was killed out of the output.
+
+    Py4J logs them as Python's root logger, and PySpark's server of accumulators prints them; what the job
+    fails with is told in a sentence.
+    """
+    logging.getLogger().addFilter(_is_not_of_py4j)
+    for server in (accumulators.AccumulatorTCPServer, accumulators.AccumulatorUnixServer):
+        server.handle_error = _handle_error  # type: ignore[method-assign,assignment]
+
+
+def _is_not_of_py4j(record: logging.LogRecord) -> bool:
+    return record.module not in ("java_gateway", "clientserver")
+
+
+def _handle_error(server: BaseServer, request: Any, address: Any) -> None:
+    if not isinstance(sys.exception(), OSError | EOFError):
+        BaseServer.handle_error(server, request, address)

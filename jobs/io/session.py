@@ -18,6 +18,7 @@ from pyspark.logger import PySparkLogger
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.classic.dataframe import DataFrame as ClassicDataFrame
 
+from jobs.io.failures import hush_lost_connections
 from jobs.io.messages import say
 from jobs.io.scratch import require_space, scratch_folders
 from jobs.io.secret import SECRET_NAMES, warn_if_argument
@@ -114,6 +115,7 @@ def open_session(name: str, settings: SparkSettings, secrets: Sequence[str] = ()
     # They print a query that can't be resolved with its whole plan, before the job says so in a sentence.
     for logger in ("SQLQueryContextLogger", "DataFrameQueryContextLogger"):
         PySparkLogger.getLogger(logger).disabled = True
+    hush_lost_connections()
     submitted = "PYSPARK_GATEWAY_PORT" in os.environ
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     if submitted:

@@ -199,7 +199,7 @@ def rejected_of_catalogue(root):
 
 
 def test_another_attribute_counts_where_a_facet_asks_for_attributes(ingest, tmp_path, capsys):
-    dear = "fold: {facets: [{name: dear, where: ITEM_ATTRIBUTES['price'] > 9}]}"
+    dear = """fold: {facets: [{name: dear, where: "ITEM_ATTRIBUTES['price'] > 9"}]}"""
     given = {"mapping": canonical(items=CATALOGUE)}
     cheap, expensive = (gzip.compress(b'{"id": "S1", "name": "Kettle", "price": %d}' % p) for p in (3, 10))
     catalogue(tmp_path, FIRST, cheap)

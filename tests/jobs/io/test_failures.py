@@ -1,10 +1,13 @@
 """What stops a job from outside is one sentence that names the file and what to do, never Java's pages."""
 
 import errno
+import logging
 import os
 
 import pytest
+from py4j import java_gateway
 from py4j.protocol import Py4JNetworkError
+from pyspark import accumulators
 from pyspark.errors import PySparkRuntimeError
 
 from jobs.io.failures import (
@@ -16,6 +19,7 @@ from jobs.io.failures import (
     NO_WORKER,
     RESTORE,
     failure_sentence,
+    hush_lost_connections,
     java_sentence,
 )
 from jobs.io.messages import JobError
@@ -123,3 +127,23 @@ def test_java_s_end_and_its_absence_are_told():
 
 def test_a_sentence_of_the_job_s_own_stays():
     assert failure_sentence(JobError("do that")) == "do that"
+
+
+def logged_by(module: str, capsys) -> str:
+    """What a module's error on Python's root logger prints."""
+    exec(compile("import logging; logging.error('lost')", module, "exec"), {})
+    return capsys.readouterr().err
+
+
+def test_connections_that_java_left_are_told_by_the_failure_alone(capsys, monkeypatch):
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])
+    hush_lost_connections()
+    assert not logged_by(java_gateway.__file__, capsys)
+    assert "lost" in logged_by("other.py", capsys)
+    server = accumulators.AccumulatorTCPServer.__new__(accumulators.AccumulatorTCPServer)
+    for error, told in ((EOFError(), False), (ConnectionResetError(), False), (ValueError("mistake"), True)):
+        try:
+            raise error
+        except Exception:
+            server.handle_error(None, ("127.0.0.1", 1))
+        assert ("mistake" in capsys.readouterr().err) == told
