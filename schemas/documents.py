@@ -5,10 +5,9 @@ equal keys for the value. Here the core schema of YAML 1.2 is read, keys are tex
 """
 
 import re
-from typing import Annotated, Any, Final, get_args, get_origin
+from typing import Any, Final
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator
 
 # Larger, or nested more deeply, no settings and no mapping are.
 LARGEST: Final = 1 << 20
@@ -30,33 +29,6 @@ _CORE: Final = {
 
 class DocumentError(ValueError):
     """The text is no such document; the message says why, to follow the document's name."""
-
-
-class Section(BaseModel):
-    """A part of settings or of a mapping: fixed, without unknown keys, with finite numbers."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-    @field_validator("*", mode="before")
-    @classmethod
-    def _no_number_from_a_word(cls, value: Any, info: ValidationInfo) -> Any:
-        """Pydantic takes true for the number 1."""
-        annotation = cls.model_fields[info.field_name or ""].annotation
-        by_name = value if get_origin(annotation) is dict and isinstance(value, dict) else {"": value}
-        for name, one in by_name.items():
-            if isinstance(one, bool) and _is_number(annotation):
-                raise ValueError(f"{name}{': ' if name else ''}should be a number, not true or false")
-        return value
-
-
-def _is_number(annotation: Any) -> bool:
-    """Whether a type is of numbers, or of numbers by name."""
-    if get_origin(annotation) is dict:
-        return _is_number(get_args(annotation)[1])
-    if get_origin(annotation) is Annotated:
-        return _is_number(get_args(annotation)[0])
-    parts = get_args(annotation) or (annotation,)
-    return bool({int, float} & {*parts}) and bool not in parts
 
 
 def told(text: str) -> str:

@@ -10,7 +10,8 @@ from zoneinfo import ZoneInfo
 from pydantic import Field, ValidationError, field_validator, model_validator
 from pyspark.sql import types as T
 
-from schemas.documents import DocumentError, Section, parse_document
+from schemas.documents import DocumentError, parse_document
+from schemas.section import Section
 from schemas.settings import first_problem
 from schemas.table import DATE, DOUBLE, INT, STRING, STRINGS, TEXT_MAP, TIMESTAMP
 

@@ -32,7 +32,7 @@ STATE_COLUMNS = (
         "hash of everything that determines this facet's states; states of different hashes never mix",
     ),
     Column("event_count", LONG, "events folded so far"),
-    Column("weight_sum", DOUBLE, "W: sum of the event weights"),
+    Column("weight_sum", DOUBLE, "W: sum of the event weights, decayed where the facet has a half-life"),
     Column("gain_sum", DOUBLE, "S1: sum of the gains"),
     Column("gain_sq_sum", DOUBLE, "S2: sum of the squared gains"),
     Column("last_event_ts", TIMESTAMP, "time of the last folded event, UTC"),

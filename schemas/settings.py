@@ -3,12 +3,13 @@
 import hashlib
 import json
 import re
-from datetime import date
-from typing import Annotated, Final, Literal
+from typing import Any, Final, Literal, get_args
 
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
-from schemas.documents import DocumentError, Section, parse_document, told
+from schemas.documents import DocumentError, parse_document, told
+from schemas.fold_settings import FoldSettings
+from schemas.section import Section
 
 CODE_VERSION: Final = "0.1.0"
 # Incremented whenever the same events and vectors would give different bits.
@@ -19,8 +20,6 @@ HASHED_WITH_FOLD: Final = {"sentiment_key": None}
 ADDRESS: Final = re.compile(
     r"https?://([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?(/[A-Za-z0-9._~%/-]*)?"
 )
-# Largest weight of an event type: weights are relative, and their quotients must stay numbers.
-HEAVIEST: Final = 1e6
 # Longest value in a message, characters.
 SHOWN_VALUE: Final = 80
 
@@ -182,97 +181,6 @@ class PrivacySettings(Section):
     )
 
 
-class FacetSettings(Section):
-    """A subset of a user's events that gets its own profile."""
-
-    name: str = Field(pattern=r"^[a-z][a-z0-9_]{0,39}$", description="name in the facet columns")
-    where: str = Field(
-        description="deterministic Spark SQL predicate over the columns of behavior_events, local_ts, "
-        "local_hour, local_weekday, item_attributes and polarity (NULL at present); NULL counts as false"
-    )
-
-
-class FoldSettings(Section):
-    """What determines the profiles; any change except to window_days and first_day requires a rebuild."""
-
-    gate: Literal["effective", "literal", "mean", "fixed"] = Field(
-        "effective", description="formula for the share of the old profile that an event retains"
-    )
-    relevance: Literal["follow", "resist"] = Field(
-        "follow", description="follow: an off-topic event moves the profile more; resist: it moves it less"
-    )
-    alpha: float = Field(0.05, ge=0, le=1, description="weight of relevance against memory in the gain")
-    k_min: float = Field(0.5, ge=0, lt=1, description="minimum gain")
-    k_max: float = Field(0.98, gt=0, lt=1, description="maximum gain")
-    max_day_share: float = Field(
-        0.8, gt=0, lt=1, description="maximum share by which one day can move a profile"
-    )
-    daily_cap: int = Field(
-        1000,
-        ge=1,
-        le=1_000_000_000,
-        description="events per user and day that count; later ones get weight 0",
-    )
-    burst_repeats: int = Field(
-        10,
-        ge=1,
-        le=1_000_000_000,
-        description="equal events per user that count within burst_seconds; later ones get weight 0",
-    )
-    burst_seconds: int = Field(60, ge=1, le=86400, description="look-back of burst detection, seconds")
-    minute_limit: int = Field(
-        1000,
-        ge=1,
-        le=1_000_000_000,
-        description="events a person can cause within a minute; a day with more gets weight 0",
-    )
-    type_weights: dict[str, Annotated[float, Field(ge=0, le=HEAVIEST)]] = Field(
-        default_factory=lambda: {
-            "purchase": 1.0, "return": 1.0, "review": 1.0, "rating": 0.8,
-            "cart": 0.6, "click": 0.3, "view": 0.2,
-        },
-        description="weight of each event type, relative to the largest; 0: stored, never folded",
-    )  # fmt: skip
-    default_type_weight: float = Field(
-        0.2, ge=0, le=HEAVIEST, description="weight of types not listed, on the same scale"
-    )
-    opinion_floor: float = Field(
-        0.25,
-        ge=0,
-        le=1,
-        description="weight factor of a neutral rating (or polarity, if unrated); a clear one has factor 1",
-    )
-    negative_where: str = Field(
-        "rating < 0.4 OR event_type = 'return' OR polarity < -0.5",
-        description="events of the facet `negative`, which enter no other facet; a predicate as in facets",
-    )
-    facets: tuple[FacetSettings, ...] = Field(
-        (), description="facets besides main and negative, e.g. [{name: at_home, where: place = 'home'}]"
-    )
-    window_days: int = Field(
-        7, ge=0, le=60, description="repair window: how late an event may arrive and still be folded in, days"
-    )
-    first_day: date | None = Field(
-        None, description="first log day of the warehouse; null: set by --bootstrap or a backfill"
-    )
-
-    @property
-    def predicates(self) -> dict[str, str]:
-        """Every predicate by the name under which a message shows it."""
-        return {"negative_where": self.negative_where, **{f"facet {f.name}": f.where for f in self.facets}}
-
-    @model_validator(mode="after")
-    def _consistent(self) -> "FoldSettings":
-        if self.k_min > self.k_max:
-            raise ValueError("k_min must not be above k_max")
-        names = [f.name for f in self.facets]
-        if len(set(names)) < len(names) or {"main", "negative"} & set(names):
-            raise ValueError("facet names must be distinct, and not main or negative")
-        if max([*self.type_weights.values(), self.default_type_weight]) <= 0:
-            raise ValueError("at least one type weight must be above 0")
-        return self
-
-
 class StoreSettings(Section):
     """Layout of the tables."""
 
@@ -338,12 +246,9 @@ class Settings(Section):
 
     def facet_hashes(self, model_key: str) -> dict[str, str]:
         """The fold_hash with each facet alone, by facet: adding one facet leaves the others' states valid."""
-        alone = {"main": (), "negative": ()} | {facet.name: (facet,) for facet in self.fold.facets}
         return {
-            name: self.model_copy(update={"fold": self.fold.model_copy(update={"facets": facets})}).fold_hash(
-                model_key
-            )
-            for name, facets in alone.items()
+            name: self.model_copy(update={"fold": self.fold.alone(name)}).fold_hash(model_key)
+            for name in self.fold.facet_names
         }
 
     def fold_hash(self, model_key: str) -> str:
@@ -402,8 +307,17 @@ def default_yaml() -> str:
         lines += ["", f"# {(model.__doc__ or '').strip()}", f"{name}:"]
         values = model().model_dump(mode="json")
         for key, field in model.model_fields.items():
-            lines += [f"  # {field.description}", f"  {key}: {json.dumps(values[key])}"]
+            lines += [f"  # {field.description}", *_entry_keys(field.annotation)]
+            lines.append(f"  {key}: {json.dumps(values[key])}")
     return "\n".join(lines) + "\n"
+
+
+def _entry_keys(kind: Any) -> list[str]:
+    """A comment for each key that the entries of a list have, where `kind` is a list of sections."""
+    models = [part for part in get_args(kind) if isinstance(part, type) and issubclass(part, BaseModel)]
+    return [
+        f"  #   {key}: {field.description}" for model in models for key, field in model.model_fields.items()
+    ]
 
 
 def _digest(value: object) -> str:

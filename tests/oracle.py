@@ -34,6 +34,7 @@ class Gate:
     k_min: float = 0.5
     k_max: float = 0.98
     max_day_share: float = 0.8
+    half_life_days: float | None = None  # None: the weight of older events does not decay
 
     def __post_init__(self) -> None:
         """Raises ValueError for an unknown name."""
@@ -131,7 +132,7 @@ class Day:
 
 def fold_day(events: list[Event], gate: Gate, previous: State | None) -> State:
     """Folds the ordered events of one event date onto the state before it."""
-    day = begin_day(previous)
+    day = begin_day(previous, events[0].event_date, gate)
     for event in events:
         fold_event(day, event, gate)
     vector = np.array(day.p, dtype=np.float32)
@@ -155,19 +156,44 @@ def fold_day(events: list[Event], gate: Gate, previous: State | None) -> State:
     )
 
 
-def begin_day(previous: State | None) -> Day:
-    """The profile at the start of a date: that of the state before it, or none."""
+def begin_day(previous: State | None, event_date: date, gate: Gate) -> Day:
+    """The profile at the start of a date: that of the state before it, its weight decayed, or none."""
     if previous is None:
         return Day(p=[], weight_sum=0.0, s1=0.0, s2=0.0, n=0, ledger=[], bounded=False)
     return Day(
         p=list(previous.vector),
-        weight_sum=previous.weight_sum,
+        weight_sum=previous.weight_sum * decay((event_date - previous.as_of_date).days, gate.half_life_days),
         s1=previous.gain_sum,
         s2=previous.gain_sq_sum,
         n=previous.event_count,
         ledger=[(event_id, np.float32(weight)) for event_id, weight in previous.contributions],
         bounded=previous.event_count >= BOUND_FROM_EVENTS,
     )
+
+
+def decay(days: int, half_life_days: float | None) -> float:
+    """The specified approximation of 2^(-days/half_life_days); 1 without a half-life.
+
+    The whole half-lives are halved off. The rest is e^-t for t in [0, ln 2), by the first 17 terms of the
+    series in nested form: 1 - t/1 * (1 - t/2 * (... (1 - t/17))). After more than 900 half-lives, nothing
+    remains.
+
+    >>> decay(60, 30.0), decay(901, 1.0)
+    (0.25, 0.0)
+    """
+    if half_life_days is None:
+        return 1.0
+    half_lives = float(days) / half_life_days
+    if half_lives > 900.0:
+        return 0.0
+    whole = math.floor(half_lives)
+    t = (half_lives - whole) * 0.6931471805599453
+    share = 1.0
+    for term in range(17, 0, -1):
+        share = 1.0 - (t / term) * share
+    for _ in range(whole):
+        share *= 0.5
+    return share
 
 
 def fold_event(day: Day, event: Event, gate: Gate) -> None:

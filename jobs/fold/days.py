@@ -18,8 +18,8 @@ from jobs.io.messages import JobError
 from jobs.io.runs import Run
 from jobs.io.warehouse import Writer
 from schemas import behavior_events, items, profile_states, rejected_texts, text_embeddings
-from schemas.settings import FoldSettings, Settings
-from udfs.fold.contract import FoldConstants
+from schemas.fold_settings import FoldSettings
+from schemas.settings import Settings
 
 JOB = "fold_profiles"
 # Dirty facets whose keys and days are broadcast, some ten megabytes: then states need no shuffle to meet
@@ -208,8 +208,7 @@ def fold(scope: Scope, found: Comparison) -> Folded:
     share = events_per_task(found.embeddings, found.texts)
     tasks = task_count(to_fold, found.most_events, found.is_exact, share)
     uses = min(found.most_events, found.texts * tasks)
-    constants = FoldConstants(**scope.fold.model_dump(include=set(FoldConstants.__dataclass_fields__)))
-    output = fold_frame(to_fold, priors, found.embeddings, uses, tasks, constants)
+    output = fold_frame(to_fold, priors, found.embeddings, uses, tasks, scope.meaning.constants)
     counts, fresh, last, facets = moves_of(output)
     scope.run.add_counts(counts)
     return Folded(output, dirty, priors, facets, replaced, left, fresh, last)

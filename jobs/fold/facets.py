@@ -8,7 +8,7 @@ from jobs.io.messages import JobError, one_sentence
 from jobs.io.plans import names_used, require_plain
 from jobs.io.versions import with_item
 from schemas import behavior_events
-from schemas.settings import FoldSettings
+from schemas.fold_settings import FoldSettings
 
 # Columns hidden from predicates: how a record arrived says nothing about what the user did.
 HIDDEN = ("log_date", "source_file", "event_id", "ordinal", "is_refused")
@@ -56,7 +56,7 @@ def facets_of(events: DataFrame, fold: FoldSettings) -> Column:
     """
     seen = events.drop(*HIDDEN)
     negative, *others = [_predicate(seen, name, text) for name, text in fold.predicates.items()]
-    named = [F.when(other, F.lit(f.name)) for other, f in zip(others, fold.facets, strict=True)]
+    named = [F.when(other, F.lit(f.name)) for other, f in zip(others, fold.named, strict=True)]
     rest = F.array_compact(F.array(F.lit("main"), *named))
     return F.when(negative, F.array(F.lit("negative"))).otherwise(rest)
 

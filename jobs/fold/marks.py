@@ -1,6 +1,6 @@
 """What every stored event contributes to the fold: its fate, its weight and the facets it enters."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from pyspark.sql import Column, DataFrame, Window
@@ -9,8 +9,8 @@ from pyspark.sql.window import WindowSpec
 
 from jobs.fold.facets import facets_of, with_seen
 from jobs.io.days import Days
+from schemas.fold_settings import FoldSettings
 from schemas.pipeline_runs import EVENT_FATES
-from schemas.settings import FoldSettings
 
 # Two events of one user that agree in these columns are repeats (burst detection).
 REPEAT_COLUMNS = ["event_type", "item_id", "text_key", "rating", "value"]
@@ -22,6 +22,7 @@ MARKED = [
     "event_id",
     "text_key",
     "weight",
+    "own_weights",
     "facets",
     "fate",
 ]
@@ -52,7 +53,7 @@ def mark_events(
 ) -> DataFrame:
     """Every event in reach with its fate and, where it is folded, its weight in (0, 1] and its facets.
 
-    Checkpointed.
+    Checkpointed. own_weights: as own_weights returns them; a folded event has weight in at least one facet.
 
     events: with item_attributes, where a predicate asks for them (jobs/fold/facets.py with_attributes).
     embedded, rejected: text_key of the model's vectors and refusals. A pure function of all stored events of
@@ -76,7 +77,7 @@ def mark_events(
         named = marked.withColumn("user_day", _user_day())
         calm, busy = (named.join(noted, "user_day", how) for how in ("left_anti", "left_semi"))
         marked = calm.select(*MARKED).unionByName(without_floods(busy, fold).select(*MARKED))
-    marked = marked.select(*MARKED)
+    marked = marked.select(*MARKED).withColumn("fate", _fate_by_facets())
     return marked.localCheckpoint(eager=False) if crowded or retracting else marked
 
 
@@ -87,7 +88,7 @@ def marked_alone(
     refused = rejected.join(embedded, "text_key", "left_anti")
     joined = events.join(refused.select("text_key", F.lit(True).alias("is_refused")), "text_key", "left")
     joined = with_seen(joined)
-    weight = type_weight(fold) * opinion_factor(fold)
+    weight = type_weight(fold, fold.type_weights) * opinion_factor(fold)
     fate = (
         F.when(F.col("event_type") == RETRACT, RETRACT)
         .when(F.col("text_key").isNull() | F.col("is_refused"), WITHOUT_VECTOR)
@@ -97,10 +98,8 @@ def marked_alone(
     # With a flag for NULL, which Spark's hash skips: a value in one column differs from the same value in
     # another.
     parts = [part for name in REPEAT_COLUMNS for part in (F.isnull(name), F.col(name))]
-    facets = facets_of(joined, fold)
-    return joined.withColumns(
-        {"weight": weight, "facets": facets, "fate": fate, "repeat_hash": F.xxhash64(*parts)}
-    )
+    marks = {"weight": weight, "own_weights": own_weights(fold), "facets": facets_of(joined, fold)}
+    return joined.withColumns(marks | {"fate": fate, "repeat_hash": F.xxhash64(*parts)})
 
 
 # ---- retractions
@@ -215,13 +214,41 @@ def mark_floods(events: DataFrame, fold: FoldSettings) -> DataFrame:
 # ---- weights
 
 
-def type_weight(fold: FoldSettings) -> Column:
+def type_weight(fold: FoldSettings, type_weights: Mapping[str, float]) -> Column:
     """The event type's weight divided by the largest."""
-    largest = max([*fold.type_weights.values(), fold.default_type_weight])
+    largest = max([*type_weights.values(), fold.default_type_weight])
     weight = F.lit(fold.default_type_weight / largest)
-    for name, value in fold.type_weights.items():
+    for name, value in type_weights.items():
         weight = F.when(F.col("event_type") == name, F.lit(value / largest)).otherwise(weight)
     return weight
+
+
+def own_weights(fold: FoldSettings) -> Column:
+    """Weights of an event by facet, in facets with type_weights of their own; NULL where none has any.
+
+    map<string,double>.
+    """
+    own = {f.name: f.type_weights for f in fold.facets if f.type_weights is not None}
+    weights = [
+        part
+        for name, type_weights in own.items()
+        for part in (F.lit(name), type_weight(fold, type_weights) * opinion_factor(fold))
+    ]
+    found = F.create_map(*weights) if own else F.lit(None)
+    return found.cast("map<string,double>")
+
+
+def _weight_in(facet: Column) -> Column:
+    return F.coalesce(F.col("own_weights")[facet], F.col("weight"))
+
+
+def _fate_by_facets() -> Column:
+    """The fate, with no weight for an event that has none in any of its facets.
+
+    Found after the floods: which events count towards their limits must not depend on a facet's own weights.
+    """
+    is_weightless = ~F.exists("facets", lambda facet: _weight_in(facet) > 0)
+    return F.when((F.col("fate") == FOLDED) & is_weightless, ZERO_WEIGHT).otherwise(F.col("fate"))
 
 
 def opinion_factor(fold: FoldSettings) -> Column:
@@ -238,8 +265,10 @@ def by_facet(marked: DataFrame, facets: Collection[str]) -> DataFrame:
     """A row for each folded event and facet, with two independent 64-bit hashes of what it contributes."""
     parts = ["event_id", "event_ts", "weight", "text_key"]
     hashes = {"digest_high": F.xxhash64(*parts), "digest_low": F.xxhash64(F.lit("low"), *parts)}
-    folded = marked.where(F.col("fate") == FOLDED).withColumns(hashes).drop(*OF_RETRACTIONS)
-    return folded.withColumn("facet", F.explode("facets")).where(F.col("facet").isin(*facets))
+    folded = marked.where(F.col("fate") == FOLDED).drop(*OF_RETRACTIONS)
+    entered = folded.withColumn("facet", F.explode("facets")).where(F.col("facet").isin(*facets))
+    weighed = entered.withColumn("weight", _weight_in(F.col("facet"))).where("weight > 0")
+    return weighed.drop("own_weights").withColumns(hashes)
 
 
 def count_fates(marked: DataFrame, days: Days, window_days: int) -> EventCounts:

@@ -42,12 +42,13 @@ def fold_frame(
     embeddings: DataFrame,
     uses: int,
     partitions: int,
-    constants: FoldConstants,
+    constants: Mapping[str, FoldConstants],
 ) -> DataFrame:
     """States (udfs/fold/contract.py OUTPUT_SCHEMA) of events on their priors, computed and checkpointed.
 
     folded: rows of marks.by_facet; priors: rows of profile_states; embeddings: the model's rows of
-    text_embeddings. Each partition gets each vector it needs once, about `uses` in all at most.
+    text_embeddings; constants: by facet. Each partition gets each vector it needs once, about `uses` in all
+    at most.
     """
     # Sorted by a hash before the id: ids begin alike, and numbers that differ sort in half the time.
     place = {"place": F.xxhash64("user_id"), "part": F.pmod(F.hash("user_id"), F.lit(partitions))}

@@ -4,6 +4,8 @@ Tables are read with the deltalake package, so that a table only Spark can read 
 """
 
 from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -67,10 +69,20 @@ def is_negative(event: dict[str, Any]) -> bool:
     return event["event_type"] == "return" or (event["rating"] is not None and event["rating"] < 0.4)
 
 
-def weight_of(event: dict[str, Any]) -> float:
+def weight_of(event: dict[str, Any], weights: Mapping[str, float]) -> float:
+    """weights: of the event types, the largest of them 1."""
     rating = event["rating"]
     opinion = 1.0 if rating is None else 0.25 + (1 - 0.25) * abs(2 * rating - 1)
-    return WEIGHTS.get(event["event_type"], 0.2) * opinion
+    return weights.get(event["event_type"], 0.2) * opinion
+
+
+@dataclass(frozen=True)
+class Beside:
+    """A facet beside main, of the same events, with a gate and type weights of its own."""
+
+    name: str
+    gate: Gate
+    weights: Mapping[str, float]
 
 
 def folded_events(
@@ -88,28 +100,35 @@ def folded_events(
     return folded
 
 
-def expected_states(warehouse: str, last: date) -> dict[tuple[str, str, date], State]:
+def expected_states(
+    warehouse: str, last: date, beside: Sequence[Beside] = ()
+) -> dict[tuple[str, str, date], State]:
     """States by (user, facet, day): a plain-Python fold of the tables' own events and vectors."""
+    main, negative = (Beside(name, Gate(), WEIGHTS) for name in ("main", "negative"))
+    gates = {facet.name: facet.gate for facet in (main, negative, *beside)}
     stored = rows_of(warehouse, "text_embeddings")
     vectors = {row["text_key"]: np.array(row["vector"], np.float32) for row in stored}
     of_profile: dict[tuple[str, str], list[Event]] = defaultdict(list)
     for event in folded_events(rows_of(warehouse, "behavior_events"), set(vectors)):
-        if event["event_date"] <= last:
-            facet = "negative" if is_negative(event) else "main"
-            moment, vector = micros(event["event_ts"]), vectors[event["text_key"]]
-            of_profile[event["user_id"], facet].append(
-                Event(event["event_date"], moment, event["event_id"], weight_of(event), vector)
-            )
+        if event["event_date"] > last:
+            continue
+        moment, vector = micros(event["event_ts"]), vectors[event["text_key"]]
+        for facet in (negative,) if is_negative(event) else (main, *beside):
+            weight = weight_of(event, facet.weights)
+            if weight > 0:
+                of_profile[event["user_id"], facet.name].append(
+                    Event(event["event_date"], moment, event["event_id"], weight, vector)
+                )
     return {
         (*key, state.as_of_date): state
         for key, events in of_profile.items()
-        for state in fold_user(events, Gate())
+        for state in fold_user(events, gates[key[1]])
     }
 
 
-def differences(warehouse: str, last: date) -> list[str]:
+def differences(warehouse: str, last: date, beside: Sequence[Beside] = ()) -> list[str]:
     """Where the stored states differ in any bit from those of the plain-Python fold."""
-    expected = expected_states(warehouse, last)
+    expected = expected_states(warehouse, last, beside)
     rows = rows_of(warehouse, "profile_states")
     stored = {(row["user_id"], row["facet"], row["as_of_date"]): row for row in rows}
     found = [f"{key} is only in one of them" for key in expected.keys() ^ stored.keys()]

@@ -29,6 +29,8 @@ from tests.builders import frame, row
 from tests.e2e.conftest import FIRST
 from tests.e2e.tables import (
     STATE_COLUMNS,
+    WEIGHTS,
+    Beside,
     call,
     differences,
     rows_of,
@@ -36,10 +38,22 @@ from tests.e2e.tables import (
     state_hashes,
     version_of,
 )
-from tests.oracle import canonical_hash
+from tests.oracle import Gate, canonical_hash
 
 DIM = 12
 SETTINGS = Settings.model_validate({"engine": {"kind": "hash", "hash_dimensions": DIM}})
+# Facets beside main, and what the plain fold must know of them.
+BESIDE_MAIN = [
+    {"name": "recent", "half_life_days": 1.5, "type_weights": {"view": 1.0, "purchase": 0.0}},
+    {"name": "long", "where": "true", "gate": "mean", "half_life_days": 300},
+    {"name": "resisting", "relevance": "resist", "alpha": 0.5, "k_min": 0.2, "k_max": 0.9},
+]
+BESIDE = [
+    Beside("recent", Gate(half_life_days=1.5), {"view": 1.0, "purchase": 0.0}),
+    Beside("long", Gate(gate="mean", half_life_days=300.0), WEIGHTS),
+    Beside("resisting", Gate(relevance="resist", alpha=0.5, k_min=0.2, k_max=0.9), WEIGHTS),
+]
+WITH_BESIDE = Settings.model_validate(SETTINGS.model_dump() | {"fold": {"facets": BESIDE_MAIN}})
 TEXTS = [f"{number:064x}" for number in range(9)]
 
 
@@ -116,12 +130,12 @@ def empty(vectors, tmp_path):
     return shutil.copytree(vectors, tmp_path / "empty")
 
 
-def fold(spark, warehouse, first, last, work=fold_days):
+def fold(spark, warehouse, first, last, work=fold_days, given=SETTINGS):
     """Folds these days as a step would, without records; returns the run's counts."""
     days = Days(day(first), day(last))
     with open_writer(Warehouse(spark, str(warehouse)), "test") as writer:
         run = Run(RunLog(writer.warehouse), writer, RunSpec("fold_profiles", "r", days, "c"))
-        work(run, SETTINGS, days)
+        work(run, given, days)
     return run.counts
 
 
@@ -143,8 +157,8 @@ def test_every_way_to_a_history_ends_in_the_same_bits(
 ):
     nights, whole = (shutil.copytree(vectors, tmp_path_factory.mktemp("w") / "w") for _ in range(2))
     write_events(spark, whole, events)
-    fold(spark, whole, 0, 5)
-    assert differences(str(whole), day(5)) == []
+    fold(spark, whole, 0, 5, given=WITH_BESIDE)
+    assert differences(str(whole), day(5), BESIDE) == []
 
     # As nights, each with the events that had arrived by then, shuffled and in other tasks and batches.
     with pytest.MonkeyPatch.context() as patched:
@@ -156,12 +170,12 @@ def test_every_way_to_a_history_ends_in_the_same_bits(
             if arrived:
                 order.shuffle(arrived)
                 write_events(spark, nights, arrived)
-                fold(spark, nights, number, number)
+                fold(spark, nights, number, number, given=WITH_BESIDE)
         spark.conf.set("spark.sql.execution.arrow.maxRecordsPerBatch", "20000")
     assert state_hashes(nights) == state_hashes(whole)
     # A rerun changes nothing.
     versions = [version_of(str(nights), table) for table in ("profile_states", "user_profiles")]
-    assert fold(spark, nights, 5, 5)["profiles_changed"] == 0
+    assert fold(spark, nights, 5, 5, given=WITH_BESIDE)["profiles_changed"] == 0
     assert [version_of(str(nights), table) for table in ("profile_states", "user_profiles")] == versions
 
 
@@ -187,6 +201,19 @@ def history(spark, vectors, tmp_path_factory):
 def folded(history, tmp_path):
     """A copy of the folded history."""
     return shutil.copytree(history, tmp_path / "folded")
+
+
+def test_facets_with_constants_of_their_own_end_in_the_bits_of_a_plain_fold(spark, empty, history):
+    """In two runs with three days without events between them, and main as it is without them."""
+    events = busy((0, 1, 5))
+    write_events(spark, empty, events)
+    for first, last in ((0, 1), (2, 5)):
+        fold(spark, empty, first, last, given=WITH_BESIDE)
+    assert differences(str(empty), day(5), BESIDE) == []
+    of_main = [r for r in rows_of(str(empty), "profile_states") if r["facet"] == "main"]
+    plain = [r for r in rows_of(str(history), "profile_states") if r["facet"] == "main"]
+    early = [[r for r in rows if r["as_of_date"] <= day(1)] for rows in (of_main, plain)]
+    assert canonical_hash(early[0], STATE_COLUMNS) == canonical_hash(early[1], STATE_COLUMNS)
 
 
 def test_a_range_killed_between_its_chunks_continues(spark, empty, history, monkeypatch, capsys):
@@ -335,7 +362,9 @@ def config_file(folder, name, text):
     return str(file)
 
 
-EVENING = "fold: {facets: [{name: evening, where: 'hour(event_ts) >= 18'}]}"
+EVENING = (
+    "fold: {facets: [{name: evening, where: 'hour(event_ts) >= 18', half_life_days: 2, type_weights: {}}]}"
+)
 # A facet that no event enters.
 NOBODY = EVENING.replace("[", "[{name: nobody, where: 'FALSE'}, ")
 

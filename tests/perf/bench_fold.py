@@ -18,7 +18,8 @@ from tests.perf.fold_tables import DIM, FIRST, SETTINGS, Traffic, fold, write_ev
 from tests.perf.report import Ratio, report
 from tests.udfs.fold.configs import constants
 from udfs.fold.contract import EVENT_ROW, LEDGER_SIZE
-from udfs.fold.kernel import Gate, Open, Out, Priors, Rows, Texts, fold_rows, squared_norms
+from udfs.fold.gate import GATE, Gate
+from udfs.fold.kernel import Open, Out, Priors, Rows, Texts, fold_rows, squared_norms
 
 EVENTS, USERS, TEXTS = 1_000_000, 50_000, 10_000
 # Name, events, texts (0: each event has its own). The first warms up the session, and the notebook uses it.
@@ -83,7 +84,7 @@ def kernel_speed(events: int = 500_000, users: int = 25_000, texts: int = TEXTS)
     rng = np.random.default_rng(1)
     starts = np.diff(np.sort(rng.integers(0, users, events)), prepend=-1) != 0
     drawn = rng.standard_normal((texts, DIM)).astype(np.float32)
-    zeros, gate = np.zeros(events, np.int64), Gate.of(constants())
+    zeros, gates = np.zeros(events, np.int64), np.array([Gate.of(constants())], GATE)
     best = np.inf
     for _ in range(4):  # the first one compiles
         profile = Open.empty(DIM)
@@ -91,6 +92,7 @@ def kernel_speed(events: int = 500_000, users: int = 25_000, texts: int = TEXTS)
         rows = Rows(
             starts=starts,
             kinds=np.full(events, EVENT_ROW, np.int32),
+            gates=zeros,
             days=np.zeros(events, np.int32),
             weights=np.full(events, 0.3),
             highs=zeros,
@@ -99,7 +101,7 @@ def kernel_speed(events: int = 500_000, users: int = 25_000, texts: int = TEXTS)
             priors=zeros,
             first_id=LEDGER_SIZE,
         )
-        given = profile, rows, Texts(drawn, squared_norms(drawn)), Priors.none(DIM), gate, out
+        given = profile, rows, Texts(drawn, squared_norms(drawn)), Priors.none(DIM), gates, out
         best = min(best, timed(lambda given=given: fold_rows(*given)))
     return events / best
 

@@ -70,7 +70,10 @@ def refusal(path: Path, written: str) -> str | None:
         if path[0] in Settings.model_fields:
             nested = written
             for name in reversed(path):
-                nested = f"{{{'view' if name == '*' else name}: {nested}}}"
+                if name == "0":  # an entry of a list: a facet, which needs a name
+                    nested = f"[{{name: recent, {nested[1:]}]"
+                else:
+                    nested = f"{{{'view' if name == '*' else name}: {nested}}}"
             parse_settings(nested, "f.yaml")
         else:
             rest = json.dumps(SOURCE)[1:-1]

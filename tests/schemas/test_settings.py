@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
+from schemas.fold_settings import FacetSettings, FoldSettings
 from schemas.settings import (
     CODE_VERSION,
     EngineSettings,
-    FoldSettings,
     IngestSettings,
     MaintenanceSettings,
     PrivacySettings,
@@ -88,6 +88,16 @@ OTHER: dict[str, dict[str, Any]] = {
     },
     "spark": {"shuffle_partitions": 4, "driver_memory": "4g"},
 }
+# For each constant that a facet may have, a value other than the default.
+OWN: dict[str, Any] = {
+    "half_life_days": 30,
+    "gate": "mean",
+    "relevance": "resist",
+    "alpha": 0.1,
+    "k_min": 0.4,
+    "k_max": 0.9,
+    "type_weights": {"view": 1.0},
+}
 CHANGES = [(section, key) for section, values in OTHER.items() for key in values]
 OUTSIDE_FOLD_HASH = {("fold", "window_days"), ("fold", "first_day")}
 
@@ -127,7 +137,24 @@ def problem(text: str) -> str:
         ("fold: {first_day: someday}", "fold.first_day: "),
         ("fold: {type_weights: {view: -1}}", "fold.type_weights.view: "),
         ("fold: {type_weights: {view: 0}, default_type_weight: 0}", "one type weight must"),
-        ("fold: {facets: [{name: main, where: 'true'}]}", "facet names"),
+        ("fold: {facets: [{name: main, where: 'true'}]}", "main and negative take no where"),
+        ("fold: {facets: [{name: main}, {name: main}]}", "facet names must be distinct"),
+        ("fold: {facets: [{name: recent, half_life_days: 0.5}]}", "fold.facets.0.half_life_days: "),
+        ("fold: {facets: [{name: recent, k_max: 0.4}]}", "facet recent: k_min must not be above k_max"),
+        ("fold: {facets: [{name: main, k_min: 0.99}]}", "facet main: k_min must not be above k_max"),
+        ("fold: {facets: [{name: a, type_weights: {view: -1}}]}", "fold.facets.0.type_weights.view: "),
+        (
+            "fold: {type_weights: {view: 0}, facets: [{name: a, type_weights: {view: 1}}]}",
+            "facet a: the event type view has weight 0",
+        ),
+        (
+            "fold: {default_type_weight: 0, facets: [{name: a, type_weights: {like: 1}}]}",
+            "facet a: the event type like has weight 0",
+        ),
+        (
+            "fold: {default_type_weight: 0, facets: [{name: a, type_weights: {view: 0}}]}",
+            "facet a: at least one",
+        ),
         ("fold: {facets: [{name: Evening, where: 'true'}]}", "fold.facets.0.name: "),
         ("fold: {facets: [{name: a, where: x}, {name: a, where: y}]}", "facet names"),
         ("spark: {driver_memory: much}", "spark.driver_memory: "),
@@ -203,6 +230,52 @@ def test_hashes_equal_those_already_stored():
         "negative": "a2a209cafd48a672",
         "at_home": "2f6f33caa58d0894",
     }
+
+
+def test_hashes_without_constants_of_a_facet_s_own_are_those_of_the_fold():
+    plain = parse_settings("", "my.yaml")
+    named = parse_settings("fold: {facets: [{name: main}, {name: negative}]}", "my.yaml")
+    assert named.facet_hashes(MODEL) == plain.facet_hashes(MODEL)
+    nulls = {"name": "at_home", "where": "place = 'home'"} | dict.fromkeys(OWN)
+    settings = Settings.model_validate({"fold": {"facets": [nulls]}})
+    assert settings.config_hash() == changed("fold", "facets").config_hash()
+    assert settings.facet_hashes(MODEL) == changed("fold", "facets").facet_hashes(MODEL)
+
+
+def test_every_constant_of_a_facet_is_tested():
+    assert {"name", "where", *OWN} == set(FacetSettings.model_fields)
+
+
+@pytest.mark.parametrize("name", ["main", "negative", "recent"])
+@pytest.mark.parametrize("key", OWN)
+def test_a_facet_s_own_constant_changes_its_hash_and_no_other(name, key):
+    def hashes(facet):
+        others = [{"name": other} for other in ("recent", "long") if other != name]
+        return Settings.model_validate({"fold": {"facets": [facet, *others]}}).facet_hashes(MODEL)
+
+    before, after = hashes({"name": name}), hashes({"name": name, key: OWN[key]})
+    assert {facet for facet in before if before[facet] != after[facet]} == {name}
+
+
+def test_a_facet_s_hash_depends_on_its_constants_and_not_on_who_set_them():
+    own = [key for key in OWN if key in FoldSettings.model_fields and key != "type_weights"]
+    by_facet = Settings.model_validate(
+        {"fold": {"facets": [{"name": "main"} | {key: OWN[key] for key in own}]}}
+    )
+    by_fold = Settings.model_validate({"fold": {key: OWN[key] for key in own}})
+    assert by_facet.facet_hashes(MODEL)["main"] == by_fold.facet_hashes(MODEL)["main"]
+    common = parse_settings("fold: {alpha: 0.5, facets: [{name: main, alpha: 0.05}]}", "my.yaml")
+    assert common.facet_hashes(MODEL)["main"] == Settings().facet_hashes(MODEL)["main"]
+
+
+def test_a_facet_has_the_fold_s_constants_where_it_has_none():
+    facets = "[{name: recent, k_max: 0.9, half_life_days: 14}, {name: main, gate: mean}]"
+    fold = parse_settings(f"fold: {{alpha: 0.3, facets: {facets}}}", "my.yaml").fold
+    common = {"gate": "effective", "relevance": "follow", "alpha": 0.3, "k_min": 0.5, "k_max": 0.98}
+    assert fold.facet_names == ("main", "negative", "recent")
+    assert fold.constants_of("negative") == common | {"half_life_days": None}
+    assert fold.constants_of("main") == common | {"gate": "mean", "half_life_days": None}
+    assert fold.constants_of("recent") == common | {"k_max": 0.9, "half_life_days": 14}
 
 
 def test_the_model_changes_the_fold_hash():

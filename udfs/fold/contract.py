@@ -81,7 +81,7 @@ OUTPUT_SCHEMA: Final = pa.schema(
 
 @dataclass(frozen=True)
 class FoldConstants:
-    """The gate and its constants; schemas/settings.py has their meaning and defaults."""
+    """A facet's gate and its constants; schemas/settings.py has their meaning and defaults."""
 
     gate: str
     relevance: str
@@ -89,3 +89,4 @@ class FoldConstants:
     k_min: float
     k_max: float
     max_day_share: float
+    half_life_days: float | None

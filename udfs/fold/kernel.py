@@ -10,10 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from udfs.fold.contract import (
-    BOUND_FROM_COUNT,
     EFFECTIVE,
-    FIXED,
-    GATES,
     LEDGER_SIZE,
     LITERAL,
     MEAN,
@@ -21,8 +18,8 @@ from udfs.fold.contract import (
     PRIOR_ROW,
     TINY_NORM,
     TINY_SQUARE,
-    FoldConstants,
 )
+from udfs.fold.gate import Gate, day_floor, gain, gate_at, remaining, retained_share
 from udfs.fold.lanes import blend, dot
 
 # ---- the arrays that the kernel reads and writes
@@ -52,34 +49,12 @@ STATES: Final = np.dtype(
 )  # fmt: skip
 
 
-class Gate(NamedTuple):
-    """The gate and its constants; `kind` is one of EFFECTIVE, LITERAL, MEAN, FIXED."""
-
-    kind: int
-    resist: bool
-    alpha: float
-    k_min: float
-    k_max: float
-    max_day_share: float
-
-    @classmethod
-    def of(cls, constants: FoldConstants) -> "Gate":
-        """The gate of the settings' constants."""
-        return cls(
-            kind=GATES[constants.gate],
-            resist=constants.relevance == "resist",
-            alpha=constants.alpha,
-            k_min=constants.k_min,
-            k_max=constants.k_max,
-            max_day_share=constants.max_day_share,
-        )
-
-
 class Rows(NamedTuple):
     """One batch of n rows in order. The ledger names the event of row i by the number first_id + i."""
 
     starts: NDArray[np.bool_]  # [n]: a new (user, facet) begins
     kinds: NDArray[np.int32]  # [n]: PRIOR_ROW or EVENT_ROW
+    gates: NDArray[np.int64]  # [n]: row of the facet's gate
     days: NDArray[np.int32]  # [n]: days since the epoch
     weights: NDArray[np.float64]  # [n]
     highs: NDArray[np.int64]  # [n]: the event's digest, in two halves
@@ -141,7 +116,7 @@ class Out(NamedTuple):
         return cls(np.zeros(r, STATES), np.empty((r, d), np.float32))
 
 
-# ---- the formulas
+# ---- two inner products
 
 
 @numba.njit(cache=True, error_model="numpy")
@@ -159,85 +134,6 @@ def squared_norms(vectors: Any) -> Any:
     for i in range(vectors.shape[0]):
         norms[i] = dot(vectors[i], vectors[i])
     return norms
-
-
-@numba.njit(cache=True, error_model="numpy")
-def gain(gate: Gate, cos: float, s1: float, s2: float) -> tuple[float, bool]:
-    """The gain k of an event, and whether the formula set it: it lies strictly between k_min and k_max.
-
-        r = (1 + cos) / 2                       relevance; 1 - r if the gate resists
-        m = E / (E + 1), E = 1 + S1*S1/S2       memory; E = 1 while S2 = 0
-        k = alpha*r + (1 - alpha)*m             clipped to [k_min, k_max]
-
-    `cos` is the cosine of profile and event; S1 and S2 are the sums of the gains so far and of their squares.
-    With m = S1/S2 this is the published incremental update p' = k p + (1 - k) v: gate `literal`, which has
-    k = k_max while S2 = 0. Since S1/S2 >= 1/k_max, its k is always clipped; gate `effective` bounds m by the
-    effective sample size S1*S1/S2 (Kish, Survey Sampling, 1965). Gate `fixed` has k = k_max. Gate `mean` has
-    k = 1, so that only the event's fair share counts (retained_share).
-
-    >>> gate = Gate(EFFECTIVE, resist=False, alpha=0.05, k_min=0.5, k_max=0.98, max_day_share=0.8)
-    >>> gain(gate, 1.0, 0.0, 0.0)  # the second event, on topic: 0.05*1 + 0.95*1/2
-    (0.525, True)
-    >>> gain(gate, -1.0, 0.0, 0.0)  # off topic: 0.475 is below k_min
-    (0.5, False)
-    >>> gain(gate._replace(resist=True), -1.0, 0.0, 0.0)
-    (0.525, True)
-    >>> gain(gate._replace(kind=LITERAL), 0.0, 0.6, 0.36), gain(gate._replace(kind=FIXED), 0.0, 0.6, 0.36)
-    ((0.98, False), (0.98, False))
-    >>> gain(gate._replace(kind=LITERAL), 0.0, 0.0, 0.0), gain(gate._replace(kind=MEAN), 0.0, 0.0, 0.0)
-    ((0.98, False), (1.0, False))
-    """
-    if gate.kind == MEAN:
-        return 1.0, False
-    if gate.kind == FIXED or (gate.kind == LITERAL and s2 == 0.0):
-        return gate.k_max, False
-    r = (1.0 + cos) / 2.0
-    if gate.resist:
-        r = 1.0 - r
-    if gate.kind == LITERAL:
-        m = s1 / s2
-    else:
-        e = 1.0 if s2 == 0.0 else 1.0 + s1 * s1 / s2
-        m = e / (e + 1.0)
-    k = gate.alpha * r + (1.0 - gate.alpha) * m
-    return min(max(k, gate.k_min), gate.k_max), gate.k_min < k < gate.k_max
-
-
-@numba.njit(cache=True, error_model="numpy")
-def retained_share(k: float, w: float, total: float, least: float) -> tuple[float, bool]:
-    """The share g of the profile that an event of weight w leaves, and whether the gain k set it.
-
-        g = min(1 - w*(1 - k), W / (W + w))     no early event outweighs its fair share; W = total
-        g = max(g, least)                       the day's bound, see day_floor
-
-    >>> retained_share(0.525, 1.0, 1.0, 0.0)  # the second event: its fair share is one half
-    (0.5, False)
-    >>> retained_share(0.525, 0.5, 20.0, 0.0)
-    (0.7625, True)
-    >>> retained_share(0.525, 0.5, 20.0, 0.8)
-    (0.8, False)
-    """
-    kept = 1.0 - w * (1.0 - k)
-    fair = total / (total + w)
-    g = min(kept, fair)
-    if least > g:
-        return least, False
-    return g, kept <= fair
-
-
-@numba.njit(cache=True, error_model="numpy")
-def day_floor(n_at_day_start: int, q: float, max_day_share: float) -> float:
-    """The least share that an event must leave, so that its day moves the profile by at most max_day_share.
-
-    q is the product of the day's shares so far. A profile with fewer than BOUND_FROM_COUNT events at the
-    start of the day moves freely.
-
-    >>> day_floor(9, 0.5, 0.75), day_floor(10, 0.5, 0.75)
-    (0.0, 0.5)
-    """
-    if n_at_day_start < BOUND_FROM_COUNT:
-        return 0.0
-    return (1.0 - max_day_share) / q
 
 
 # ---- what becomes of the open profile
@@ -293,7 +189,10 @@ def _restore_prior(c: Any, sides: Any, previous: Any, priors: Priors, k: int, da
 
 
 @numba.njit(cache=True, error_model="numpy")
-def _begin_day(c: Any, day: int) -> None:
+def _begin_day(c: Any, day: int, gate: Gate) -> None:
+    """Opens a day; the weight of the days before it decays by the days since the last event."""
+    if c["n"] > 0:
+        c["w"] *= remaining(day - c["previous_day"], gate.half_life_days)
     c["open"] = True
     c["day"] = day
     c["n_at_day_start"] = c["n"]
@@ -367,8 +266,10 @@ def _move_profile(c: Any, sides: Any, gate: Gate, v: Any, vv: float, w: float, e
 
 
 @numba.njit(cache=True, error_model="numpy")
-def fold_rows(profile: Open, rows: Rows, texts: Texts, priors: Priors, gate: Gate, out: Out) -> int:
+def fold_rows(profile: Open, rows: Rows, texts: Texts, priors: Priors, gates: Any, out: Out) -> int:
     """Folds rows in order into the open profile; returns how many states were written to `out`.
+
+    gates: GATE[...], the gates of the facets.
 
     A state is emitted where its day, or its (user, facet), ends. A prior row is the state to continue from;
     the first event of a (user, facet) without one is its profile, and every later event moves it.
@@ -384,8 +285,9 @@ def fold_rows(profile: Open, rows: Rows, texts: Texts, priors: Priors, gate: Gat
         if rows.kinds[i] == PRIOR_ROW:
             _restore_prior(c, sides, previous, priors, rows.priors[i], rows.days[i])
             continue
+        gate = gate_at(gates, rows.gates[i])
         if not c["open"]:
-            _begin_day(c, rows.days[i])
+            _begin_day(c, rows.days[i], gate)
         c["high"] ^= rows.highs[i]
         c["low"] ^= rows.lows[i]
         c["last_row"] = i + 1  # row 0 of the table that names states is the last row of the batch before

@@ -5,7 +5,7 @@ the prior state (if any) and the events in order. Only the state is carried from
 history into days, batches or partitions changes no bit. The update itself is compiled: udfs/fold/kernel.py.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import pyarrow as pa
@@ -23,7 +23,8 @@ from udfs.fold.contract import (
     VECTOR_ROW,
     FoldConstants,
 )
-from udfs.fold.kernel import Gate, Open, Out, Priors, Rows, Texts, emit, fold_rows, squared_norms
+from udfs.fold.gate import GATE, Gate
+from udfs.fold.kernel import Open, Out, Priors, Rows, Texts, emit, fold_rows, squared_norms
 from udfs.fold.key_index import find_keys, index_keys
 from udfs.worker_start import without_pandas
 
@@ -31,11 +32,13 @@ from udfs.worker_start import without_pandas
 NAMED = ["user_id", "facet", "user_bucket", "event_ts", "event_id"]
 
 
-def fold_stream(batches: Iterator[pa.RecordBatch], constants: FoldConstants) -> Iterator[pa.RecordBatch]:
+def fold_stream(
+    batches: Iterator[pa.RecordBatch], constants: Mapping[str, FoldConstants]
+) -> Iterator[pa.RecordBatch]:
     """Folds one partition's stream (INPUT_SCHEMA) into states (OUTPUT_SCHEMA).
 
-    Memory: the partition's distinct vectors and one batch. Raises FoldError if the stream lacks an event's
-    vector, or if a vector is zero or of another size.
+    constants: by facet, for each facet of the stream. Memory: the partition's distinct vectors and one batch.
+    Raises FoldError if the stream lacks an event's vector, or if a vector is zero or of another size.
     """
     without_pandas()
     vectors: list[pa.RecordBatch] = []
@@ -114,9 +117,10 @@ class _TextIndex:
 class _Folder:
     """The state between the batches of a partition: the open profile, and the names behind its numbers."""
 
-    def __init__(self, index: _TextIndex, constants: FoldConstants) -> None:
+    def __init__(self, index: _TextIndex, constants: Mapping[str, FoldConstants]) -> None:
         self.index = index
-        self.gate = Gate.of(constants)
+        self.gates = np.array([Gate.of(own) for own in constants.values()], GATE)
+        self.gate_numbers = {facet: number for number, facet in enumerate(constants)}
         self.profile = Open.empty(index.width)
         # The event ids of the open profile's ledger, whose entries the kernel knows by number.
         self.ledger_names = pa.array([""] * LEDGER_SIZE, pa.string())
@@ -142,6 +146,7 @@ class _Folder:
         given = Rows(
             starts=starts,
             kinds=_numpy(rows["kind"]),
+            gates=self._gates_of(rows["facet"]),
             days=_numpy(rows["day"].view(pa.int32())),
             weights=_numpy(rows["weight"]),
             highs=_numpy(rows["digest_high"]),
@@ -154,10 +159,16 @@ class _Folder:
         out = Out.empty(
             int(ends.sum()) + 1, self.index.width
         )  # one more: the day left open by the batch before
-        emitted = fold_rows(self.profile, given, self.index.texts, priors, self.gate, out)
+        emitted = fold_rows(self.profile, given, self.index.texts, priors, self.gates, out)
         if emitted:
             yield self._states(table, names, Out(out.states[:emitted], out.vectors[:emitted]))
         self._begin_batch(names, named.slice(rows.num_rows - 1))
+
+    def _gates_of(self, facets: pa.Array) -> np.ndarray:
+        """The rows int64[n] of the gates of n facets."""
+        coded = facets.dictionary_encode()
+        numbers = [self.gate_numbers[facet] for facet in coded.dictionary.to_pylist()]
+        return np.array(numbers, np.int64).take(_numpy(coded.indices))
 
     def _begin_batch(self, names: pa.Array, last: pa.RecordBatch) -> None:
         """Renumbers the carried ledger from 0, and makes the last row row 0 of the next batch."""

@@ -18,6 +18,7 @@ from jobs.fold.marks import (
     FOLDED,
     RETRACT,
     ZERO_WEIGHT,
+    by_facet,
     count_fates,
     count_too_late,
     mark_events,
@@ -26,7 +27,7 @@ from jobs.fold.marks import (
 from jobs.io.days import Days
 from jobs.io.messages import JobError
 from schemas import behavior_events, rejected_texts, text_embeddings
-from schemas.settings import FacetSettings, FoldSettings
+from schemas.fold_settings import FacetSettings, FoldSettings
 from tests.builders import row
 
 # ---- floods
@@ -182,6 +183,76 @@ def test_retractions_without_effect_and_reasons_for_no_vector_are_counted(spark)
     }
 
 
+# ---- weights in facets
+
+
+def weights_by_facet(spark, fold, events):
+    """Weights by event id and facet, and the counts by fate. events: (id, type, rating) of one day."""
+    rows = [
+        row(
+            behavior_events.TABLE,
+            user_id="u",
+            event_id=name,
+            event_ts=START + timedelta(minutes=n),
+            event_date=START.date(),
+            log_date=START.date(),
+            event_type=kind,
+            text_key=name,
+            rating=rating,
+        )
+        for n, (name, kind, rating) in enumerate(events)
+    ]
+    stored = spark.createDataFrame(rows, behavior_events.TABLE.spark_schema())
+    none = [spark.createDataFrame([], t.TABLE.spark_schema()) for t in (text_embeddings, rejected_texts)]
+    marked = mark_events(stored, *none, fold, F.lit(True))
+    counts = count_fates(marked, Days.only(START.date()), fold.window_days).by_fate
+    found = {(r["event_id"], r["facet"]): r for r in by_facet(marked, fold.facet_names).collect()}
+    return found, counts
+
+
+EVENTS = [("a", "purchase", None), ("b", "view", None), ("c", "view", 0.5), ("d", "purchase", 0.1)]
+
+
+def test_a_facet_weighs_events_by_its_own_type_weights_and_others_keep_theirs(spark):
+    recent = FacetSettings(name="recent", type_weights={"purchase": 0.0, "view": 0.5}, half_life_days=7)
+    plain, _ = weights_by_facet(spark, FoldSettings(), EVENTS)
+    found, counts = weights_by_facet(spark, FoldSettings(facets=(recent,)), EVENTS)
+    assert {key: r["weight"] for key, r in found.items()} == {
+        ("a", "main"): 1.0,
+        ("b", "main"): 0.2,
+        ("c", "main"): 0.2 * 0.25,
+        # A purchase has no weight there, and the largest one is a view's.
+        ("b", "recent"): 1.0,
+        ("c", "recent"): 0.25,
+        ("d", "negative"): 1.0 * (0.25 + 0.75 * 0.8),
+    }
+    # Digests of other facets stay, so adding one makes nothing dirty; its own have its weights.
+    for digest in ("digest_high", "digest_low"):
+        assert all(found[key][digest] == plain[key][digest] for key in plain)
+        assert found["b", "recent"][digest] != found["b", "main"][digest]
+    assert counts["folded"] == 4
+
+
+def test_an_event_without_weight_in_any_of_its_facets_is_counted_as_such(spark):
+    main = FacetSettings(name="main", type_weights={"view": 0.0})
+    found, counts = weights_by_facet(spark, FoldSettings(facets=(main,)), EVENTS)
+    assert set(found) == {("a", "main"), ("d", "negative")}
+    assert (counts["stored"], counts["folded"], counts["zero_weight"]) == (4, 2, 2)
+    every = FacetSettings(name="every", where="true")
+    found, counts = weights_by_facet(spark, FoldSettings(facets=(main, every)), EVENTS)
+    assert set(found) == {("a", "main"), ("d", "negative"), ("a", "every"), ("b", "every"), ("c", "every")}
+    assert (counts["folded"], counts["zero_weight"]) == (4, 0)
+
+
+def test_events_count_towards_the_daily_cap_whatever_they_weigh_in_a_facet(spark):
+    """Otherwise another facet's weights would change the states of main, whose hash stays."""
+    main = FacetSettings(name="main", type_weights={"view": 0.0, "purchase": 1.0})
+    fold = FoldSettings(facets=(main,), daily_cap=2)
+    kinds = {"a": "view", "b": "view", "c": "view", "d": "purchase"}
+    found, counts = weights_by_facet(spark, fold, [(name, kind, None) for name, kind in kinds.items()])
+    assert found == {} and counts["zero_weight"] == 4
+
+
 # ---- facet predicates
 
 
@@ -205,6 +276,8 @@ def some(where):
         "local_weekday IN (6, 7)",
         "CAST(local_ts AS DATE) <> event_date",
         "item_attributes['department'] = 'shoes'",
+        "true",
+        None,
     ],
 )
 def test_a_predicate_that_follows_from_the_event_is_accepted(events, where):

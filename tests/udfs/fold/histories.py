@@ -35,15 +35,17 @@ def vectors_of(dim: int, count: int, seed: int) -> np.ndarray:
 
 
 def random_events(
-    user: str, days: int, most_a_day: int, vectors: np.ndarray, seed: int
+    user: str, days: int, most_a_day: int, vectors: np.ndarray, seed: int, step: int = 1
 ) -> list[tuple[Event, int]]:
-    """Events of one user in random order, each with the number of its text."""
+    """Events of one user in random order, each with the number of its text; on every step-th date."""
     rng = np.random.default_rng(seed)
     events = []
     for day in range(days):
         for j in range(int(rng.integers(0, most_a_day + 1))):
             text = int(rng.integers(len(vectors)))
-            when = datetime(2025, 3, 3, tzinfo=UTC) + timedelta(days=day, seconds=int(rng.integers(0, 30)))
+            when = datetime(2025, 3, 3, tzinfo=UTC) + timedelta(
+                days=day * step, seconds=int(rng.integers(0, 30))
+            )
             micros = int(when.timestamp()) * SECOND_US
             weight = float(rng.choice([1.0, 0.8, 0.3, 1 / 3, 0.0625]))
             events.append((Event(when.date(), micros, f"{user}-{day}-{j}-é", weight, vectors[text]), text))
@@ -106,7 +108,7 @@ def run(users, vectors, gate, priors=None, rows_a_batch=10_000) -> dict[str, lis
     """Each user's states in order; is_last is checked and left out."""
     states: dict[str, list[dict]] = {user: [] for user in users}
     batches = stream(users, vectors, priors or {}, rows_a_batch)
-    for batch in fold_stream(batches, FoldConstants(**asdict(gate))):
+    for batch in fold_stream(batches, {"main": FoldConstants(**asdict(gate))}):
         for row in batch.to_pylist():
             states[row["user_id"]].append(row)
     for rows in states.values():

@@ -4,7 +4,7 @@ import subprocess
 import sys
 from dataclasses import MISSING, fields
 
-from schemas.settings import FoldSettings
+from schemas.fold_settings import FacetSettings, FoldSettings
 from tests.conftest import ROOT
 from tests.udfs.fold.configs import constants
 from udfs.fold.contract import EFFECTIVE, FIXED, GATES, LITERAL, MEAN, FoldConstants
@@ -12,9 +12,10 @@ from udfs.fold.contract import EFFECTIVE, FIXED, GATES, LITERAL, MEAN, FoldConst
 
 def test_every_constant_is_a_setting_and_has_its_default_there_alone():
     assert all(field.default is MISSING for field in fields(FoldConstants))
-    settings = FoldSettings().model_dump()
+    settings = FoldSettings().model_dump() | FacetSettings(name="main").model_dump()
     for field in fields(FoldConstants):
-        assert getattr(constants(), field.name) == settings[field.name]
+        assert getattr(constants(), field.name) == settings.get(field.name)
+        assert field.name in FacetSettings.model_fields or field.name == "max_day_share"
 
 
 def test_every_gate_of_the_settings_has_a_number_of_its_own():
