@@ -15,7 +15,7 @@ from udfs.fold.contract import BOUND_FROM_COUNT, FIXED, GATES, LITERAL, MEAN, Fo
 LN_2: Final = 0.6931471805599453
 # Terms of the exponential series below 2^-53 of the sum, for arguments up to LN_2.
 TERMS: Final = 17
-# Far more half-lives leave nothing, so that no weight becomes subnormal: some processors round those to zero.
+# More half-lives leave nothing: a weight must not become subnormal, which some processors round to zero.
 MOST_HALVINGS: Final = 900
 
 # A row for the gate of each facet.
