@@ -214,6 +214,7 @@ def test_readers_see_the_tables_as_they_are_now(erased):
 # ---- nothing brings the user back
 
 
+@pytest.mark.slow
 def test_a_night_with_old_and_new_records_brings_nobody_back(spark, logs, copied, config, never_there):
     call(spark, run_night, copied, config, "--logs", logs, "--date", NEXT)
     assert files_with(copied, GONE) == []
@@ -279,10 +280,11 @@ def stop_at(monkeypatch, call_number: int) -> None:
 
 # The salt, the list, events, companions, quarantine, vectors, states, profiles, the list again, the
 # publication, then files of nine tables, and the proof.
-RARE = [pytest.param(at, marks=pytest.mark.slow) for at in (1, 2, 3, 4, 5, 6, 7, 9, 10, 11, 15, 20)]
+POINTS = (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 15, 20)
 
 
-@pytest.mark.parametrize("at", [8, *RARE])
+@pytest.mark.slow
+@pytest.mark.parametrize("at", POINTS)
 def test_an_erasure_that_was_stopped_is_finished_by_the_same_command(
     spark, logs, before, erased, config, ids, tmp_path, at
 ):

@@ -37,7 +37,7 @@ TABLES = (
     "check_results",
 )
 # Healed in the fast suite; the others differ in the table alone.
-FAST = ("behavior_events", "pipeline_runs")
+FAST = ("behavior_events",)
 HEALED = [pytest.param(name, marks=[] if name in FAST else pytest.mark.slow) for name in TABLES]
 # What is the same in every warehouse with the same history: all but names and times of runs.
 COLUMNS_OF_RUNS = {"created_run"}
@@ -263,6 +263,7 @@ def test_a_stopped_range_ingests_a_chunk_again_that_was_lost(
     assert state_hashes(moved) == state_hashes(after_nights(3))
 
 
+@pytest.mark.slow
 def test_what_a_killed_job_leaves_is_no_loss(spark, copied, config, logs, night, monkeypatch):
     def dies(_):
         raise KeyboardInterrupt

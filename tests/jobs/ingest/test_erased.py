@@ -1,6 +1,7 @@
 """An ingest after an erasure: no record of the user is stored anywhere, whatever is wrong with it."""
 
 import json
+import shutil
 from datetime import date
 from functools import partial
 
@@ -17,18 +18,26 @@ GONE = "anneliese"
 TABLES = ("behavior_events", "quarantined_events", "items", "erased_users")
 
 
-@pytest.fixture(params=["plain", "keyed"])
-def after_erasure(request, spark, ingest, tmp_path):
-    """Ingests a day into a warehouse from which the user was erased before the first record."""
-    (tmp_path / "key").write_bytes(KEY)
-    (tmp_path / "ids").write_text(f"{GONE}\n", encoding="utf-8")
-    privacy = f"{{user_ids: {request.param}, key_file: {tmp_path / 'key'}}}"
+@pytest.fixture(scope="module", params=["plain", "keyed"])
+def erased_once(request, spark, ingest_in, tmp_path_factory):
+    """The folder of a warehouse from which the user was erased before the first record, and its settings."""
+    root = tmp_path_factory.mktemp(request.param)
+    (root / "key").write_bytes(KEY)
+    (root / "ids").write_text(f"{GONE}\n", encoding="utf-8")
+    privacy = f"{{user_ids: {request.param}, key_file: {root / 'key'}}}"
     settings = f"privacy: {privacy}\ningest: {{max_bad_share: 1}}\n"
-    run = partial(ingest, settings=settings)
-    run(FIRST, event(user_id="bob", event_id="0"))
-    config = str(tmp_path / "config.yaml")
-    call(spark, erase_users, tmp_path / "w", config, "--ids", tmp_path / "ids", "--date", FIRST)
-    return run
+    ingest_in(root, FIRST, event(user_id="bob", event_id="0"), settings=settings)
+    config = str(root / "config.yaml")
+    call(spark, erase_users, root / "w", config, "--ids", root / "ids", "--date", FIRST)
+    return root, settings
+
+
+@pytest.fixture
+def after_erasure(erased_once, ingest, tmp_path):
+    """Ingests a day into a copy of it."""
+    root, settings = erased_once
+    shutil.copytree(root, tmp_path, dirs_exist_ok=True)
+    return partial(ingest, settings=settings)
 
 
 def stored(root) -> str:

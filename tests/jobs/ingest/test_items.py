@@ -106,6 +106,7 @@ def test_titles_hold_from_their_day_on_in_whatever_order_days_arrive(titled):
 # ---- titles that change stored texts of later days
 
 
+@pytest.mark.slow
 def test_a_title_before_stored_days_or_withdrawn_says_which_to_ingest_again_and_that_repairs_them(
     ingest, read_together, tmp_path, capsys
 ):
