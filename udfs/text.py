@@ -9,20 +9,28 @@ import pyarrow as pa
 
 from udfs.worker_start import without_pandas
 
-# The version of the normal form: 2 strips what no eye sees; 1 kept it.
-NORMAL_FORM: Final = 2
+# The version of the normal form: 3 strips all that Unicode calls ignorable, 2 less of it, and 1 none.
+NORMAL_FORM: Final = 3
 
 # Members of character classes, which Python's and Java's regular expressions read alike: Spark decides by the
 # same ones about records. First what str.split takes for white space.
 BLANKS: Final = r"\t-\r\x1c-\x20\x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
-# Seen nowhere: controls that are no white space, soft hyphen, zero width space, word joiner and invisible
-# operators, byte order mark, annotation marks.
-UNSEEN: Final = r"\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\xad\u200b\u2060-\u2064\u206a-\u206f\ufeff\ufff9-\ufffb"
+# Seen nowhere: controls that are no white space, and what Unicode lets programs ignore
+# (Default_Ignorable_Code_Point) but for what follows: soft hyphen, zero width space, word joiner, invisible
+# operators, byte order mark, annotation marks, controls of shorthand and music, places not yet assigned.
+UNSEEN: Final = (
+    r"\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\xad\u034f\u17b4\u17b5\u200b\u2060-\u2065"
+    r"\u206a-\u206f\ufeff\ufff0-\ufffb"
+    "\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0080-\U000e00ff\U000e01f0-\U000e0fff"
+)
 # Unseen themselves, but they may change how other characters look: joiners, variation selectors, tags (of the
 # flags of regions), and marks of the direction of writing, which change the order that is seen.
-JOINERS, SELECTORS, TAGS = r"\u200c\u200d", "\ufe00-\ufe0f\U000e0100-\U000e01ef", "\U000e0000-\U000e007f"
+JOINERS, TAGS = r"\u200c\u200d", "\U000e0000-\U000e007f"
+SELECTORS: Final = "\u180b-\u180f\ufe00-\ufe0f\U000e0100-\U000e01ef"
 DIRECTIONS: Final = r"\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"
-ODD: Final = UNSEEN + JOINERS + SELECTORS + TAGS + DIRECTIONS
+# They look like a blank and stay, since Korean syllables and Braille are written with them.
+FILLERS: Final = r"\u115f\u1160\u2800\u3164\uffa0"
+ODD: Final = UNSEEN + JOINERS + SELECTORS + TAGS + DIRECTIONS + FILLERS
 # What a joiner acts on: scripts from Arabic to those of India and South-East Asia, and emoji (Unicode
 # Standard, 23.2; Unicode Technical Standard 51).
 _JOINED = (

@@ -24,7 +24,7 @@ NOT_IN_IDS = f"[\\x00-\\x1f\\x7f-\\x9f\ufffd]|{STRIPPED}"
 NOT_IN_OTHERS = r"[\x00-\x08\x0e-\x1b\x7f]"
 # What nearly all records consist of, but none that the two above refuse or whose text is stripped. One match
 # of the whole is several times faster than a search for what is odd.
-PLAIN = r"^[ -~\xae-\u061b\u061d-\u200a\u2070-\ud7ff]*+\z"
+PLAIN = r"^[ -~\xae-\u034e\u0350-\u061b\u061d-\u17b3\u17b6-\u180a\u1810-\u200a\u2070-\ud7ff]*+\z"
 # Prefix of event ids that the ingest derives; a log may not use it.
 DERIVED = "~"
 

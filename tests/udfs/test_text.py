@@ -34,6 +34,10 @@ from udfs.text import BLANKS, ODD, VISIBLE, map_distinct, normalise, seen
         ("\u845b\U000e0100", "\u845b\U000e0100"),  # a variant of a Chinese character
         ("\U0001f3f4\U000e0067\U000e007f a\U000e0067\U000e0068", "\U0001f3f4\U000e0067\U000e007f a"),
         ("\u200f\u05e9\u202e abc", "\u200f\u05e9\u202e abc"),  # the order is seen
+        ("a\u034fb\u2065c\ufff0d\U0001d173e\u17b4f", "abcdef"),  # the rest of what Unicode calls ignorable
+        ("\u1820\u180bb\u180e", "\u1820\u180bb"),  # a selector of Mongolian, and one of nothing
+        ("\u3164\u2800 \uffa0", ""),  # what looks like a blank shows nothing by itself
+        ("\u1112\u1160 \u2801\u2800", "\u1112\u1160 \u2801\u2800"),  # and stays in Korean and Braille
         ("e\u200b\u0301", "\u00e9"),  # composed after stripping
     ],
 )
