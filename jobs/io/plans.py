@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
+from py4j.protocol import Py4JError
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
@@ -75,7 +76,20 @@ def _has_clock(plan: Any, text: str, patterns: Any) -> bool:
     if not plan.containsPattern(patterns.CAST()) or not any(quote in text for quote in "'\""):
         return False
     selected = plan.expressions()
-    return any(_is_clock(part) for place in range(selected.size()) for part in _parts(selected.apply(place)))
+    whole = [selected.apply(place) for place in range(selected.size())]
+    parts = [part for expression in whole for part in _parts(expression)]
+    if plan.containsPattern(patterns.RUNTIME_REPLACEABLE()):
+        parts += [inner for part in parts for inner in _parts_of_replacement(part)]
+    return any(map(_is_clock, parts))
+
+
+def _parts_of_replacement(analyzed: Any) -> Iterator[Any]:
+    """What Spark will run in place of a function like to_date; nothing of an expression that it runs itself."""
+    try:
+        replacement = analyzed.replacement()
+    except Py4JError:
+        return
+    yield from _parts(replacement)
 
 
 def _is_clock(analyzed: Any) -> bool:
