@@ -60,14 +60,16 @@ _NOT_BEFORE = rf"(?<!{LETTER})(?<!{LETTER}-)(?<!\d\.)(?<!\+)"
 _NOT_AFTER = rf"(?!{LETTER})(?!-{LETTER})(?!\.\d)(?![ \xa0]\d{{4}}(?!\d)(?!(?:[ \xa0]\d{{4}}){{3}}(?!\d)))"
 CARD_BEGINS: Final = re.compile(rf"{_NOT_BEFORE}(?=\d{{4}})")
 FOUR_BEFORE: Final = re.compile(r"(?<!\d)\d{4}[ \xa0]$")
+# Between two groups, the same in all of a number: blanks, a point, or one of the dashes that editors make.
+_GAP = r"([ \xa0]{1,2}|[\u2009\u202f.\u2010-\u2015\u2212-])"
 # The groups that are printed on cards, by the length of the number, and none.
 CARDS: Final = [
     re.compile(digits + _NOT_AFTER)
     for digits in (
         r"\d{13,19}",
-        r"\d{4}([ \xa0-])\d{4}\1\d{4}\1\d{4}\1\d{3}",
-        r"\d{4}([ \xa0-])\d{4}\1\d{4}\1\d{4}",
-        r"\d{4}([ \xa0-])\d{6}\1\d{4,5}",
+        rf"\d{{4}}{_GAP}\d{{4}}\1\d{{4}}\1\d{{4}}\1\d{{3}}",
+        rf"\d{{4}}{_GAP}\d{{4}}\1\d{{4}}\1\d{{4}}",
+        rf"\d{{4}}{_GAP}\d{{6}}\1\d{{4,5}}",
     )
 ]
 # First digits of the issuers and the lengths of their numbers: American Express; Diners Club; JCB; Visa; Mir;

@@ -73,7 +73,7 @@ def _calls(function: str, parsed: Any) -> bool:
 def _has_clock(plan: Any, text: str, patterns: Any) -> bool:
     """Whether an analyzed selection makes a time of a constant text like 'now'."""
     # Most expressions have no text that becomes anything.
-    if not plan.containsPattern(patterns.CAST()) or not any(quote in text for quote in "'\""):
+    if not plan.containsPattern(patterns.CAST()) or not {"'", '"'} & {*text}:
         return False
     selected = plan.expressions()
     whole = [selected.apply(place) for place in range(selected.size())]
@@ -84,7 +84,7 @@ def _has_clock(plan: Any, text: str, patterns: Any) -> bool:
 
 
 def _parts_of_replacement(analyzed: Any) -> Iterator[Any]:
-    """What Spark will run in place of a function like to_date; nothing of an expression that it runs itself."""
+    """What Spark will run in place of a function like to_date; nothing of one that it runs itself."""
     try:
         replacement = analyzed.replacement()
     except Py4JError:

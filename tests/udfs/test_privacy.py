@@ -123,6 +123,12 @@ def test_cards_have_an_issuer(number, is_one):
     assert scrub(f"paid with {number}.") == (f"paid with {'[card]' if is_one else number}.")
 
 
+@pytest.mark.parametrize("gap", [" ", "\xa0", "-", "  ", ".", "\u2011", "\u2013", "\u2212", "\u202f"])
+def test_cards_are_found_whatever_an_editor_puts_between_their_groups(gap):
+    number = gap.join(["4111", "1111", "1111", "1111"])
+    assert scrub(f"paid with {number}, thanks") == "paid with [card], thanks"
+
+
 @pytest.mark.parametrize("text", ["411111111111 1111", "4111-1111 1111 1111", "41 11 11 11 11 11 11 11"])
 def test_cards_have_the_groups_of_cards(text):
     assert scrub(text) == text
