@@ -63,8 +63,9 @@ def warn_of_stale_texts(scope: Scope, newest: date, names: Names, events: DataFr
     stale = find_stale(change, scope.form, by_version=by_attributes or bool(scope.logs.mapping.texts))
     scope.run.counts |= {"stale_texts": stale.texts, "stale_names": stale.names}
     if stale.until is not None:
-        other = "another text or other facets" if by_attributes else "another text"
-        differ = f"{stale.texts} events of later days would have {other}, because"
+        differ = f"{stale.texts} events of later days would have another text, because"
+        if by_attributes:
+            differ = f"{stale.texts} events of later days would have another text or other facets, because"
         if not stale.texts:
             differ = f"{stale.names} names of items would begin on other days, because"
         # From the very next day: it may name an item as the day before did, without a version of its own.
