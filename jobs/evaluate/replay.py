@@ -1,0 +1,71 @@
+"""The replay: at each step, models of what was known then rank the catalogue for every user seen before."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from jobs.evaluate.cases import Cases, Rules, blocks, cases_at
+from jobs.evaluate.catalogue import Catalogue
+from jobs.evaluate.events import Events, Keys
+from jobs.evaluate.fits import Models
+from jobs.evaluate.judge import Choice, Fitted, Rows, judge
+from jobs.evaluate.moment import Moment, asked_at, day_of, moment_at
+from jobs.evaluate.states import States
+from jobs.evaluate.tally import Tally
+from jobs.io.messages import say, time_left
+
+
+@dataclass(frozen=True)
+class World:
+    """Everything the warehouse knows, of all days; functions that take a day decide what a step may use."""
+
+    events: Events
+    catalogue: Catalogue
+    states: States
+
+
+# How the users of a step are judged: on this machine, or spread over workers.
+Judging = Callable[[Cases, Choice, Fitted, Moment, States, Rules], Sequence[Rows]]
+
+
+def judge_here(
+    cases: Cases, choice: Choice, fitted: Fitted, moment: Moment, states: States, rules: Rules
+) -> list[Rows]:
+    """Judges the users block by block in this process."""
+    return [judge(block, choice, fitted, moment, states, rules) for block in blocks(cases)]
+
+
+def asked_users(events: Events, steps: Sequence[int], horizon: int) -> Keys:
+    """The keys, ascending, of all users who may be judged at some step."""
+    asked = np.zeros(len(events.users), bool)
+    for day in steps:
+        asked |= asked_at(events, day, horizon)
+    keys: Keys = events.users[asked]
+    return keys
+
+
+def replay(
+    world: World, steps: Sequence[int], rules: Rules, choice: Choice, judging: Judging = judge_here
+) -> Tally:
+    """The figures of all steps. Models are fitted when a user needs them, and those of one day are kept."""
+    events, items = world.events, world.catalogue.size
+    tally = Tally(asked_users(events, steps, rules.horizon), choice.rows, choice.facets, items)
+    models, began = Models(events, items, steps, choice.parameters), time.monotonic()
+    for number, (day, moment, cases, silent) in enumerate(cases_by_step(world, steps, rules), 1):
+        if len(cases):
+            fitted = models.fitted_for(day)
+            tally.add(day, silent, judging(cases, choice, fitted, moment, world.states, rules))
+        left = time_left(number, len(steps), time.monotonic() - began)
+        say(f"{day_of(day)}: {len(cases)} users judged, step {number} of {len(steps)}, {left}")
+    return tally
+
+
+def cases_by_step(
+    world: World, steps: Sequence[int], rules: Rules
+) -> Iterator[tuple[int, Moment, Cases, int]]:
+    """Each step's day, its world, the users who are judged, and how many are not since they chose nothing."""
+    for day in steps:
+        moment = moment_at(world.events, world.catalogue, day)
+        yield day, moment, *cases_at(world.events, moment, rules)
