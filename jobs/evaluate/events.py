@@ -6,7 +6,6 @@ tables, and the order of the keys is the order in which anything is summed.
 
 from dataclasses import dataclass, replace
 from functools import cached_property
-from hashlib import blake2b
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,22 +15,17 @@ from jobs.io.messages import JobError
 
 Bools = NDArray[np.bool_]
 Days = NDArray[np.int32]
-Keys = NDArray[np.uint64]
+Keys = NDArray[np.int64]
 Places = NDArray[np.int64]
 # The day on which an event that was never retracted is taken back.
 NEVER = int(np.iinfo(np.int32).max)
-
-
-def user_key(user_id: str) -> int:
-    """The key of a user: 64 bits of BLAKE2b of the id's UTF-8."""
-    return int.from_bytes(blake2b(user_id.encode(), digest_size=8).digest(), "little")
 
 
 @dataclass(frozen=True)
 class Events:
     """Events with an item, of types that count, by user; the events of a user by time.
 
-    users: uint64[u], keys of all users, ascending. starts: int64[u + 1], where the events of each begin. Of
+    users: int64[u], keys of all users, ascending. starts: int64[u + 1], where the events of each begin. Of
     each event (arrays of length n): item, int32, its index in the catalogue; day, when it happened; arrived,
     the log day that brought it; gone, the log day that brought its retraction, or NEVER; chosen, bool,
     whether it says that the user chose the item (the target).

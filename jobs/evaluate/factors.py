@@ -58,7 +58,7 @@ def als_scores(arrays: Arrays, history: History, parameters: Parameters) -> Floa
 
 
 def fit_neural(history: History, parameters: Parameters) -> dict[str, NDArray[np.generic]]:
-    """users: uint64[u]; user_vectors: float64[u, 64]; item_vectors: float64[items, 64], all of length 1.
+    """users: int64[u]; user_vectors: float64[u, 64]; item_vectors: float64[items, 64], all of length 1.
 
     The cosine of a user's and an item's vector is fitted to 1 for a choice and to 0 for items drawn at
     random, by the mean squared error and Adam, over `epochs` passes.
@@ -113,7 +113,7 @@ def _pass_over(
 
 def neural_scores(arrays: Arrays, history: History, _: Parameters) -> Floats:
     """The cosines; a user who was not there at the fit gets the mean of all users."""
-    users, vectors = arrays["users"].astype(np.uint64), np.asarray(arrays["user_vectors"], np.float64)
+    users, vectors = arrays["users"].astype(np.int64), np.asarray(arrays["user_vectors"], np.float64)
     items = np.asarray(arrays["item_vectors"], np.float64)
     scores = np.zeros((history.users, history.items))
     if len(users):

@@ -17,7 +17,6 @@ from jobs.evaluate.content import (
     NEGATIVE,
     Profiles,
     content_scores,
-    profiles_on,
     raw_scores,
     with_facet,
 )
@@ -56,7 +55,7 @@ class Choice:
 class Rows:
     """The figures of some users at one step.
 
-    users: uint64[r], ascending. bucket: int64[r]. values: float64[r, models, NAMES]. cold: float64[r,
+    users: int64[r], ascending. bucket: int64[r]. values: float64[r, models, NAMES]. cold: float64[r,
     models, 2], NDCG and recall among cold items alone, NaN where none was chosen. there: bool[r, facets],
     who had a state of each context facet. exposures: int64[models, items], how often each item was among the
     first k.
@@ -99,10 +98,11 @@ def scores_of(
         yield name, blended([scaled[part] for part in weights], list(weights.values()))
 
 
-def judge(cases: Cases, choice: Choice, fitted: Fitted, moment: Moment, states: States, rules: Rules) -> Rows:
-    """The figures of a block of users."""
+def judge(
+    cases: Cases, profiles: Profiles, choice: Choice, fitted: Fitted, moment: Moment, rules: Rules
+) -> Rows:
+    """The figures of a block of users, with the profiles of the same users."""
     history = history_at(cases.events, moment.day, len(moment.known))
-    profiles = profiles_on(states, moment.shelf, cases.events.users, moment.day)
     names, users = choice.rows, len(cases)
     values, cold = np.zeros((users, len(names), len(NAMES))), np.full((users, len(names), 2), np.nan)
     exposures = np.zeros((len(names), len(moment.known)), np.int64)

@@ -77,16 +77,27 @@ def replay_steps(first: int, last: int, horizon: int, every: int) -> list[int]:
 def tuning_steps(events: Events, first: int, horizon: int, every: int) -> list[int]:
     """The days, `every` days apart, that come last before the test: what they predict ends before it.
 
-    As many as have ENOUGH_TO_TUNE users together, a user counting at each step, within FEWEST..MOST_STEPS.
+    As many as have ENOUGH_TO_TUNE users, a user counting at each step, within FEWEST_STEPS..MOST_STEPS.
 
     events: the log as it was before the test.
     """
-    last, found, asked = first - 1 - horizon, list[int](), 0
-    while len(found) < FEWEST_STEPS or (asked < ENOUGH_TO_TUNE and len(found) < MOST_STEPS):
-        day = last - len(found) * every
+    found, asked = list[int](), 0
+    for day in reversed(possible_tuning_steps(first, horizon, every)):
+        if len(found) >= FEWEST_STEPS and asked >= ENOUGH_TO_TUNE:
+            break
         found.append(day)
         asked += int(np.count_nonzero(asked_at(events, day, horizon)))
     return found[::-1]
+
+
+def possible_tuning_steps(first: int, horizon: int, every: int) -> list[int]:
+    """The days, ascending, that tuning may go back to.
+
+    >>> possible_tuning_steps(800, 7, 7)[-2:]
+    [785, 792]
+    """
+    last = first - 1 - horizon
+    return [last - back * every for back in reversed(range(MOST_STEPS))]
 
 
 def asked_at(events: Events, day: int, horizon: int) -> Bools:
@@ -110,7 +121,7 @@ def fit_days(events: Events, steps: Sequence[int]) -> FitDays:
 
     Slow models are fitted anew once the known choices are GROWTH times those of their last fit.
     """
-    weekly, grown, size = {}, {}, 0
+    weekly, grown, size = dict[int, int](), dict[int, int](), 0
     for step in steps:
         last = max(weekly.values(), default=step - REFIT_DAYS)
         weekly[step] = step if step - last >= REFIT_DAYS else last

@@ -8,6 +8,7 @@ import numpy as np
 
 from jobs.evaluate.cases import Cases, Rules, blocks, cases_at
 from jobs.evaluate.catalogue import Catalogue
+from jobs.evaluate.content import Profiles, profiles_on
 from jobs.evaluate.events import Events, Keys
 from jobs.evaluate.fits import Models
 from jobs.evaluate.judge import Choice, Fitted, Rows, judge
@@ -26,15 +27,20 @@ class World:
     states: States
 
 
-# How the users of a step are judged: on this machine, or spread over workers.
-Judging = Callable[[Cases, Choice, Fitted, Moment, States, Rules], Sequence[Rows]]
+# Users of a step with their profiles, block by block, and how they are judged: here, or spread over workers.
+Blocks = Iterator[tuple[Cases, Profiles]]
+Judging = Callable[[Blocks, Choice, Fitted, Moment, Rules], Sequence[Rows]]
 
 
-def judge_here(
-    cases: Cases, choice: Choice, fitted: Fitted, moment: Moment, states: States, rules: Rules
-) -> list[Rows]:
-    """Judges the users block by block in this process."""
-    return [judge(block, choice, fitted, moment, states, rules) for block in blocks(cases)]
+def judge_here(asked: Blocks, choice: Choice, fitted: Fitted, moment: Moment, rules: Rules) -> list[Rows]:
+    """Judges block after block in this process."""
+    return [judge(cases, profiles, choice, fitted, moment, rules) for cases, profiles in asked]
+
+
+def with_profiles(cases: Cases, states: States, moment: Moment) -> Blocks:
+    """The users in blocks, with what their usable states say."""
+    for block in blocks(cases):
+        yield block, profiles_on(states, moment.shelf, block.events.users, moment.day)
 
 
 def asked_users(events: Events, steps: Sequence[int], horizon: int) -> Keys:
@@ -56,7 +62,8 @@ def replay(
     for number, (day, moment, cases, silent) in enumerate(cases_by_step(world, steps, rules), 1):
         if len(cases):
             fitted = models.fitted_for(day)
-            tally.add(day, silent, judging(cases, choice, fitted, moment, world.states, rules))
+            asked = with_profiles(cases, world.states, moment)
+            tally.add(day, silent, judging(asked, choice, fitted, moment, rules))
         left = time_left(number, len(steps), time.monotonic() - began)
         say(f"{day_of(day)}: {len(cases)} users judged, step {number} of {len(steps)}, {left}")
     return tally

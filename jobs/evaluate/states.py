@@ -17,7 +17,7 @@ NO_STATE = -1
 
 @dataclass(frozen=True)
 class FacetStates:
-    """The states of one facet by user and day: keys uint64[s], as_of_date int32[s], vectors float32[s, d]."""
+    """The states of one facet by user and day: keys int64[s], as_of_date int32[s], vectors float32[s, d]."""
 
     users: Keys
     day: Days

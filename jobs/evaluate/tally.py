@@ -65,7 +65,7 @@ class StepFigures:
 
 @dataclass
 class Tally:
-    """The sums of a replay: users, uint64, keys of everybody who is judged at some step, ascending."""
+    """The sums of a replay: users, int64, keys of everybody who is judged at some step, ascending."""
 
     users: Keys
     models: tuple[str, ...]

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jobs.evaluate.events import NEVER, Events, History, history_at, user_key
+from jobs.evaluate.events import NEVER, Events, History, history_at
 from jobs.io.messages import JobError
 from tests.jobs.evaluate.worlds import events_of
 
@@ -70,7 +70,3 @@ def test_some_users_have_the_same_events_alone(rows, places):
     for place, user in enumerate(own.users):
         mine = events.row_user == user
         assert own.item[own.row_user == place].tolist() == events.item[mine].tolist()
-
-
-def test_a_key_is_that_of_the_id_everywhere():
-    assert user_key("u1") == user_key("u1") != user_key("u2") and 0 <= user_key("é") < 2**64

@@ -63,7 +63,7 @@ def test_an_event_that_tells_the_future_changes_nothing():
     told = world_of(planted, world.catalogue)
     changes = replace(
         told.states.changes,
-        users=np.array([7], np.uint64),
+        users=np.array([7], np.int64),
         since=np.array([35], np.int32),
         arrived=np.array([62], np.int32),
     )

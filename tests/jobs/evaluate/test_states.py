@@ -5,18 +5,18 @@ import pytest
 
 from jobs.evaluate.states import NO_STATE, Changes, FacetStates, States
 
-KEYS = np.array([1, 1, 1, 3], np.uint64)
+KEYS = np.array([1, 1, 1, 3], np.int64)
 DAYS = np.array([2, 5, 8, 5], np.int32)
 
 
 def states(*changes: tuple[int, int, int]) -> States:
     users, since, arrived = (np.array([row[i] for row in changes]) for i in range(3))
     main = FacetStates(KEYS, DAYS, np.zeros((4, 2), np.float32))
-    late = Changes(users.astype(np.uint64), since.astype(np.int32), arrived.astype(np.int32))
+    late = Changes(users.astype(np.int64), since.astype(np.int32), arrived.astype(np.int32))
     return States({"main": main}, late)
 
 
-ASKED = np.array([1, 2, 3], np.uint64)
+ASKED = np.array([1, 2, 3], np.int64)
 
 
 @pytest.mark.parametrize(
@@ -50,4 +50,4 @@ def test_the_earliest_of_several_changes_counts():
 
 
 def test_nobody_asked():
-    assert states((1, 4, 10)).usable("main", np.zeros(0, np.uint64), 8).tolist() == []
+    assert states((1, 4, 10)).usable("main", np.zeros(0, np.int64), 8).tolist() == []

@@ -11,7 +11,7 @@ from jobs.evaluate.states import Changes, FacetStates, States
 
 DIM = 4
 NO_DAYS = np.zeros(0, np.int32)
-NO_CHANGES = Changes(np.zeros(0, np.uint64), NO_DAYS, NO_DAYS)
+NO_CHANGES = Changes(np.zeros(0, np.int64), NO_DAYS, NO_DAYS)
 
 
 def events_of(rows: Sequence[tuple[int, int, int] | tuple[int, int, int, int]], users: int) -> Events:
@@ -19,7 +19,7 @@ def events_of(rows: Sequence[tuple[int, int, int] | tuple[int, int, int, int]], 
     ordered = sorted(((*row, row[2])[:4] for row in rows), key=lambda row: (row[0], row[2]))
     user, item, day, arrived = np.array(ordered, np.int64).reshape(-1, 4).T
     return Events(
-        np.arange(users, dtype=np.uint64),
+        np.arange(users, dtype=np.int64),
         np.searchsorted(user, np.arange(users + 1)),
         item.astype(np.int32),
         day.astype(np.int32),
@@ -49,7 +49,7 @@ def states_of(events: Events, catalogue: Catalogue) -> States:
             days.append(day)
             vectors.append(catalogue.vectors[so_far].mean(axis=0))
     found = np.array(vectors, np.float32).reshape(-1, catalogue.vectors.shape[1])
-    main = FacetStates(np.array(keys, np.uint64), np.array(days, np.int32), found)
+    main = FacetStates(np.array(keys, np.int64), np.array(days, np.int32), found)
     return States({"main": main}, NO_CHANGES)
 
 
