@@ -14,15 +14,14 @@ from pathlib import Path
 
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
-from threadpoolctl import threadpool_limits
 
 from jobs.evaluate.cases import ALLOW, REPEATS, Rules
 from jobs.evaluate.exposure import exposure_of
-from jobs.evaluate.moment import day_number, possible_tuning_steps, replay_steps, tuning_steps
+from jobs.evaluate.moment import day_number
 from jobs.evaluate.output import write_result
-from jobs.evaluate.replay import World, replay
+from jobs.evaluate.run import evaluate, steps_of
 from jobs.evaluate.spread import spread_on
-from jobs.evaluate.summary import Run, summarise
+from jobs.evaluate.summary import Run
 from jobs.evaluate.tables import (
     Published,
     read_world,
@@ -30,11 +29,9 @@ from jobs.evaluate.tables import (
     users_share,
     with_retractions,
 )
-from jobs.evaluate.tally import Tally
 from jobs.evaluate.target import counted, default_target, target
-from jobs.evaluate.tuning import Tuned, rehearse, tune
 from jobs.fold.facets import HIDDEN, facets_of, require_predicates, with_attributes, with_seen
-from jobs.io.cli import Parser, iso_day, job_parser, range_problem, run_main
+from jobs.io.cli import Parser, iso_day, range_problem, run_main, settings_parser
 from jobs.io.days import Days
 from jobs.io.history import first_hole
 from jobs.io.messages import JobError, say
@@ -45,8 +42,6 @@ from schemas import behavior_events, items
 
 JOB = "evaluate_profiles"
 FURTHEST, LARGEST_K = 365, 1000
-# Days between the steps before the test on which parameters are chosen.
-TUNE_EVERY = 7
 # What the replay needs of an event.
 USED = [
     "user_id",
@@ -63,7 +58,7 @@ USED += ["extra"]
 
 
 def arg_parser() -> Parser:
-    parser = job_parser(JOB, __doc__)
+    parser = settings_parser(JOB, __doc__)
     parser.add_argument("--start", required=True, type=iso_day, metavar="D", help="first day predicted")
     parser.add_argument("--end", required=True, type=iso_day, metavar="D", help="last day predicted")
     parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="folder of the result")
@@ -117,34 +112,21 @@ def marked_events(published: Published, args: argparse.Namespace) -> DataFrame:
     return seen.withColumn("chosen", counted(fold) & F.coalesce(chosen, F.lit(False)))
 
 
-def evaluate(world: World, about: Run, spark: SparkSession) -> tuple[Tuned, Tally, int]:
-    """What was tuned, the figures of the replay, and how many items could be ranked at its end."""
-    before, rules = world.events.as_of(about.first - 1), about.rules
-    rehearsal = tuning_steps(before, about.first, rules.horizon, TUNE_EVERY)
-    plan = rehearse(before, world.catalogue, rehearsal, rules)
-    tuned = tune(plan, world.states, rules, say)
-    steps = replay_steps(about.first, about.last, rules.horizon, about.every)
-    tally = replay(world, steps, rules, tuned.choice, spread_on(spark))
-    return tuned, tally, int(world.catalogue.known_on(steps[-1]).sum())
-
-
 def run(spark: SparkSession, args: argparse.Namespace) -> None:
-    require_predicates(spark, args.config.fold)
+    fold = args.config.fold
+    require_predicates(spark, fold)
     published = published_tables(Warehouse(spark, args.warehouse), Days(args.start, args.end))
+    rules = Rules(args.k, args.horizon, args.repeat)
     first, last = day_number(args.start), day_number(args.end)
-    steps = replay_steps(first, last, args.horizon, args.every)
+    about = Run(first, last, args.every, rules, args.seed, dict(published.versions))
+    steps = steps_of(about)
     events = marked_events(published, args)
-    share = users_share(events.where(counted(args.config.fold)).count())
+    share = users_share(events.where(counted(fold)).count())
     notes = [f"A sample of {share:.1%} of the users, whose events fit in memory."] if share < 1 else []
     events = sampled(events, share).select(*USED).localCheckpoint()
-    say(f"{JOB} {args.start}..{args.end}: {len(steps)} steps")
-    asked = sorted({*steps, *possible_tuning_steps(first, args.horizon, TUNE_EVERY)})
-    world = read_world(published, events, args.config.fold, model_key_of(args.config.engine), asked)
-    rules = Rules(args.k, args.horizon, args.repeat)
-    about = Run(first, last, args.every, rules, args.seed, dict(published.versions))
-    with threadpool_limits(1):  # as in workers: with more threads products round otherwise
-        tuned, tally, rankable = evaluate(world, about, spark)
-    result = summarise(about, tuned, tally, rankable, notes)
+    world = read_world(published, events, fold, model_key_of(args.config.engine), steps)
+    say(f"{JOB} {args.start}..{args.end}: {len(world.events.item):,} events, {world.catalogue.size:,} items")
+    result = evaluate(world, about, notes, spread_on(spark))
     result |= {"impressions": exposure_of(events, args.horizon), "target": args.target}
     for path in write_result(result, args.out, args.mlflow):
         say(f"{JOB}: {path}")

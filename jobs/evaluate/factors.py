@@ -14,7 +14,7 @@ from jobs.evaluate.popularity import Arrays, Floats, Parameters
 
 SEED = 42
 # The article's model: vectors of 64 numbers, Adam with a rate of 0.001.
-DIM, RATE, BATCH, NEGATIVES = 64, 1e-3, 1024, 4
+DIM, RATE, BATCH, NEGATIVES = 64, 1e-3, 512, 4
 ITERATIONS = 15
 
 

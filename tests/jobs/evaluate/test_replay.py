@@ -11,7 +11,7 @@ from jobs.evaluate.cases import ALLOW, EXCLUDE, ONLY, Rules, blocks, cases_at
 from jobs.evaluate.events import Events
 from jobs.evaluate.judge import CONTENT
 from jobs.evaluate.metrics import NDCG
-from jobs.evaluate.models import DECAYED, MODELS
+from jobs.evaluate.models import DECAYED
 from jobs.evaluate.moment import MOST_STEPS, fit_days, moment_at, replay_steps, tuning_steps
 from jobs.evaluate.replay import World, replay
 from jobs.evaluate.summary import Run, summarise
@@ -23,12 +23,7 @@ from tests.jobs.evaluate.worlds import catalogue_of, events_of, random_world, wo
 RULES = Rules(k=5, horizon=7, repeat=ALLOW)
 FIRST, LAST = 40, 59
 
-
-@pytest.fixture(autouse=True)
-def _few_points(monkeypatch):
-    """One point of each grid: these tests are not about tuning."""
-    for model in MODELS:
-        monkeypatch.setitem(model.__dict__, "grid", model.grid[:1])
+pytestmark = pytest.mark.usefixtures("few_points")
 
 
 def tuned_and_judged(world: World, rules: Rules = RULES) -> tuple[Tuned, Tally]:
