@@ -26,6 +26,7 @@ from jobs.evaluate.tables import (
     Published,
     read_world,
     sampled,
+    size_of,
     users_share,
     with_retractions,
 )
@@ -121,7 +122,7 @@ def run(spark: SparkSession, args: argparse.Namespace) -> None:
     about = Run(first, last, args.every, rules, args.seed, dict(published.versions))
     steps = steps_of(about)
     events = marked_events(published, args)
-    share = users_share(events.where(counted(fold)).count())
+    share = users_share(size_of(published, events.where(counted(fold)), steps))
     notes = [f"A sample of {share:.1%} of the users, whose events fit in memory."] if share < 1 else []
     events = sampled(events, share).select(*USED).localCheckpoint()
     world = read_world(published, events, fold, model_key_of(args.config.engine), steps)

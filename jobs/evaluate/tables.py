@@ -1,8 +1,7 @@
 """Reads the published tables into the arrays that the replay works on.
 
-The driver holds the log of a sample of users that is bounded in events, the catalogue, and the states that
-steps use. So memory does not grow with the users: above LARGEST_LOG events users are sampled by a hash of
-their id.
+The driver holds the catalogue, and of a sample of users their log and the states that steps use. Memory does
+not grow with the users: above any of LARGEST's numbers they are sampled by a hash of their id.
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,13 +21,12 @@ from jobs.evaluate.moment import day_of
 from jobs.evaluate.replay import World
 from jobs.evaluate.states import Changes, FacetStates, States
 from jobs.evaluate.target import RETRACT, counted
+from jobs.io.days import Days
 from jobs.io.warehouse import Warehouse
 from schemas import items, profile_states, text_embeddings
 from schemas.settings import FoldSettings
 from schemas.table import Table
 
-# Events on the driver: some 400 MB of arrays, and twice that while they are collected.
-LARGEST_LOG: Final = 5_000_000
 # The hash that samples users differs from the key's, which orders them.
 SAMPLE_SEED: Final = 7
 SHARES: Final = 1_000_000
@@ -54,13 +52,41 @@ def key_of(column: str = "user_id") -> Column:
     return F.xxhash64(column).alias(KEY)
 
 
-def users_share(events: int, largest: int = LARGEST_LOG) -> float:
-    """The share of the users whose events fit.
+@dataclass(frozen=True)
+class Size:
+    """How many events, users and states there are."""
 
-    >>> users_share(100, 1000), users_share(4000, 1000)
-    (1.0, 0.25)
+    events: int
+    users: int
+    states: int
+
+
+# On the driver: some 400 MB of events, 300 MB of figures by user, 600 MB of vectors of 384 numbers; the last
+# is also below what Spark lets a driver collect by default.
+LARGEST: Final = Size(events=5_000_000, users=200_000, states=400_000)
+
+
+def size_of(published: Published, events: DataFrame, steps: Sequence[int]) -> Size:
+    """How much there is for these steps. events: those that count."""
+    counted_events, users = events.agg(F.count("*"), F.countDistinct("user_id")).collect()[0]
+    days = Days(day_of(steps[0]), day_of(steps[-1])).sql("as_of_date")
+    states = published.read(profile_states.TABLE).where(days).count()
+    # Each user has one state more, of before the first step.
+    return Size(counted_events, users, states + users)
+
+
+def users_share(found: Size, largest: Size = LARGEST) -> float:
+    """The share of the users that fits.
+
+    >>> users_share(Size(4000, 10, 10), Size(1000, 100, 100)), users_share(Size(0, 0, 0))
+    (0.25, 1.0)
     """
-    return min(1.0, largest / events) if events else 1.0
+    return min(
+        1.0,
+        largest.events / max(found.events, 1),
+        largest.users / max(found.users, 1),
+        largest.states / max(found.states, 1),
+    )
 
 
 def sampled(rows: DataFrame, share: float) -> DataFrame:

@@ -9,7 +9,7 @@ from pyspark.sql import functions as F
 from jobs.evaluate.events import NEVER
 from jobs.evaluate.exposure import exposure_of
 from jobs.evaluate.moment import day_number
-from jobs.evaluate.tables import Published, read_world, sampled, users_share, with_retractions
+from jobs.evaluate.tables import Published, Size, read_world, sampled, size_of, with_retractions
 from jobs.evaluate.target import counted, default_target, target
 from jobs.io.messages import JobError
 from jobs.io.warehouse import Warehouse
@@ -173,7 +173,14 @@ def test_a_sample_takes_users_whole(spark):
     kept = {row["user_id"] for row in sampled(events, 0.4).collect()}
     assert 5 < len(kept) < 40
     assert sampled(events, 0.4).count() == events.where(F.col("user_id").isin(list(kept))).count()
-    assert sampled(events, 1.0).count() == 200 and users_share(10, 5) == 0.5
+    assert sampled(events, 1.0).count() == 200
+
+
+def test_the_size_counts_what_the_driver_would_hold(published):
+    events = published.read(behavior_events.TABLE).where(counted(FOLD))
+    steps = [day_number(day(number)) for number in (1, 7)]
+    # Four states of the days 1..7, and one of before for each of three users.
+    assert size_of(published, events, steps) == Size(events=5, users=3, states=4 + 3)
 
 
 # ---- what is a choice

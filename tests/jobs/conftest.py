@@ -1,4 +1,4 @@
-"""What several tests of the evaluator share."""
+"""What tests of several packages share."""
 
 import pytest
 
