@@ -66,7 +66,8 @@ def first_rank(scores: Floats, items: Ints) -> float:
     best = items[np.argmax(scores[items])]
     if np.isneginf(scores[best]):
         return np.inf
-    return 1.0 + np.count_nonzero(scores > scores[best]) + np.count_nonzero(scores[:best] == scores[best])
+    better, before = scores > scores[best], scores[:best] == scores[best]
+    return 1.0 + float(np.count_nonzero(better)) + float(np.count_nonzero(before))
 
 
 def ndcg(is_hit: NDArray[np.bool_], size: int, k: int) -> float:
