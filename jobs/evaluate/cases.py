@@ -6,9 +6,10 @@ from typing import Final
 
 import numpy as np
 
+from jobs.evaluate.catalogue import Catalogue
 from jobs.evaluate.events import Events, Places
 from jobs.evaluate.metrics import Floats, Truth
-from jobs.evaluate.moment import Moment
+from jobs.evaluate.moment import Moment, asked_at, moment_at
 
 # What becomes of items that the user had before: ranked like all others, left out, or ranked alone.
 ALLOW: Final = "allow"
@@ -98,3 +99,15 @@ def blocks(cases: Cases, size: int = BLOCK) -> Iterator[Cases]:
         places = np.arange(start, min(start + size, len(cases)))
         part = slice(start, start + size)
         yield Cases(cases.events.of(places), cases.truths[part], cases.had[part], cases.bucket[part])
+
+
+def step_on(events: Events, catalogue: Catalogue, day: int, rules: Rules) -> tuple[Moment, Cases, int] | None:
+    """A day's world, its cases, and how many users were seen before but chose nothing; None without a case.
+
+    Without anybody to ask, the world is not looked up: on a log of few users that is most days.
+    """
+    if not asked_at(events, day, rules.horizon).any():
+        return None
+    moment = moment_at(events, catalogue, day)
+    cases, silent = cases_at(events, moment, rules)
+    return (moment, cases, silent) if len(cases) else None

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from jobs.evaluate.blend import blended, min_max
 from jobs.evaluate.cases import Cases, Rules, ranked
+from jobs.evaluate.catalogue import Shelf
 from jobs.evaluate.content import (
     MAIN,
     NEGATIVE,
@@ -75,7 +76,7 @@ def context_facets(states: States) -> tuple[str, ...]:
 
 
 def scores_of(
-    choice: Choice, fitted: Fitted, moment: Moment, history: History, profiles: Profiles
+    choice: Choice, fitted: Fitted, moment: Moment, shelf: Shelf, history: History, profiles: Profiles
 ) -> Iterator[tuple[str, Floats]]:
     """The rows of the table, each with float64[users, items], in the order of `choice.rows`."""
     parts = {part for weights in choice.blends.values() for part in weights}
@@ -89,17 +90,23 @@ def scores_of(
     for model in MODELS:
         own = choice.parameters[model.name]
         yield kept(model.name, model.scores(fitted[model.name], history, own))
-    content = content_scores(moment.shelf, profiles, choice.aversion)
+    content = content_scores(shelf, profiles, choice.aversion)
     yield kept(CONTENT, content)
-    yield RAW, raw_scores(moment.shelf, profiles)
+    yield RAW, raw_scores(shelf, profiles)
     for facet in choice.facets:
-        yield f"{FACET}{facet}", with_facet(content, moment.shelf, profiles, facet)
+        yield f"{FACET}{facet}", with_facet(content, shelf, profiles, facet)
     for name, weights in choice.blends.items():
         yield name, blended([scaled[part] for part in weights], list(weights.values()))
 
 
 def judge(
-    cases: Cases, profiles: Profiles, choice: Choice, fitted: Fitted, moment: Moment, rules: Rules
+    cases: Cases,
+    profiles: Profiles,
+    choice: Choice,
+    fitted: Fitted,
+    moment: Moment,
+    shelf: Shelf,
+    rules: Rules,
 ) -> Rows:
     """The figures of a block of users, with the profiles of the same users."""
     history = history_at(cases.events, moment.day, len(moment.known))
@@ -107,7 +114,7 @@ def judge(
     values, cold = np.zeros((users, len(names), len(NAMES))), np.full((users, len(names), 2), np.nan)
     exposures = np.zeros((len(names), len(moment.known)), np.int64)
     frozen = cold_items(moment)
-    for place, (_, scores) in enumerate(scores_of(choice, fitted, moment, history, profiles)):
+    for place, (_, scores) in enumerate(scores_of(choice, fitted, moment, shelf, history, profiles)):
         for user, (truth, had) in enumerate(zip(cases.truths, cases.had, strict=True)):
             own = ranked(scores[user], had, moment, rules)
             values[user, place], shown = measure(own, truth, moment.surprise, rules.k)

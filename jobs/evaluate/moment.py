@@ -6,7 +6,7 @@ from datetime import date, timedelta
 
 import numpy as np
 
-from jobs.evaluate.catalogue import Catalogue, Shelf, shelf_on
+from jobs.evaluate.catalogue import Catalogue
 from jobs.evaluate.events import Bools, Events, history_at
 from jobs.evaluate.metrics import Floats, self_information
 from jobs.io.messages import JobError
@@ -44,7 +44,6 @@ class Moment:
     known: Bools
     cold: Bools
     surprise: Floats
-    shelf: Shelf
 
 
 def moment_at(events: Events, catalogue: Catalogue, day: int) -> Moment:
@@ -54,7 +53,7 @@ def moment_at(events: Events, catalogue: Catalogue, day: int) -> Moment:
     matrix = history_at(events, day, catalogue.size).matrix
     had = np.bincount(matrix.indices, minlength=catalogue.size)
     users = int(np.count_nonzero(np.diff(matrix.indptr)))
-    return Moment(day, known, known & (seen == 0), self_information(had, users), shelf_on(catalogue, day))
+    return Moment(day, known, known & (seen == 0), self_information(had, users))
 
 
 def replay_steps(first: int, last: int, horizon: int, every: int) -> list[int]:

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from jobs.evaluate.cases import Cases, Rules, blocks, cases_at
-from jobs.evaluate.catalogue import Catalogue
+from jobs.evaluate.cases import Cases, Rules, blocks, step_on
+from jobs.evaluate.catalogue import Catalogue, Shelf, shelf_on
 from jobs.evaluate.content import Profiles, profiles_on
 from jobs.evaluate.events import Events, Keys
 from jobs.evaluate.fits import Models
 from jobs.evaluate.judge import Choice, Fitted, Rows, judge
-from jobs.evaluate.moment import Moment, asked_at, day_of, moment_at
+from jobs.evaluate.moment import Moment, asked_at, day_of
 from jobs.evaluate.states import States
 from jobs.evaluate.tally import Tally
 from jobs.io.messages import say, time_left
@@ -29,18 +29,20 @@ class World:
 
 # Users of a step with their profiles, block by block, and how they are judged: here, or spread over workers.
 Blocks = Iterator[tuple[Cases, Profiles]]
-Judging = Callable[[Blocks, Choice, Fitted, Moment, Rules], Sequence[Rows]]
+Judging = Callable[[Blocks, Choice, Fitted, Moment, Shelf, Rules], Sequence[Rows]]
 
 
-def judge_here(asked: Blocks, choice: Choice, fitted: Fitted, moment: Moment, rules: Rules) -> list[Rows]:
+def judge_here(
+    asked: Blocks, choice: Choice, fitted: Fitted, moment: Moment, shelf: Shelf, rules: Rules
+) -> list[Rows]:
     """Judges block after block in this process."""
-    return [judge(cases, profiles, choice, fitted, moment, rules) for cases, profiles in asked]
+    return [judge(cases, profiles, choice, fitted, moment, shelf, rules) for cases, profiles in asked]
 
 
-def with_profiles(cases: Cases, states: States, moment: Moment) -> Blocks:
+def with_profiles(cases: Cases, states: States, shelf: Shelf, day: int) -> Blocks:
     """The users in blocks, with what their usable states say."""
     for block in blocks(cases):
-        yield block, profiles_on(states, moment.shelf, block.events.users, moment.day)
+        yield block, profiles_on(states, shelf, block.events.users, day)
 
 
 def asked_users(events: Events, steps: Sequence[int], horizon: int) -> Keys:
@@ -59,20 +61,13 @@ def replay(
     events, items = world.events, world.catalogue.size
     tally = Tally(asked_users(events, steps, rules.horizon), choice.rows, choice.facets, items)
     models, began = Models(events, items, steps, choice.parameters), time.monotonic()
-    for number, (day, moment, cases, silent) in enumerate(cases_by_step(world, steps, rules), 1):
-        if len(cases):
-            fitted = models.fitted_for(day)
-            asked = with_profiles(cases, world.states, moment)
-            tally.add(day, silent, judging(asked, choice, fitted, moment, rules))
+    for number, day in enumerate(steps, 1):
+        judged = 0
+        if (found := step_on(events, world.catalogue, day, rules)) is not None:
+            moment, cases, silent = found
+            shelf, judged = shelf_on(world.catalogue, day), len(cases)
+            asked = with_profiles(cases, world.states, shelf, day)
+            tally.add(day, silent, judging(asked, choice, models.fitted_for(day), moment, shelf, rules))
         left = time_left(number, len(steps), time.monotonic() - began)
-        say(f"{day_of(day)}: {len(cases)} users judged, step {number} of {len(steps)}, {left}")
+        say(f"{day_of(day)}: {judged} users judged, step {number} of {len(steps)}, {left}")
     return tally
-
-
-def cases_by_step(
-    world: World, steps: Sequence[int], rules: Rules
-) -> Iterator[tuple[int, Moment, Cases, int]]:
-    """Each step's day, its world, the users who are judged, and how many are not since they chose nothing."""
-    for day in steps:
-        moment = moment_at(world.events, world.catalogue, day)
-        yield day, moment, *cases_at(world.events, moment, rules)

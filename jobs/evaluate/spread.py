@@ -23,7 +23,7 @@ from jobs.io.scratch import scratch_folders
 
 # With fewer blocks the driver is done before a job of Spark has begun.
 FEW_BLOCKS = 8
-# The arrays of a moment that are saved, besides the models.
+# The arrays of a moment and a shelf that are saved, besides the models.
 _MOMENT = ("known", "cold", "surprise")
 _SHELF = ("centred", "raw", "mean")
 
@@ -34,12 +34,14 @@ def spread_on(spark: SparkSession, partitions: int | None = None) -> Judging:
     """Judges many users on this session's workers; partitions: tasks, by default two for each core."""
     tasks = partitions or 2 * spark.sparkContext.defaultParallelism
 
-    def judging(asked: Blocks, choice: Choice, fitted: Fitted, moment: Moment, rules: Rules) -> list[Rows]:
+    def judging(
+        asked: Blocks, choice: Choice, fitted: Fitted, moment: Moment, shelf: Shelf, rules: Rules
+    ) -> list[Rows]:
         parts = list(asked)
         if len(parts) < FEW_BLOCKS:
-            return judge_here(iter(parts), choice, fitted, moment, rules)
+            return judge_here(iter(parts), choice, fitted, moment, shelf, rules)
         rows = spark.sparkContext.parallelize(parts, min(tasks, len(parts)))
-        arrays = arrays_of(fitted, moment)
+        arrays = arrays_of(fitted, moment, shelf)
         if (spark.sparkContext.master or "").startswith("local"):
             with TemporaryDirectory(dir=scratch_folders()[0]) as folder:
                 save(arrays, Path(folder))
@@ -61,20 +63,20 @@ def worker(
 
     def work(block: tuple[Cases, Profiles]) -> Rows:
         with threadpool_limits(1):
-            fitted, moment = models_of(arrays(), day)
-            return judge(*block, choice, fitted, moment, rules)
+            fitted, moment, shelf = models_of(arrays(), day)
+            return judge(*block, choice, fitted, moment, shelf, rules)
 
     return work
 
 
-def arrays_of(fitted: Fitted, moment: Moment) -> Arrays:
+def arrays_of(fitted: Fitted, moment: Moment, shelf: Shelf) -> Arrays:
     """All arrays of a step by name."""
     arrays = {f"model.{name}.{key}": value for name, own in fitted.items() for key, value in own.items()}
     arrays |= {f"moment.{key}": getattr(moment, key) for key in _MOMENT}
-    return arrays | {f"shelf.{key}": getattr(moment.shelf, key) for key in _SHELF}
+    return arrays | {f"shelf.{key}": getattr(shelf, key) for key in _SHELF}
 
 
-def models_of(arrays: Mapping[str, NDArray[np.generic]], day: int) -> tuple[dict[str, Arrays], Moment]:
+def models_of(arrays: Mapping[str, NDArray[np.generic]], day: int) -> tuple[dict[str, Arrays], Moment, Shelf]:
     """The inverse of arrays_of."""
     fitted: dict[str, Arrays] = {}
     for path, value in arrays.items():
@@ -83,7 +85,7 @@ def models_of(arrays: Mapping[str, NDArray[np.generic]], day: int) -> tuple[dict
             fitted.setdefault(name, {})[key[0]] = value
     shelf = Shelf(*[arrays[f"shelf.{key}"].astype(np.float64, copy=False) for key in _SHELF])
     known, cold = (arrays[f"moment.{key}"].astype(bool, copy=False) for key in ("known", "cold"))
-    return fitted, Moment(day, known, cold, arrays["moment.surprise"].astype(np.float64, copy=False), shelf)
+    return fitted, Moment(day, known, cold, arrays["moment.surprise"].astype(np.float64, copy=False)), shelf
 
 
 def save(arrays: Mapping[str, NDArray[np.generic]], folder: Path) -> None:

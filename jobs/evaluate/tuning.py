@@ -11,15 +11,15 @@ from typing import Final
 import numpy as np
 
 from jobs.evaluate.blend import blended, min_max, simplex
-from jobs.evaluate.cases import Cases, Rules, blocks, cases_at, ranked
-from jobs.evaluate.catalogue import Catalogue
+from jobs.evaluate.cases import Cases, Rules, blocks, ranked, step_on
+from jobs.evaluate.catalogue import Catalogue, shelf_on
 from jobs.evaluate.content import content_scores, profiles_on
 from jobs.evaluate.events import Events, History, Keys, history_at
 from jobs.evaluate.fits import Models
 from jobs.evaluate.judge import CONTENT, Choice, context_facets
 from jobs.evaluate.metrics import Floats, hits, ndcg, top_items
 from jobs.evaluate.models import BY_NAME, COLLABORATIVE, DECAYED, MODELS, OWN, Model
-from jobs.evaluate.moment import Moment, moment_at
+from jobs.evaluate.moment import Moment
 from jobs.evaluate.popularity import Parameters
 from jobs.evaluate.states import States
 from jobs.io.messages import JobError
@@ -64,7 +64,7 @@ class Plan:
     """The steps before the test that have somebody to judge, and the log as it was before the test."""
 
     events: Events
-    items: int
+    catalogue: Catalogue
     steps: list[Rehearsal]
 
 
@@ -94,13 +94,8 @@ class Mean:
 
 def rehearse(events: Events, catalogue: Catalogue, steps: Sequence[int], rules: Rules) -> Plan:
     """The plan of these steps. events: the log as it was before the test."""
-    found = []
-    for day in steps:
-        moment = moment_at(events, catalogue, day)
-        cases, _ = cases_at(events, moment, rules)
-        if len(cases):
-            found.append(Rehearsal(moment, cases))
-    return Plan(events, catalogue.size, found)
+    found = [step_on(events, catalogue, day, rules) for day in steps]
+    return Plan(events, catalogue, [Rehearsal(one[0], one[1]) for one in found if one is not None])
 
 
 def tune(plan: Plan, states: States, rules: Rules, tell: Callable[[str], None] = lambda _: None) -> Tuned:
@@ -112,7 +107,7 @@ def tune(plan: Plan, states: States, rules: Rules, tell: Callable[[str], None] =
         )
     single = {model.name: grid_trials(plan, rules, model) for model in MODELS}
     single[CONTENT] = [
-        Trial(CONTENT, {"aversion": weight}, tried(plan, rules, profile_scores(states, weight)))
+        Trial(CONTENT, {"aversion": weight}, tried(plan, rules, profile_scores(plan, states, weight)))
         for weight in AVERSIONS
     ]
     won = {name: best_of(trials) for name, trials in single.items()}
@@ -148,7 +143,9 @@ Scorer = Callable[[Rehearsal], Callable[[Cases, History], Floats]]
 
 def model_scores(plan: Plan, model: Model, parameters: Parameters) -> Scorer:
     """A model with these parameters, fitted as in the test."""
-    models = Models(plan.events, plan.items, [one.moment.day for one in plan.steps], {model.name: parameters})
+    models = Models(
+        plan.events, plan.catalogue.size, [one.moment.day for one in plan.steps], {model.name: parameters}
+    )
 
     def fitted(step: Rehearsal) -> Callable[[Cases, History], Floats]:
         arrays = models.fitted_for(step.moment.day)[model.name]
@@ -157,11 +154,13 @@ def model_scores(plan: Plan, model: Model, parameters: Parameters) -> Scorer:
     return fitted
 
 
-def profile_scores(states: States, aversion: float) -> Scorer:
+def profile_scores(plan: Plan, states: States, aversion: float) -> Scorer:
     """Content scores with this weight of `negative`."""
 
     def at(step: Rehearsal) -> Callable[[Cases, History], Floats]:
-        shelf, day = step.moment.shelf, step.moment.day
+        # Looked up at each step anew: the vectors of all steps together would not fit.
+        day = step.moment.day
+        shelf = shelf_on(plan.catalogue, day)
         return lambda cases, _: content_scores(
             shelf, profiles_on(states, shelf, cases.events.users, day), aversion
         )
@@ -175,7 +174,7 @@ def tried(plan: Plan, rules: Rules, scorer: Scorer) -> float:
     for step in plan.steps:
         score = scorer(step)
         for block in blocks(step.cases):
-            history = history_at(block.events, step.moment.day, plan.items)
+            history = history_at(block.events, step.moment.day, plan.catalogue.size)
             mean.add(block.events.users, gains(score(block, history), block, step.moment, rules))
     return float(mean.value())
 
@@ -195,7 +194,7 @@ def blend_trials(
     """The blends of own, collaborative and popularity (`names`) with content, by row; scored once for all."""
     parts, points = (*names, CONTENT), simplex(len(names) + 1, BLEND_STEPS)
     scorers = [model_scores(plan, BY_NAME[name], won[name].parameters) for name in names]
-    scorers.append(profile_scores(states, won[CONTENT].parameters["aversion"]))
+    scorers.append(profile_scores(plan, states, won[CONTENT].parameters["aversion"]))
     figures = blend_gains(plan, rules, scorers, points)
     found = [(dict(zip(parts, p, strict=True)), float(n)) for p, n in zip(points, figures, strict=True)]
     own, ahead, _ = names
@@ -218,7 +217,7 @@ def blend_gains(
     for step in plan.steps:
         score = [scorer(step) for scorer in scorers]
         for block in blocks(step.cases):
-            history = history_at(block.events, step.moment.day, plan.items)
+            history = history_at(block.events, step.moment.day, plan.catalogue.size)
             scaled = [min_max(one(block, history), step.moment.known) for one in score]
             figures = [gains(blended(scaled, point), block, step.moment, rules) for point in points]
             mean.add(block.events.users, np.stack(figures, axis=1))

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from jobs.evaluate.catalogue import Shelf
+from jobs.evaluate.catalogue import Shelf, shelf_on
 from jobs.evaluate.content import Profiles, content_scores, profiles_on, raw_scores, with_facet
 from jobs.evaluate.events import history_at
 from jobs.evaluate.judge import Choice, context_facets, scores_of
@@ -50,13 +50,13 @@ def test_each_context_facet_is_a_row_of_the_table():
     states = States({"main": main, "negative": main, "evening": main}, NO_CHANGES)
     assert context_facets(states) == ("evening",)
     choice = Choice({m.name: m.grid[0] for m in MODELS}, 0.0, {"blend": {"content": 1.0}}, ("evening",))
-    moment = moment_at(world.events, world.catalogue, 30)
+    moment, shelf = moment_at(world.events, world.catalogue, 30), shelf_on(world.catalogue, 30)
     history = history_at(world.events, 30, world.catalogue.size)
     fitted = {m.name: m.fit(history, m.grid[0]) for m in MODELS}
     few = world.events.of(np.arange(3))
-    profiles = profiles_on(states, moment.shelf, few.users, 30)
+    profiles = profiles_on(states, shelf, few.users, 30)
     own = history_at(few, 30, world.catalogue.size)
-    rows = dict(scores_of(choice, fitted, moment, own, profiles))
+    rows = dict(scores_of(choice, fitted, moment, shelf, own, profiles))
     assert tuple(rows) == choice.rows and tuple(rows)[-2:] == ("content_with_evening", "blend")
     # The same profile as a context changes nothing, and a blend of content alone ranks like content.
     assert rows["content_with_evening"] == pytest.approx(rows["content"])
