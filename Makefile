@@ -11,7 +11,7 @@ export PYSPARK_PYTHON := $(CURDIR)/.venv/bin/python
 export PYTHONPATH := $(CURDIR)
 
 .PHONY: help setup demo test test-slow test-gpu bench bench-gpu check nightly night-by-dag backfill airflow query docs \
-	zip locks clean test-jobs test-parts faults soak
+	zip locks clean test-jobs test-parts faults soak evaluate
 
 help: ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r name text; do printf '  make %-12s %s\n' "$$name" "$$text"; done
@@ -56,7 +56,7 @@ SEEDS ?=
 MODEL ?=
 POOLING ?=
 # Recipes read them from the environment: a value is never a piece of a command.
-export LOGS WAREHOUSE MAPPING CONFIG DATE START END SQL WITH BENCH SEEDS MODEL POOLING
+export DATA LOGS WAREHOUSE MAPPING CONFIG DATE START END SQL WITH BENCH SEEDS MODEL POOLING
 
 demo: setup ## four weeks of generated logs, from nothing to profiles (DATA=folder of Online Retail: on real purchases)
 	@rm -rf $(DEMO)
@@ -130,6 +130,28 @@ airflow: setup ## Airflow on this machine alone, with the DAGs; Ctrl-C ends it: 
 backfill: setup ## a range of days: START= END= LOGS= WAREHOUSE= [MAPPING=] [CONFIG=]
 	@: $(foreach name,START END LOGS WAREHOUSE,$(call need,$(name),backfill START=2025-03-03 END=2025-03-31 LOGS=logs WAREHOUSE=warehouse))
 	@$(PYTHON) -m jobs.backfill_profiles --start "$$START" --end "$$END" $(common)
+
+# What is known of each data set: its mapping, its days, and the first day of the test (the last 60 days with
+# purchases; the last fifth of the time). MovieLens is told by its ratings.csv.
+JUDGED := build/evaluate
+ifneq ($(wildcard $(DATA)/ratings.csv),)
+JUDGED_AS := movielens
+JUDGED_DAYS := --start 1996-03-29 --end 2018-09-24
+JUDGED_TEST := --start 2014-03-27 --end 2018-09-24
+else
+JUDGED_AS := online_retail
+JUDGED_DAYS := --start 2010-12-01 --end 2011-12-09
+JUDGED_TEST := --start 2011-10-02 --end 2011-12-09
+endif
+
+evaluate: setup ## judge profiles and baselines on a data set, from its files: DATA=folder of Online Retail or MovieLens
+	@: $(call need,DATA,evaluate DATA=path/to/online-retail)
+	@rm -rf $(JUDGED)/$(JUDGED_AS)
+	@$(PYTHON) -m jobs.import_dataset --mapping $(JUDGED_AS) --source "$$DATA" --logs $(JUDGED)/$(JUDGED_AS)/logs
+	@$(PYTHON) -m jobs.backfill_profiles --logs $(JUDGED)/$(JUDGED_AS)/logs --mapping $(JUDGED_AS) \
+		--warehouse $(JUDGED)/$(JUDGED_AS)/warehouse $(JUDGED_DAYS)
+	@$(PYTHON) -m jobs.evaluate_profiles --warehouse $(JUDGED)/$(JUDGED_AS)/warehouse $(JUDGED_TEST) --every 7 \
+		--out $(JUDGED)/$(JUDGED_AS)/result
 
 query: setup ## one SQL query over the published tables, without Spark: WAREHOUSE= SQL= [WITH=name=file]
 	@: $(foreach name,WAREHOUSE SQL,$(call need,$(name),query WAREHOUSE=warehouse SQL="SELECT ..."))

@@ -20,13 +20,14 @@ DEFAULTS: dict[str, Any] = {
     "root": HERE,  # the repository, with its .venv
     "logs": "logs",
     "warehouse": "warehouse",
+    "evaluations": "evaluations",  # folder of the weekly judgements
     "mapping": "canonical",  # name of a shipped mapping, or a file
     "config": "",  # settings file; empty: the defaults
     "py_files": "",  # on a cluster: the zip with the jobs
     "spark_conf": {},  # JSON object of Spark properties
     "step_conf": {},  # JSON object: a task's id -> Spark properties that override spark_conf for this task
 }
-PATHS = {"logs", "warehouse", "config", "py_files"}  # relative paths start at the root
+PATHS = {"logs", "warehouse", "evaluations", "config", "py_files"}  # relative paths start at the root
 
 # Assets for other DAGs to schedule on, updated when a night or a range is published.
 PUBLISHED = [

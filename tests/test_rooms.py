@@ -18,6 +18,8 @@ FOLDERS = {"schemas", "udfs", "jobs", "dags", "tests", "docker", "docs"}
 SPARK = {"pyspark", "py4j", "delta"}
 # Siblings: none of them knows another.
 DOMAINS = {"jobs.ingest", "jobs.embed", "jobs.fold"}
+# Of the models that profiles are compared with.
+ARRAYS = {"numpy", "scipy", "threadpoolctl"}
 # What a file may import in addition to the standard library, by its room: the longest entry that its path
 # starts with. A name covers everything below it. Each room is one floor: it knows the floors below, not its
 # neighbours. `jobs` stands for the commands, and names none of them, so that nobody imports a command.
@@ -38,12 +40,14 @@ MAY_IMPORT = {
     "jobs/embed": {"jobs.embed", "jobs.io", "schemas", "udfs", "pyarrow", "numpy", *SPARK},
     "jobs/fold": {"jobs.fold", "jobs.io", "schemas", "udfs", "pyarrow", *SPARK},
     "jobs/erase": {"jobs.erase", "jobs.io", "schemas", "udfs", "pyarrow", *SPARK},
+    "jobs/evaluate": {"jobs.evaluate", "jobs.io", "schemas", "udfs", *ARRAYS, "pyarrow", "yaml", *SPARK},
     "jobs/night": {"jobs.night", *DOMAINS, "jobs.io", "schemas", "pyspark"},
     "jobs/demo": {"jobs.demo", "numpy", "yaml"},
     "jobs": {
         "jobs.night",
         "jobs.demo",
         "jobs.erase",
+        "jobs.evaluate",
         *DOMAINS,
         "jobs.io",
         "schemas",
@@ -54,7 +58,10 @@ MAY_IMPORT = {
     "dags": {"airflow", "spark_jobs"},  # its own folder is all that Airflow puts on the path
 }
 # Inside functions only: loading one takes seconds that a run with nothing to embed must not pay.
-MAY_IMPORT_LAZILY = {"udfs": {"vllm", "torch", "tokenizers", "huggingface_hub", "phonenumbers", "pydantic"}}
+MAY_IMPORT_LAZILY = {
+    "udfs": {"vllm", "torch", "tokenizers", "huggingface_hub", "phonenumbers", "pydantic"},
+    "jobs/evaluate": {"torch", "implicit", "matplotlib"},
+}
 # Ways to read and write, which schemas has none of. importlib.resources reads what ships with the package.
 READS_AND_WRITES = {
     "asyncio",
@@ -166,6 +173,8 @@ def test_a_file_imports_only_what_its_room_may(path):
         ("jobs/fold/days.py", "from jobs.embed.days import embed_days"),
         ("jobs/erase/rows.py", "from jobs.ingest.privacy import StoredForm"),
         ("jobs/fold/days.py", "from jobs.night import guards"),
+        ("jobs/evaluate/judge.py", "from jobs.fold.days import fold_days"),
+        ("jobs/evaluate/factors.py", "import torch"),
         ("jobs/night/steps.py", "from jobs.demo import log"),
         ("jobs/night/steps.py", "import jobs.publish_run"),
         ("jobs/demo/log.py", "from jobs.io.messages import say"),

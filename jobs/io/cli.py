@@ -57,6 +57,18 @@ def warehouse_parser(job: str, description: str | None) -> Parser:
 
 def job_parser(job: str, description: str | None) -> Parser:
     """A job's parser with the arguments of every job on a warehouse."""
+    parser = settings_parser(job, description)
+    parser.add_argument(
+        "--run-id",
+        type=run_name,
+        metavar="ID",
+        help="names the run in pipeline_runs; default: job, date and time",
+    )
+    return parser
+
+
+def settings_parser(job: str, description: str | None) -> Parser:
+    """The parser of a command that reads a warehouse under settings, and is no run of it."""
     parser = warehouse_parser(job, description)
     parser.add_argument(
         "--config",
@@ -64,12 +76,6 @@ def job_parser(job: str, description: str | None) -> Parser:
         default=Settings(),
         metavar="FILE",
         help="YAML settings (docs/settings.yaml)",
-    )
-    parser.add_argument(
-        "--run-id",
-        type=run_name,
-        metavar="ID",
-        help="names the run in pipeline_runs; default: job, date and time",
     )
     return parser
 

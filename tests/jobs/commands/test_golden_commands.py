@@ -8,6 +8,7 @@ import pytest
 
 from tests.conftest import ROOT
 
+OF_RANGES = {"backfill_profiles", "evaluate_profiles"}
 COMMANDS = sorted((ROOT / "tests" / "golden" / "commands").glob("*.txt"))
 
 
@@ -31,6 +32,6 @@ def test_a_recorded_command_is_understood_by_its_job(file, root):
     assert (ROOT / "jobs" / f"{job}.py").is_file() and words[0] == f"{root}/.venv/bin/spark-submit"
     args = importlib.import_module(f"jobs.{job}").arg_parser().parse_args(words[start:])
     assert args.warehouse == f"{root}/warehouse" and args.config.engine.kind == "hash"
-    assert isinstance(args.start if job == "backfill_profiles" else args.date, date)
-    # A range names its own run, so that a killed one is found again.
-    assert (args.run_id is None) == (job == "backfill_profiles")
+    assert isinstance(args.start if job in OF_RANGES else args.date, date)
+    # A range names its own run, so that a killed one is found again; an evaluation is no run.
+    assert (getattr(args, "run_id", None) is None) == (job in OF_RANGES)

@@ -1,0 +1,35 @@
+"""A whole run: parameters chosen before the test, the replay of the test, and its summary."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from threadpoolctl import threadpool_limits
+
+from jobs.evaluate.moment import possible_tuning_steps, replay_steps, tuning_steps
+from jobs.evaluate.replay import Judging, World, judge_here, replay
+from jobs.evaluate.summary import Run, summarise
+from jobs.evaluate.tuning import rehearse, tune
+from jobs.io.messages import say
+
+# Days between the steps before the test on which parameters are chosen.
+TUNE_EVERY = 7
+
+
+def steps_of(about: Run) -> list[int]:
+    """Every day, ascending, at whose end the run may look. Raises JobError where the range is too short."""
+    test = replay_steps(about.first, about.last, about.rules.horizon, about.every)
+    return sorted({*test, *possible_tuning_steps(about.first, about.rules.horizon, TUNE_EVERY)})
+
+
+def evaluate(
+    world: World, about: Run, notes: Sequence[str] = (), judging: Judging = judge_here
+) -> dict[str, Any]:
+    """The result (summary.py), on one thread: with more, products of the same numbers round otherwise."""
+    rules = about.rules
+    with threadpool_limits(1):
+        before = world.events.as_of(about.first - 1)
+        rehearsal = tuning_steps(before, about.first, rules.horizon, TUNE_EVERY)
+        tuned = tune(rehearse(before, world.catalogue, rehearsal, rules), world.states, rules, say)
+        steps = replay_steps(about.first, about.last, rules.horizon, about.every)
+        tally = replay(world, steps, rules, tuned.choice, judging)
+    return summarise(about, tuned, tally, int(world.catalogue.known_on(steps[-1]).sum()), notes)
