@@ -2,7 +2,7 @@
 
 import json
 import uuid
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 
 import pyarrow as pa
@@ -16,6 +16,8 @@ from tests.jobs.records import DAY, write_day
 WRONG = "of the wrong type"
 TEN = datetime(2025, 4, 1, 10, tzinfo=UTC)
 EIGHT = TEN.replace(hour=8)
+ODD = TEN + timedelta(microseconds=90064)
+OLD = datetime(1970, 1, 1, tzinfo=UTC) - timedelta(seconds=1743501600, microseconds=90065)
 # By declared type: JSON text → value.
 JSON = {
     "string": {
@@ -103,6 +105,10 @@ ARRAYS = [
     ("to double, inexact", "double", pa.array([2**53 + 1]), WRONG),
     ("ns", "timestamp", pa.array([NAIVE], pa.timestamp("ns")), EIGHT),
     ("ns, UTC", "timestamp", pa.array([AWARE], pa.timestamp("ns", "UTC")), TEN),
+    # As floating point numbers one and the other would come out a microsecond off.
+    ("ns, odd", "timestamp", pa.array([1743501600090064107], pa.timestamp("ns", "UTC")), ODD),
+    ("ns, before 1970", "timestamp", pa.array([-1743501600090064107], pa.timestamp("ns", "UTC")), OLD),
+    ("ns, integers", "timestamp", pa.array([1743501600090064107]), ODD),
     ("us", "timestamp", pa.array([NAIVE], pa.timestamp("us")), EIGHT),
     ("us, UTC", "timestamp", pa.array([AWARE], pa.timestamp("us", "UTC")), TEN),
     ("ms, zone", "timestamp", pa.array([AWARE], pa.timestamp("ms", "Asia/Tokyo")), TEN),
