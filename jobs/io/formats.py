@@ -15,6 +15,7 @@ from pyspark.sql import types as T
 from jobs.io.columns import NESTED, as_read_from_json, quoted
 from jobs.io.messages import JobError
 from jobs.io.storage import PLAIN_LOCAL, first_line, has_colon, jvm, open_parquet, without_scheme
+from jobs.io.times import micros_of_nanos
 from schemas.mapping import Source
 
 # Reading footers and headers mostly waits for the disk or the network.
@@ -293,9 +294,7 @@ def _converted(column: Column, annotation: str) -> Column:
         digits = F.lower(F.hex(column))
         cuts = [(1, 8), (9, 4), (13, 4), (17, 4), (21, 12)]
         return F.concat_ws("-", *[F.when(column.isNotNull(), F.substring(digits, *cut)) for cut in cuts])
-    # Microseconds, rounded down before 1970, too.
-    micros = (column - F.pmod(column, F.lit(1000))) / 1000
-    return F.timestamp_micros(micros.cast("bigint")).cast(NANOSECONDS[annotation])
+    return F.timestamp_micros(micros_of_nanos(column)).cast(NANOSECONDS[annotation])
 
 
 class _ParquetTypes:
