@@ -18,6 +18,7 @@ from jobs.io.failures import failure_sentence
 from jobs.io.paths import folder_uri, small_text
 from jobs.io.scratch import private_files
 from jobs.io.session import open_session
+from schemas.days import parse_day
 from schemas.settings import Settings, SettingsError, parse_settings
 
 EXIT_FAILED = 1
@@ -77,13 +78,9 @@ def job_parser(job: str, description: str | None) -> Parser:
 def iso_day(text: str) -> date:
     """An argument's day, YYYY-MM-DD."""
     try:
-        return date.fromisoformat(text) if len(text) == 10 else _no_day(text)
-    except ValueError:
-        return _no_day(text)
-
-
-def _no_day(text: str) -> NoReturn:
-    raise argparse.ArgumentTypeError(f"'{text}' is no date; write YYYY-MM-DD")
+        return parse_day(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def settings_file(text: str) -> Settings:

@@ -123,6 +123,12 @@ def test_numbers_are_decimal():
     ("text", "named"),
     [
         ("fold: {first_day: 2025-02-29}", ["fold.first_day", "'2025-02-29'", "day"]),
+        ("fold: {first_day: 86400}", ["fold.first_day", "'86400' is no date"]),
+        ("fold: {first_day: '86400'}", ["fold.first_day", "'86400' is no date"]),
+        ("fold: {first_day: 2025-04-01T00:00:00}", ["fold.first_day", "is no date"]),
+        ("fold: {first_day: 2025-W14-2}", ["fold.first_day", "is no date"]),
+        ("fold: {first_day: 0001-01-03}", ["fold.first_day", "the years are 1900 to 2200"]),
+        ("fold: {first_day: true}", ["fold.first_day", "is no date"]),
         ("fold: {alpha: .nan}", ["fold.alpha", "nan"]),
         ("fold: {type_weights: {view: .inf}}", ["fold.type_weights.view", "inf"]),
         ("fold: {daily_cap: many}", ["fold.daily_cap", "'many'"]),
