@@ -53,7 +53,7 @@ class _Loader(yaml.SafeLoader):
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         """Refuses aliases and tags, which make values something else, and what is too deep or has no end."""
-        event = self.peek_event()
+        event = self.peek_event()  # type: ignore[no-untyped-call]
         if isinstance(event, yaml.AliasEvent):
             raise DocumentError("uses an alias (*name); write out what it stands for")
         if event.tag is not None:
