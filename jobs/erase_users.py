@@ -25,7 +25,7 @@ from jobs.io.erased import unfinished_erasures
 from jobs.io.history import history_of
 from jobs.io.messages import JobError, count_list, say
 from jobs.io.runs import Run, RunLog, RunSpec, recorded
-from jobs.io.storage import remove_folder
+from jobs.io.storage import every_file, remove_folder
 from jobs.io.unused_files import remove_unused
 from jobs.io.warehouse import Warehouse
 from jobs.night.guards import ERASURE as JOB
@@ -64,6 +64,10 @@ def run(spark: SparkSession, args: argparse.Namespace) -> None:
     refuse_losses(log, JOB, Days.only(day))
     with recorded(log, RunSpec.of(args, JOB, Days.only(day)), reads=[warehouse.uri]) as record:
         refuse_erasure_unless_begun(log)
+        # Refused before a row goes: the proof could not look behind a link.
+        every_file(spark, warehouse.uri)
+        # The record of this start is in its table before that is changed.
+        log.flush()
         with record.phase("rows"):
             record.counts |= known(warehouse, wanted)
             list_users(record.writer, wanted, args.date)

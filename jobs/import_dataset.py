@@ -24,11 +24,12 @@ from jobs.ingest import damage
 from jobs.ingest.times import times_of
 from jobs.ingest.torn import unchanged
 from jobs.io import logs
-from jobs.io.cli import Parser, existing_folder, folder_uri, run_main
+from jobs.io.cli import Parser, run_main
 from jobs.io.columns import quoted, typed_columns
 from jobs.io.days import Days
 from jobs.io.formats import UNREADABLE, declared_types
 from jobs.io.messages import JobError, one_sentence, say
+from jobs.io.paths import existing_folder, folder_uri
 from jobs.io.plans import require_plain
 from jobs.io.session import fit_to_size, in_zone, moved
 from jobs.io.storage import (

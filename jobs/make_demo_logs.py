@@ -15,11 +15,11 @@ import argparse
 import sys
 from collections.abc import Sequence
 from datetime import date, timedelta
-from pathlib import Path
 
 from jobs.demo.files import write_log
 from jobs.demo.log import make_log, summary
 from jobs.demo.words import domain_names, load_domain
+from jobs.io.paths import local_folder
 from jobs.io.scratch import private_files
 
 JOB = "make_demo_logs"
@@ -30,7 +30,7 @@ def arg_parser() -> argparse.ArgumentParser:
     description = "Generate a behaviour log with known, changing interests."
     parser = argparse.ArgumentParser(prog=JOB, description=description)
     add = parser.add_argument
-    add("--logs", type=Path, required=True, help="folder to write; must not contain any dt= folders")
+    add("--logs", type=local_folder, required=True, help="folder to write; must not contain any dt= folders")
     add("--days", type=int, default=30, help="number of log days (default 30)")
     add("--users", type=int, default=200, help="number of users (default 200)")
     add("--seed", type=int, default=7, help="random seed (default 7)")
@@ -39,7 +39,7 @@ def arg_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def refusal(args: argparse.Namespace) -> str | None:  # noqa: PLR0911 - a return for each problem
+def refusal(args: argparse.Namespace) -> str | None:
     """Why the arguments can't be used, in one sentence; None if they can."""
     if args.days < 2:
         return f"--days must be at least 2, so that interests can change, not {args.days}."
@@ -49,8 +49,6 @@ def refusal(args: argparse.Namespace) -> str | None:  # noqa: PLR0911 - a return
         return f"--seed must be 0 or more, not {args.seed}."
     if not (1970 <= args.start.year <= 2100 and args.days <= 36_500):
         return "--start must be between 1970 and 2100, and --days at most 36500."
-    if args.logs.exists() and not args.logs.is_dir():
-        return f"--logs {args.logs} is not a folder."
     if any(args.logs.glob("dt=*")):
         return f"--logs {args.logs} already holds log days, which are never overwritten: name another folder."
     return None

@@ -14,9 +14,10 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from jobs.demo import page
-from jobs.io.cli import Parser, existing_folder, job_parser, run_main
+from jobs.io.cli import Parser, job_parser, run_main
 from jobs.io.history import Record
 from jobs.io.messages import JobError, say
+from jobs.io.paths import existing_folder
 from jobs.io.runs import RunLog
 from jobs.io.warehouse import Warehouse
 from schemas import behavior_events, profile_states

@@ -12,10 +12,14 @@ import yaml
 # Larger, or nested more deeply, no settings and no mapping are.
 LARGEST: Final = 1 << 20
 DEEPEST: Final = 20
+# Half of a character beyond the first 65,536, as "\ud800" writes it: no UTF-8 can hold it.
+HALF: Final = re.compile("[\ud800-\udfff]")
 # Values of the largest that anybody wrote, ten times: more would take the reader minutes.
 MOST_VALUES: Final = 20_000
 # Longest message about one, characters.
 LONGEST: Final = 300
+# What !! stands for.
+YAML_TAGS: Final = "tag:yaml.org,2002:"
 _CORE: Final = {
     "bool": (r"^(true|True|TRUE|false|False|FALSE)$", "tTfF"),
     "null": (r"^(~|null|Null|NULL|)$", ["~", "n", "N", ""]),
@@ -48,9 +52,13 @@ class _Loader(yaml.SafeLoader):
     depth = values = 0
 
     def compose_node(self, parent: Any, index: Any) -> Any:
-        """Refuses aliases, which can make much of little, and what is nested too deeply or has no end."""
-        if self.check_event(yaml.AliasEvent):
+        """Refuses aliases and tags, which make values something else, and what is too deep or has no end."""
+        event = self.peek_event()  # type: ignore[no-untyped-call]
+        if isinstance(event, yaml.AliasEvent):
             raise DocumentError("uses an alias (*name); write out what it stands for")
+        if event.tag is not None:
+            tag = event.tag.replace(YAML_TAGS, "!!")
+            raise DocumentError(told(f"uses a tag on line {event.start_mark.line + 1}; leave it out: {tag}"))
         self.depth += 1
         self.values += 1
         if self.values > MOST_VALUES:
@@ -58,6 +66,8 @@ class _Loader(yaml.SafeLoader):
         if self.depth > DEEPEST:
             raise DocumentError(f"is nested more than {DEEPEST} levels deep")
         node = super().compose_node(parent, index)
+        if isinstance(node, yaml.ScalarNode) and HALF.search(node.value):
+            raise DocumentError(f"has half of a character on line {node.start_mark.line + 1}")
         self.depth -= 1
         return node
 
@@ -81,10 +91,10 @@ def _int(_: _Loader, node: yaml.ScalarNode) -> int:
 
 _Loader.yaml_implicit_resolvers = {}
 for _kind, (_pattern, _first) in _CORE.items():
-    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_kind}", re.compile(_pattern), [*_first])
+    _Loader.add_implicit_resolver(f"{YAML_TAGS}{_kind}", re.compile(_pattern), [*_first])
 _Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
 # Without YAML 1.1's octal numbers.
-_Loader.add_constructor("tag:yaml.org,2002:int", _int)
+_Loader.add_constructor(f"{YAML_TAGS}int", _int)
 
 
 def parse_document(text: str) -> Any:
@@ -97,5 +107,8 @@ def parse_document(text: str) -> Any:
         raise DocumentError(f"is larger than {LARGEST >> 20} MiB")
     try:
         return yaml.load(text, Loader=_Loader)
-    except yaml.YAMLError as error:
+    except DocumentError:
+        raise
+    except (yaml.YAMLError, ValueError, OverflowError) as error:
+        # An escape of no character and a version of many digits are no YAMLError.
         raise DocumentError(told(f"is not valid YAML: {error}")) from error

@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from datetime import date
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, field_validator, model_serializer, model_validator
 
+from schemas.days import parse_day
 from schemas.section import Section
 
 # Largest weight of an event type: weights are relative, and their quotients must stay numbers.
@@ -122,6 +123,12 @@ class FoldSettings(Section):
     first_day: date | None = Field(
         None, description="first log day of the warehouse; null: set by --bootstrap or a backfill"
     )
+
+    @field_validator("first_day", mode="before")
+    @classmethod
+    def _no_number_of_seconds(cls, value: Any) -> Any:
+        """Pydantic takes 86400 for a date."""
+        return value if value is None or isinstance(value, date) else parse_day(str(value))
 
     @model_validator(mode="after")
     def _consistent(self) -> "FoldSettings":

@@ -227,7 +227,7 @@ def parse_mapping(text: str, source: str) -> LogMapping:
 def shipped_mapping(name: str) -> str | None:
     """The YAML text of a mapping shipped with Nightfold; None if none has this name."""
     file = resources.files("schemas") / "log_mappings" / f"{name}.yaml"
-    return file.read_text(encoding="utf-8") if name.isidentifier() and file.is_file() else None
+    return file.read_text(encoding="utf-8") if name in shipped_names() else None
 
 
 def shipped_names() -> list[str]:

@@ -54,7 +54,7 @@ TABLE = Table(
     comment="Run records of every job. A published row names the version of every table of that night.",
     key=("run_id", "job", "attempt", "status"),
     written_by=None,
-    erasure="nothing",
+    erasure="message",
     reach="from_date",
     reach_margin_days=1,
     append_only=True,
@@ -93,7 +93,8 @@ TABLE = Table(
         Column("code_version", STRING, "version of the code"),
         Column("fold_hash", STRING, "hash of everything that determines the fold's results", nullable=True),
         Column("config_hash", STRING, "hash of all settings"),
-        Column("message", STRING, "reason of a failure, one sentence", nullable=True),
+        # Private, since it may name a file of the log: no erasure reaches the statistics in the table's log.
+        Column("message", STRING, "reason of a failure, one sentence", nullable=True, private=True),
     ),
     checks=(Check("status_known", f"status IN ({', '.join(repr(status) for status in STATUSES)})"),),
     # Nothing is lost or duplicated: the tables hold the rows the newest ingest counted, and every event has

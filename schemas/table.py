@@ -68,6 +68,8 @@ VECTOR: Final = T.ArrayType(FLOAT)
 
 # Table property: version of the declaration a table was created from; 0 without the property.
 SCHEMA_VERSION: Final = "nightfold.schema_version"
+# Table property: whether Delta refuses to change or delete rows.
+APPEND_ONLY: Final = "delta.appendOnly"
 # Retention of old versions and their files. Readers pin published versions, and under Delta's default of a
 # week a reader of a version two weeks old would already fail.
 HISTORY_DAYS: Final = 180
@@ -142,8 +144,9 @@ class Table:
     # if it is partitioned by log_date.
     sizes_night: bool = False
     # How an erasure finds what a table without a column user_id holds of a user: by a search of its texts for
-    # the id, as text that nobody else needs, as an item that only the user's events name, or not at all.
-    erasure: Literal["search", "text", "item", "nothing"] | None = None
+    # the id, as text that nobody else needs, as an item that only the user's events name, in messages alone,
+    # or not at all.
+    erasure: Literal["search", "text", "item", "message", "nothing"] | None = None
     # Incremented with every released change of the declaration, so that code never meets an unknown layout;
     # upgrade_tables brings stored tables to this version.
     schema_version: int = 1
@@ -190,7 +193,7 @@ class Table:
         }
         properties |= {f"delta.constraints.{check.name}": check.sql for check in self.checks}
         if self.append_only:
-            properties["delta.appendOnly"] = "true"
+            properties[APPEND_ONLY] = "true"
         return properties
 
     def ddl(self, location: str) -> str:

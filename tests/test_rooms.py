@@ -28,9 +28,10 @@ MAY_IMPORT = {
     "udfs": {"udfs", "numpy", "pyarrow", "numba", "llvmlite"},
     # Leaves: a driver imports them without what the workers need.
     "udfs/errors.py": set(),
+    "udfs/small_files.py": set(),
     "udfs/engines/contract.py": {"udfs.errors", "numpy"},
     "udfs/fold/contract.py": {"pyarrow"},
-    "jobs/io": {"jobs.io", "schemas", "udfs.engines", "udfs.errors", *SPARK},
+    "jobs/io": {"jobs.io", "schemas", "udfs.engines", "udfs.errors", "udfs.small_files", *SPARK},
     # What only reads starts no Java: a session takes many seconds.
     "jobs/io/reading.py": {"jobs.io", "schemas", "deltalake", "pyarrow"},
     "jobs/query": {"jobs.query", "jobs.io", "schemas", "deltalake", "pyarrow"},

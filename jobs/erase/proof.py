@@ -111,8 +111,7 @@ def place(uri: str, path: str) -> tuple[str, bool]:
 
 def prove(run: Run, wanted: Wanted, day: date) -> None:
     """Scans the warehouse and writes the proof. Raises JobError, naming a file, where an id is left."""
-    ids = Ids(frozenset({*wanted.ids, *wanted.stored}))
-    proof = scan_warehouse(run.warehouse, ids, len(wanted.ids))
+    proof = scan_warehouse(run.warehouse, wanted.searched, len(wanted.ids))
     path = f"{run.warehouse.uri}/{FOLDER}/{run.spec.run_id}.json"
     write_text(run.spark, path, proof.to_json(run_id=run.spec.run_id, date=str(day)))
     run.counts |= proof.counts

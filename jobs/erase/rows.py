@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import date
 from functools import cached_property, reduce
 
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
@@ -22,9 +22,12 @@ from schemas import erased_users
 from schemas.all_tables import ALL_TABLES
 from schemas.erased_users import SALT
 from schemas.items import BY_CATALOGUE
-from schemas.table import Table
+from schemas.table import APPEND_ONLY, Table
+from udfs.traces import Ids
 
-USER, SEARCH, TEXT, ITEM = "user", "search", "text", "item"
+USER, SEARCH, TEXT, ITEM, MESSAGE = "user", "search", "text", "item", "message"
+# Stands for the message of a run that held an id.
+HIDDEN = "[it held the id of an erased user]"
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,20 @@ class Wanted:
     @cached_property
     def spellings(self) -> DataFrame:
         """(spelling, pattern): how a record may write an id, and the expression for one that stands alone."""
-        rows = [(text, alone(text)) for text in sorted({s for id_ in self.ids for s in spellings_of(id_)})]
+        return self._patterns({s for id_ in self.ids for s in spellings_of(id_)})
+
+    @cached_property
+    def in_messages(self) -> DataFrame:
+        """(spelling, pattern) of the ids that no message may hold: those that are looked for everywhere."""
+        return self._patterns({text.decode() for text in self.searched.everywhere.texts})
+
+    @cached_property
+    def searched(self) -> Ids:
+        """The ids that the proof looks for."""
+        return Ids(frozenset({*self.ids, *self.stored}))
+
+    def _patterns(self, texts: set[str]) -> DataFrame:
+        rows = [(text, alone(text)) for text in sorted(texts)]
         return F.broadcast(self.spark.createDataFrame(rows, "spelling string, pattern string"))
 
 
@@ -70,8 +86,11 @@ def utf16_escape(character: str) -> str:
 
 
 def alone(text: str) -> str:
-    """A regular expression, for Java, of a text that is no part of a longer word or number."""
-    return rf"(?<![\p{{L}}\p{{N}}]){re.escape(text)}(?![\p{{L}}\p{{N}}])"
+    """A regular expression, for Java, of a text that is no part of a longer word or number.
+
+    Of ASCII, as in udfs/traces.py: what the proof finds must have been removed.
+    """
+    return f"(?<![A-Za-z0-9]){re.escape(text)}(?![A-Za-z0-9])"
 
 
 # ---- what goes
@@ -93,9 +112,13 @@ def holding_an_id(warehouse: Warehouse, table: Table, wanted: Wanted) -> DataFra
     """The keys of rows in whose texts an id stands alone: rather too many than one too few."""
     texts = [F.col(column.name) for column in table.columns if column.type == T.StringType()]
     rows = warehouse.read(table).withColumn("everything", F.concat_ws("\n", *texts))
+    return rows.join(wanted.spellings, holds("everything"), "left_semi").select(*table.key)
+
+
+def holds(name: str) -> Column:
+    """Whether the column holds a spelling."""
     # The pattern is the slow part, and rarely asked.
-    holds = F.contains("everything", "spelling") & F.rlike("everything", F.col("pattern"))
-    return rows.join(wanted.spellings, holds, "left_semi").select(*table.key)
+    return F.contains(name, "spelling") & F.rlike(name, F.col("pattern"))
 
 
 def of_no_use(warehouse: Warehouse, table: Table, wanted: Wanted) -> DataFrame:
@@ -140,6 +163,12 @@ def beside_others(warehouse: Warehouse, table: Table, wanted: Wanted) -> DataFra
     return found.select(*table.key, companions_without("gone").alias("companions"))
 
 
+def telling_runs(warehouse: Warehouse, table: Table, wanted: Wanted) -> DataFrame:
+    """The keys of run records whose messages hold an id, as the name of a file may, and other messages."""
+    found = warehouse.read(table).join(wanted.in_messages, holds("message"), "left_semi")
+    return found.select(*table.key, F.lit(HIDDEN).alias("message"))
+
+
 def known_users(warehouse: Warehouse, wanted: Wanted) -> int:
     """How many of the users have a row in any table."""
     found = [
@@ -160,6 +189,8 @@ def erase_rows(warehouse: Warehouse, writer: Writer | None, wanted: Wanted) -> d
     """
     counts = {}
     for table in (table for table in ALL_TABLES if warehouse.exists(table)):
+        if table.erased_by == MESSAGE:
+            counts["messages_hidden"] = hide_messages(warehouse, writer, table, wanted)
         rows = doomed(warehouse, table, wanted)
         if rows is None:
             continue
@@ -174,6 +205,21 @@ def erase_rows(warehouse: Warehouse, writer: Writer | None, wanted: Wanted) -> d
                 with writer.keeping_content(table):
                     writer.update(table, beside)
     return counts
+
+
+def hide_messages(warehouse: Warehouse, writer: Writer | None, table: Table, wanted: Wanted) -> int:
+    """Takes the ids out of the messages of run records; returns how many. Without a writer it only counts."""
+    rows = telling_runs(warehouse, table, wanted)
+    count = rows.count()
+    if writer is None:
+        return count
+    if count:
+        writer.set_properties(table, {APPEND_ONLY: "false"})
+        writer.update(table, rows)
+    # Also where an erasure was killed before.
+    if warehouse.properties(table).get(APPEND_ONLY) != "true":
+        writer.set_properties(table, {APPEND_ONLY: "true"})
+    return count
 
 
 def list_users(writer: Writer, wanted: Wanted, day: date) -> None:

@@ -5,6 +5,7 @@ Every record gets one fate, and the fates are counted.
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
@@ -217,9 +218,12 @@ def write_items_and_quarantine(scope: Scope, judged: Judged) -> Names:
     Raises JobError for a refused day, of which only the quarantine is written.
     """
     unusable, redact = scope.run.warehouse.no_rows(quarantined_events.TABLE), scope.form.redact_rejected
+    # A key hides as much.
+    if scope.erased is not None and scope.form.key is None:
+        redact = partial(without_content, erased=scope.erased)
     if judged.counts["quarantined"]:
         rejected = judged.records.where(F.col("fate") == QUARANTINED)
-        unusable = to_quarantine(rejected if scope.erased is None else without_content(rejected), redact)
+        unusable = to_quarantine(rejected, redact)
     if judged.catalogue is not None and judged.counts["items_unusable"]:
         of_items = to_quarantine(rejected_rows(judged.catalogue, scope.days.first), redact)
         unusable = unusable.unionByName(of_items)

@@ -5,7 +5,7 @@ from pyspark.sql import functions as F
 
 from jobs.ingest.fates import ERASED
 from jobs.ingest.privacy import StoredForm
-from jobs.io.erased import NOBODY, ErasedUsers, companions_without
+from jobs.io.erased import ErasedUsers, companions_without, hmac_of
 
 
 def mark_erased(named: DataFrame, erased: ErasedUsers) -> DataFrame:
@@ -35,11 +35,11 @@ def hide_companions(records: DataFrame, erased: ErasedUsers, form: StoredForm) -
     return joined.withColumn("companions", companions_without("gone")).drop("gone")
 
 
-def without_content(rejected: DataFrame) -> DataFrame:
-    """Rejected records, without the content of those that may be, or may name, an erased user's.
+def without_content(rejected: DataFrame, erased: ErasedUsers) -> DataFrame:
+    """Rejected records (raw, record_hash) without their content, under a hash that needs the salt.
 
-    Nobody can tell whose a record is where its user can't be read, or has characters that no id may have.
+    Of all: any may name an erased user, whose id nobody has any more to look for. And a short record could be
+    guessed from a plain hash.
     """
-    is_named = F.coalesce(F.array_contains("companions", NOBODY), F.lit(False))
-    is_unknown = F.col("user_id").isNull() | (F.col("reason") == "control_characters")
-    return rejected.withColumn("raw", F.when(is_named | is_unknown, "").otherwise(F.col("raw")))
+    keyed = hmac_of(erased.salt, F.col("record_hash"))
+    return rejected.withColumns({"raw": F.lit(""), "record_hash": keyed})

@@ -7,19 +7,18 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import date
-from pathlib import Path
 from threading import Thread, current_thread, main_thread
 from types import FrameType
 from typing import NoReturn
-from urllib.parse import unquote, urlsplit
 
 from pyspark.sql import SparkSession
 
 from jobs.io import faults
 from jobs.io.failures import failure_sentence
+from jobs.io.paths import folder_uri, small_text
 from jobs.io.scratch import private_files
 from jobs.io.session import open_session
-from schemas.documents import LARGEST
+from schemas.days import parse_day
 from schemas.settings import Settings, SettingsError, parse_settings
 
 EXIT_FAILED = 1
@@ -27,6 +26,8 @@ EXIT_BAD_ARGUMENTS = 2
 EXIT_INTERRUPTED = 130
 # How long Spark may take to cancel its jobs after Ctrl-C, seconds.
 CANCEL_S = 5
+# Bytes, since an erasure names a file after the run: file systems take 255.
+LONGEST_RUN_ID = 200
 
 
 class Parser(argparse.ArgumentParser):
@@ -83,75 +84,9 @@ def settings_parser(job: str, description: str | None) -> Parser:
 def iso_day(text: str) -> date:
     """An argument's day, YYYY-MM-DD."""
     try:
-        return date.fromisoformat(text) if len(text) == 10 else _no_day(text)
-    except ValueError:
-        return _no_day(text)
-
-
-def _no_day(text: str) -> NoReturn:
-    raise argparse.ArgumentTypeError(f"'{text}' is no date; write YYYY-MM-DD")
-
-
-def folder_uri(text: str) -> str:
-    """A folder that may not exist yet; absolute, so that executors see the same one.
-
-    A file: address is decoded as RFC 8089 has it; anything else without :// is a path, taken literally.
-
-    >>> folder_uri("file:/logs"), folder_uri("file://localhost/my%20logs"), folder_uri("s3a://bucket/logs/")
-    ('/logs', '/my logs', 's3a://bucket/logs')
-    """
-    if text.lower().startswith("file:"):
-        text = _path_of(text)
-    elif "://" in text:
-        return text.rstrip("/")
-    path = Path(text).expanduser().resolve()
-    if path.exists() and not path.is_dir():
-        raise argparse.ArgumentTypeError(f"'{text}' is a file, not a folder")
-    return str(path)
-
-
-def _path_of(address: str) -> str:
-    parts = urlsplit(address)
-    if parts.netloc.lower() not in ("", "localhost"):
-        raise argparse.ArgumentTypeError(
-            f"'{address}' names the machine {parts.netloc}; a local folder is file:///folder"
-        )
-    if parts.query or parts.fragment or not parts.path.startswith("/"):
-        raise argparse.ArgumentTypeError(
-            f"'{address}' is no address of a folder; write file:///folder, and %3F for ? and %23 for #"
-        )
-    return unquote(parts.path)
-
-
-def small_text(path: str) -> str:
-    """The text of a settings or mapping file, which must be a small file of UTF-8.
-
-    Raises ArgumentTypeError for anything else, and FileNotFoundError where there is nothing.
-    """
-    try:
-        # A device or a pipe may have no end.
-        if not Path(path).is_file() and Path(path).exists():
-            raise argparse.ArgumentTypeError(f"{path} is no file")
-        with Path(path).open("rb") as file:
-            found = file.read(LARGEST + 1)
-        if len(found) > LARGEST:
-            raise argparse.ArgumentTypeError(f"{path} is larger than {LARGEST >> 20} MiB")
-        return found.decode("utf-8-sig")
-    except FileNotFoundError:
-        raise
-    except OSError as error:
-        raise argparse.ArgumentTypeError(f"{path} can't be read: {error.strerror}") from None
-    except UnicodeDecodeError as error:
-        line = found[: error.start].count(b"\n") + 1
-        raise argparse.ArgumentTypeError(f"{path} is not UTF-8 on line {line}: save it as UTF-8") from None
-
-
-def existing_folder(text: str) -> str:
-    """A folder; a local one must exist (others are checked when they are read)."""
-    uri = folder_uri(text)
-    if "://" not in uri and not Path(uri).is_dir():
-        raise argparse.ArgumentTypeError(f"no such folder: {text}")
-    return uri
+        return parse_day(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def settings_file(text: str) -> Settings:
@@ -166,8 +101,8 @@ def settings_file(text: str) -> Settings:
 
 def run_name(text: str) -> str:
     """An argument's run id."""
-    if not text or len(text) > 200 or not text.isprintable():
-        raise argparse.ArgumentTypeError("a run id has 1 to 200 printable characters")
+    if not 0 < len(text.encode()) <= LONGEST_RUN_ID or not text.isprintable() or "/" in text:
+        raise argparse.ArgumentTypeError("a run id has 1 to 200 printable characters, without a slash")
     return text
 
 

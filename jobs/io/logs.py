@@ -18,11 +18,12 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
-from jobs.io.cli import Parser, existing_folder, small_text
+from jobs.io.cli import Parser
 from jobs.io.columns import as_type, quoted, typed_columns
 from jobs.io.days import Days
 from jobs.io.formats import SHOWN, UNREADABLE, declared_types, parts
 from jobs.io.messages import JobError, one_sentence, say
+from jobs.io.paths import existing_folder, small_text
 from jobs.io.session import in_zone
 from jobs.io.storage import data_files, folder_content, is_local, path_exists, without_scheme
 from schemas.mapping import (

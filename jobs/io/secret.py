@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Final
 
 from jobs.io.messages import JobError, say
+from schemas.documents import LARGEST
+from udfs.small_files import UnfitFileError, read_small
 
 # What names a secret, as a property of Spark or an environment variable.
 SECRET_NAMES: Final = r"(?i)secret|password|passwd|token|access[._-]?key|api[._-]?key|_key\b"
@@ -19,8 +21,11 @@ def read_secret(file: str | None, variable: str) -> bytes:
     if file is not None:
         warn_if_open(file)
         try:
-            return Path(file).expanduser().read_bytes()
-        except OSError as error:
+            return read_small(Path(file).expanduser(), LARGEST)
+        except UnfitFileError as error:
+            raise JobError(f"the key file {file} can't be read: {error}") from None
+        # Nobody's home is a RuntimeError.
+        except (OSError, RuntimeError) as error:
             raise JobError(f"the key file {file} can't be read: {type(error).__name__}") from None
     if variable not in os.environ:
         raise JobError(f"user ids need a secret key: name its file in privacy.key_file, or set {variable}")
@@ -29,7 +34,7 @@ def read_secret(file: str | None, variable: str) -> bytes:
 
 def warn_if_open(file: str) -> None:
     """Says where everybody on this machine may read a secret's file."""
-    path = Path(file).expanduser()
+    path = Path(os.path.expanduser(file))  # noqa: PTH111 - nobody's home is left to who reads the file
     if path.is_file() and path.stat().st_mode & (stat.S_IROTH | stat.S_IWOTH):
         say(f"the key file {file} can be read by everybody on this machine: chmod 600 {file}")
 

@@ -177,15 +177,44 @@ def _files_below(fs: Any, path: Any) -> Iterator[Any]:
 
 
 def every_file(spark: SparkSession, folder: str) -> list[str]:
-    """Every file in a folder and below, sorted: hidden ones and checksums too."""
+    """Every file in a folder and below, sorted: hidden ones and checksums too.
+
+    Raises JobError at what can't be looked into: a link, a closed folder, a name that is not UTF-8.
+    """
     if is_local(folder):
         # Hadoop's local file system does not list its checksums.
-        return sorted(str(path) for path in Path(folder).rglob("*") if path.is_file())
+        return sorted(_every_local_file(folder))
     path, fs = located(spark, folder)
     found, files = fs.listFiles(path, True), []
     while found.hasNext():
         files.append(str(found.next().getPath().toString()))
     return sorted(files)
+
+
+def _every_local_file(folder: str) -> Iterator[str]:
+    for top, folders, names in os.walk(folder, onerror=_refuse_closed):
+        for path in (Path(top, name) for name in (*folders, *names)):
+            if path.is_symlink():
+                raise JobError(
+                    f"{ascii(str(path))[1:-1]} is a link: put there what it leads to, or remove it"
+                )
+            if not _is_utf8(path):
+                raise JobError(f"{ascii(str(path))[1:-1]} has a name that is not UTF-8: rename it")
+            if path.is_file():
+                yield str(path)
+
+
+def _refuse_closed(error: OSError) -> None:
+    # Where there is no folder there is no file.
+    if not isinstance(error, FileNotFoundError):
+        raise JobError(f"{error.filename} can't be listed: {error.strerror}") from error
+
+
+def _is_utf8(path: Path) -> bool:
+    try:
+        return bool(os.fsencode(path).decode("utf-8"))
+    except UnicodeDecodeError:
+        return False
 
 
 def _is_marker(name: str) -> bool:

@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 from deltalake import QueryBuilder
 
 from jobs.io.messages import JobError
+from jobs.io.paths import local_path
 from jobs.io.reading import one_line
 from jobs.io.scratch import scratch_folders
 from schemas.all_tables import ALL_TABLES
@@ -37,13 +38,14 @@ class LocalFile:
 def local_file(text: str) -> LocalFile:
     """An argument's file, as name=path."""
     name, equals, path_text = text.partition("=")
-    name, path = name.lower(), Path(path_text).expanduser()
+    name = name.lower()
     if not equals or not re.fullmatch(r"[a-z_][a-z0-9_]*", name):
         raise argparse.ArgumentTypeError(
             f"'{text}' is no table; write name=file, as in company=companies.csv"
         )
     if name in (table.name for table in ALL_TABLES):
         raise argparse.ArgumentTypeError(f"{name} is a table of the warehouse; give the file another name")
+    path = local_path(path_text)
     if path.suffix.lower() not in KINDS:
         raise argparse.ArgumentTypeError(f"{path_text} is none of {', '.join(KINDS)}")
     if not path.is_file():

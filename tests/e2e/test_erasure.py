@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from contextlib import suppress
 from datetime import date, timedelta
 from pathlib import Path
 
@@ -10,9 +11,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from jobs import backfill_profiles, erase_users, maintain_tables, publish_run, run_night
+from jobs.io.days import Days
 from jobs.io.messages import JobError
 from jobs.io.reading import published_versions
-from jobs.io.warehouse import Writer
+from jobs.io.runs import RunLog, RunSpec, recorded
+from jobs.io.warehouse import Warehouse, Writer
 from schemas.all_tables import ALL_TABLES
 from tests.e2e.tables import STATE_COLUMNS, call, rows_of, version_of
 from tests.oracle import canonical_hash
@@ -91,6 +94,10 @@ def before(spark, logs, config, tmp_path_factory):
     span = ["--start", FIRST, "--end", PUBLISHED[1]]
     call(spark, backfill_profiles, warehouse, config, "--logs", logs, *span)
     call(spark, run_night, warehouse, config, "--logs", logs, "--date", LAST)
+    log = RunLog(Warehouse(spark, str(warehouse)))
+    spec = RunSpec("maintain_tables", "failed", Days.only(LAST), "hash")
+    with suppress(JobError), recorded(log, spec):
+        raise JobError(f"{logs}/{GONE}-7.jsonl.gz is cut off")
     (warehouse / "behavior_events" / "part-left-behind.parquet").write_bytes(f"PAR1 {GONE}".encode())
     return warehouse
 
@@ -153,8 +160,8 @@ def content(warehouse: Path) -> dict[str, bytes]:
 
 def test_no_file_of_any_version_holds_the_user(before, erased):
     held = {name.split("/")[0] for name in files_with(before, GONE)}
-    assert held == {"behavior_events", "quarantined_events", "profile_states", "user_profiles"}
-    assert files_with(erased, GONE) == []
+    tables = {"behavior_events", "quarantined_events", "profile_states", "user_profiles", "pipeline_runs"}
+    assert held == tables and files_with(erased, GONE) == []
 
 
 def test_other_users_stay_as_they_were_to_the_bit(before, erased):
@@ -278,9 +285,9 @@ def stop_at(monkeypatch, call_number: int) -> None:
         monkeypatch.setattr(erase_users, name, dying(getattr(erase_users, name)))
 
 
-# The salt, the list, events, companions, quarantine, vectors, states, profiles, the list again, the
-# publication, then files of nine tables, and the proof.
-POINTS = (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 15, 20)
+# The salt, the list, events, companions, quarantine, items, vectors, states, profiles, three for the run
+# records, the list again, the publication, then files of the tables, and the proof.
+POINTS = (*range(1, 15), 18, 23)
 
 
 @pytest.mark.slow

@@ -196,7 +196,7 @@ def test_three_tables_determine_the_size_of_a_night():
 
 @each_table
 def test_a_table_says_how_an_erasure_finds_what_it_holds_of_a_user(table):
-    assert table.erased_by in ("user", "search", "text", "item", "nothing")
+    assert table.erased_by in ("user", "search", "text", "item", "message", "nothing")
     # Rows that name a user go with the user, whatever the declaration says.
     assert (table.erased_by == "user") == ("user_id" in table.names)
     assert table.erased_by != "text" or "text_key" in table.names

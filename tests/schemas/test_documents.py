@@ -18,7 +18,21 @@ from schemas.settings import SettingsError, parse_settings
         ("a: &x [1]\nb: *x", "uses an alias"),
         ("[" * 100_000, "nested more than 20 levels"),
         ("a: " * 3, "is not valid YAML"),
-        ("a: !!python/object/apply:os.system ['true']", "is not valid YAML"),
+        ("a: !!python/object/apply:os.system ['true']", "uses a tag on line 1; leave it out: !!python/obj"),
+        ("a: 1\nb: !!bool foo", "uses a tag on line 2; leave it out: !!bool"),
+        ("!!timestamp foo", "uses a tag"),
+        ("!!timestamp 2025-02-29", "uses a tag"),
+        ("a: [!!int abc]", "uses a tag"),
+        ("!!float abc: 1", "uses a tag"),
+        ("a: !!binary x", "uses a tag"),
+        ("a: !!map {b: 1}", "uses a tag"),
+        ("a: !<tag:yaml.org,2002:str> b", "leave it out: !!str"),
+        ("%TAG !e! tag:e,1:\n--- !e!x a", "leave it out: tag:e,1:x"),
+        ("a: ! 1", "uses a tag"),
+        (r'a: "\UFFFFFFFF"', "is not valid YAML"),
+        (r'a: "\U00110000"', "is not valid YAML"),
+        ("%YAML " + "1" * 5000 + ".1\n--- a", "is not valid YAML"),
+        (r'a: "\ud83d\ude00"', "has half of a character on line 1"),
         ("a: b\n" * 300_000, "larger than 1 MiB"),
         ("a: [" + "1," * 100_000 + "]", "has more than 20,000 keys and values"),
         ("a: [" + "[]," * 100_000 + "]", "has more than 20,000 keys and values"),
@@ -28,14 +42,60 @@ from schemas.settings import SettingsError, parse_settings
         ("? " + "k" * 900 + "\n: 1\n? " + "k" * 900 + "\n: 2", r"has the key 'k+\.\.\."),
         ("a\0: 1", "is not valid YAML"),
         ('"\\e[31m": 1\n"\\e[31m": 2', "twice"),
-        ("!" + "t" * 100_000 + " a: 1", "is not valid YAML"),
+        ("!" + "t" * 100_000 + " a: 1", "uses a tag|is not valid YAML"),
     ],
-    ids=range(17),
+    ids=range(31),
 )
 def test_what_is_no_document_is_said_in_one_sentence(text, problem):
     with pytest.raises(DocumentError, match=problem) as raised:
         parse_document(text)
     assert str(raised.value).isprintable() and len(str(raised.value)) < 400
+
+
+PIECES = [
+    "!!",
+    "!",
+    "bool",
+    "int ",
+    "float ",
+    "timestamp ",
+    "set ",
+    "null",
+    "2025-02-29",
+    "9" * 40,
+    "&a ",
+    "*a",
+]
+PIECES += [
+    ": ",
+    "? ",
+    "- ",
+    "[",
+    "]",
+    "{",
+    "}",
+    ",",
+    '"',
+    "'",
+    "\\",
+    "U00110000",
+    "ud800",
+    "%YAML ",
+    "---",
+    "\n",
+    " ",
+    "a",
+]
+
+
+@given(st.lists(st.one_of(st.sampled_from(PIECES), st.text(max_size=2)), max_size=12).map("".join))
+def test_any_text_is_a_document_or_is_refused(text):
+    said = ""
+    try:
+        repr(parse_document(text)).encode()
+    except DocumentError as error:
+        said = str(error)
+    assert said.isprintable() and len(said) < 400
 
 
 @given(st.text())
@@ -63,6 +123,12 @@ def test_numbers_are_decimal():
     ("text", "named"),
     [
         ("fold: {first_day: 2025-02-29}", ["fold.first_day", "'2025-02-29'", "day"]),
+        ("fold: {first_day: 86400}", ["fold.first_day", "'86400' is no date"]),
+        ("fold: {first_day: '86400'}", ["fold.first_day", "'86400' is no date"]),
+        ("fold: {first_day: 2025-04-01T00:00:00}", ["fold.first_day", "is no date"]),
+        ("fold: {first_day: 2025-W14-2}", ["fold.first_day", "is no date"]),
+        ("fold: {first_day: 0001-01-03}", ["fold.first_day", "the years are 1900 to 2200"]),
+        ("fold: {first_day: true}", ["fold.first_day", "is no date"]),
         ("fold: {alpha: .nan}", ["fold.alpha", "nan"]),
         ("fold: {type_weights: {view: .inf}}", ["fold.type_weights.view", "inf"]),
         ("fold: {daily_cap: many}", ["fold.daily_cap", "'many'"]),

@@ -24,6 +24,7 @@ import numpy as np
 from udfs.engines.contract import Embedder, EngineConfig, Tokens, dimension, first_line, unit
 from udfs.engines.model import load_tokenizer, model_key, tokenise
 from udfs.errors import EngineError, RefusedError
+from udfs.small_files import read_small
 
 # Tokens of one request: enough to fill a server's batch, few enough to keep it busy until a call ends.
 REQUEST_TOKENS: Final = 8192
@@ -31,6 +32,8 @@ REQUEST_TOKENS: Final = 8192
 LATER: Final = frozenset({408, 425, 429, 502, 503, 504})
 # The largest answer, bytes: the vectors of a call (udfs/embed.py CALL_BYTES) in base64, and some room.
 ANSWER_BYTES: Final = 128 << 20
+# The largest key, bytes.
+LARGEST_KEY: Final = 1 << 20
 # Attempts at a request that makes a server fail (500), after which its texts are refused.
 TRIES: Final = 3
 # Seconds before a retry: the first pause, which doubles up to the last.
@@ -216,8 +219,9 @@ def server_key(config: EngineConfig) -> str:
         key = os.environ.get(config.key_variable, "").strip()
     else:
         try:
-            key = Path(config.key_file).expanduser().read_text(encoding="utf-8", errors="replace").strip()
-        except OSError as error:
+            content = read_small(Path(config.key_file).expanduser(), LARGEST_KEY)
+            key = content.decode("utf-8", errors="replace").strip()
+        except (OSError, RuntimeError) as error:
             raise EngineError(f"engine.key_file can't be read on this machine: {first_line(error)}") from None
     if not (key.isascii() and key.isprintable()):
         raise EngineError(f"the key in {key_place(config)} has characters that can't be sent")

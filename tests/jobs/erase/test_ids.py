@@ -1,6 +1,7 @@
 """A file of ids is taken as it stands, or refused in one sentence that shows none of them."""
 
 import argparse
+import os
 
 import pytest
 
@@ -46,8 +47,17 @@ def test_a_file_that_does_not_fit_is_refused_without_a_word_of_it(tmp_path, cont
 def test_a_file_that_is_too_large_is_not_read_to_its_end(tmp_path, monkeypatch):
     monkeypatch.setattr(ids, "LARGEST_FILE", 8)
     (tmp_path / "ids").write_text("ann\nbob\nc\n", encoding="utf-8")
-    with pytest.raises(argparse.ArgumentTypeError, match="more than"):
+    with pytest.raises(argparse.ArgumentTypeError, match="can't be read: it is larger than"):
         ids_file(str(tmp_path / "ids"))
+
+
+def test_a_device_or_a_pipe_is_not_read(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for name in ("/dev/zero", str(tmp_path / "pipe")):
+        with pytest.raises(argparse.ArgumentTypeError, match="can't be read: it is no file"):
+            ids_file(name)
+    with pytest.raises(argparse.ArgumentTypeError, match="the path is empty"):
+        ids_file("")
 
 
 @pytest.mark.parametrize("name", ["missing", "."])

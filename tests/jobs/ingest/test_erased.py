@@ -1,5 +1,7 @@
 """An ingest after an erasure: no record of the user is stored anywhere, whatever is wrong with it."""
 
+import gzip
+import hashlib
 import json
 import shutil
 from datetime import date
@@ -10,7 +12,15 @@ import pytest
 from jobs import erase_users
 from jobs.io.messages import JobError
 from tests.e2e.tables import call, rows_of
-from tests.jobs.ingest.days import FIRST, SECOND, canonical, counts_of_newest, event
+from tests.jobs.ingest.days import (
+    CATALOGUE,
+    FIRST,
+    SECOND,
+    canonical,
+    catalogue,
+    counts_of_newest,
+    event,
+)
 from udfs.privacy import keyed_user
 
 KEY = b"an old secret of sixteen bytes and more"
@@ -72,13 +82,21 @@ def test_records_of_nobody_and_of_others_keep_no_trace(after_erasure, tmp_path):
     anonymous = event(SECOND, event_id=f"shop-{GONE}-1") | {"user_id": None}
     unseen = event(SECOND, user_id=f"{GONE}\u0000", event_id="8")
     bad = event(SECOND, user_id="bob", event_id="2", rating=9, companions=[GONE])
-    plain_bad = event(SECOND, user_id="bob", event_id="3", rating=9)
-    after_erasure(SECOND, anonymous, unseen, bad, plain_bad)
+    friend = event(SECOND, user_id="bob", event_id="3", rating=9, extra={"friend": GONE})
+    after_erasure(SECOND, anonymous, unseen, bad, friend)
     rejected = rows_of(str(tmp_path / "w"), "quarantined_events")
     assert len(rejected) == 4 and GONE not in stored(tmp_path)
-    is_keyed = "keyed" in (tmp_path / "config.yaml").read_text(encoding="utf-8")
-    kept = [json.loads(row["raw"])["event_id"] for row in rejected if row["raw"]]
-    assert kept == ([] if is_keyed else ["3"])
+    assert {row["raw"] for row in rejected} == {""}
+    plain = {hashlib.sha256(json.dumps(one).encode()).hexdigest() for one in (anonymous, unseen, bad, friend)}
+    assert not plain & {row["record_hash"] for row in rejected}
+
+
+def test_neither_do_rows_of_a_catalogue(after_erasure, tmp_path):
+    catalogue(tmp_path, SECOND, gzip.compress(json.dumps({"id": None, "name": GONE}).encode()))
+    bob = event(SECOND, user_id="bob", event_id="2")
+    after_erasure(SECOND, bob, mapping=canonical(items=CATALOGUE))
+    (row,) = rows_of(str(tmp_path / "w"), "quarantined_events")
+    assert row["reason"].startswith("item_") and row["raw"] == ""
 
 
 def test_companions_are_nobody_and_the_event_is_the_same_when_it_comes_again(after_erasure, tmp_path):

@@ -1,5 +1,6 @@
 """A secret that others could read is told, and never shown."""
 
+import os
 import re
 
 import pytest
@@ -24,6 +25,17 @@ def test_a_missing_key_file_is_left_to_who_reads_it(tmp_path, capsys):
     assert capsys.readouterr().out == ""
     with pytest.raises(JobError, match="can't be read: FileNotFoundError"):
         read_secret(str(tmp_path / "key"), "NOT_SET")
+
+
+def test_a_key_in_a_device_a_pipe_or_nobody_s_home_is_refused_at_once(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for name, told in (
+        ("/dev/zero", "it is no file"),
+        (str(tmp_path / "pipe"), "it is no file"),
+        ("~nobody-of-this-name/key", "RuntimeError"),
+    ):
+        with pytest.raises(JobError, match=f"can't be read: {told}"):
+            read_secret(name, "NOT_SET")
 
 
 SHOWN = [

@@ -142,6 +142,19 @@ def test_every_file_is_listed_hidden_ones_too(spark, tmp_path):
     assert below == [file for file in every_file(spark, str(tmp_path)) if not file.endswith(".crc")]
 
 
+def test_what_can_t_be_looked_into_is_no_folder_without_files(tmp_path):
+    (tmp_path / "w").mkdir()
+    (tmp_path / "elsewhere").mkdir()
+    for name, target in (("table", "elsewhere"), ("file", "elsewhere/a"), ("nowhere", "missing")):
+        (tmp_path / "w" / name).symlink_to(tmp_path / target)
+        with pytest.raises(JobError, match=f"w/{name} is a link: put there what it leads to"):
+            every_file(None, str(tmp_path / "w"))
+        (tmp_path / "w" / name).unlink()
+    Path(os.fsdecode(os.fsencode(tmp_path / "w") + b"/a\xff")).touch()
+    with pytest.raises(JobError, match=r"a\\udcff has a name that is not UTF-8"):
+        every_file(None, str(tmp_path / "w"))
+
+
 def test_a_small_text_is_written_and_replaced(spark, tmp_path):
     for text in ("déjà vu\n", "once more"):
         write_text(spark, f"{tmp_path}/new/note.json", text)
