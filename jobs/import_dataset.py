@@ -262,9 +262,12 @@ def files_by_source(spark: SparkSession, mapping: LogMapping, folder: str) -> di
 
 
 def source_files(spark: SparkSession, source: Source, folder: str) -> list[str]:
+    """The data set's files of a source. Raises JobError where there is none, or one is of another format."""
     files = matching_files(spark, folder, source.files)
     if not files:
         raise JobError(f"no file in {folder} matches {source.files}; correct --source or the mapping's files")
+    if source.format != "parquet":
+        damage.require_texts(spark, source.format, files)
     return files
 
 

@@ -252,6 +252,11 @@ REFUSED = {
         {},
         r"a\.csv\.gz can't be read to its end",
     ),
+    "gzip without its extension": (
+        GOOD | {"b.csv": gzip.compress(GOOD["a.csv"])},
+        {},
+        r"b\.csv is not csv: it holds gzip, for which its name must end in \.gz",
+    ),
     "a short row": ({"a.csv": GOOD["a.csv"] + b"1,2\n"}, {}, r"1 records of .*a\.csv can't be parsed as csv"),
     "no such encoding": (GOOD, {"encoding": "Klingon"}, r"the mapping does not fit .*a\.csv: .*Klingon"),
     "no time": (rows_at("soon"), {}, "no row of .* has a time that the mapping can read"),
