@@ -271,6 +271,24 @@ def test_a_refused_import_names_the_cause_and_leaves_nothing(spark, tmp_path, ca
     assert {path.name for path in tmp_path.iterdir()} == {"source", "mapping.yaml"}
 
 
+@pytest.mark.parametrize(
+    ("source", "logs"),
+    [("data", "data/logs"), ("data/raw", "data"), ("data", "data"), ("data.importing/raw", "data")],
+)
+def test_source_and_logs_lie_apart(tmp_path, source, logs):
+    (tmp_path / source).mkdir(parents=True)
+    arguments = ["--mapping", "canonical", "--source", str(tmp_path / source), "--logs", str(tmp_path / logs)]
+    args = import_dataset.arg_parser().parse_args(arguments)
+    with pytest.raises(JobError, match=r"lie in each other.*give --logs a folder outside the source"):
+        import_dataset.run(None, args)
+    assert (tmp_path / source).is_dir()
+
+
+def test_source_and_logs_may_have_names_that_begin_alike():
+    import_dataset.require_apart("/data", "/data-logs")
+    import_dataset.require_apart("/data/raw", "/data/logs")
+
+
 @pytest.mark.parametrize("dated", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_catalogue_files_with_the_same_name_are_all_delivered(spark, tmp_path, capsys, dated):
     items = {
