@@ -18,7 +18,7 @@ from pyspark.sql import DataFrame, SparkSession
 
 from jobs.io import logs
 from jobs.io.days import Days
-from jobs.io.failures import UNREAD, java_messages, local_path
+from jobs.io.failures import UNREAD, deepest_cause, java_messages, local_path
 from jobs.io.formats import THREADS
 from jobs.io.messages import JobError, one_sentence
 from jobs.io.storage import (
@@ -231,11 +231,13 @@ def readable(warehouse: str | None = None) -> Iterator[None]:
     except IllegalArgumentException as error:
         raise JobError(f"the mapping's options do not fit the logs: {one_sentence(error)}") from error
     except (PySparkException, Py4JJavaError) as error:
-        text = "\n".join(java_messages(error))
+        messages = [*java_messages(error)]
+        text = "\n".join(messages)
         file = UNREAD.search(text)
         if file is None or local_path(file["file"]).startswith(tables):
             raise
-        problem = "can't be read to its end, or not as the mapping says"
+        cause = deepest_cause(messages)
+        problem = f"can't be read to its end, or not as the mapping says ({cause})"
         if "CSV header" in text:
             problem = "has another header than the other files of its day"
         raise JobError(f"{local_path(file['file'])} {problem}; nothing of it was stored") from error
