@@ -262,10 +262,18 @@ def files_by_source(spark: SparkSession, mapping: LogMapping, folder: str) -> di
 
 
 def source_files(spark: SparkSession, source: Source, folder: str) -> list[str]:
-    """The data set's files of a source. Raises JobError where there is none, or one is of another format."""
+    """The data set's files of a source.
+
+    Raises JobError where there is none, one is of another format, or folders hold a column of the mapping.
+    """
     files = matching_files(spark, folder, source.files)
     if not files:
         raise JobError(f"no file in {folder} matches {source.files}; correct --source or the mapping's files")
+    if in_paths := sorted(logs.folder_columns(source, files, folder)):
+        raise JobError(
+            f"the mapping's column {in_paths[0]} has its values in names of folders below {folder}, which an "
+            "import does not keep; write it into the files, or lay out the day folders by hand"
+        )
     if source.format != "parquet":
         damage.require_texts(spark, source.format, files)
     return files

@@ -257,6 +257,11 @@ REFUSED = {
         {},
         r"b\.csv is not csv: it holds gzip, for which its name must end in \.gz",
     ),
+    "a column in names of folders": (
+        {"words=x/a.csv": GOOD["a.csv"]},
+        {},
+        "the mapping's column words has its values in names of folders below .*/source, which an import",
+    ),
     "a short row": ({"a.csv": GOOD["a.csv"] + b"1,2\n"}, {}, r"1 records of .*a\.csv can't be parsed as csv"),
     "no such encoding": (GOOD, {"encoding": "Klingon"}, r"the mapping does not fit .*a\.csv: .*Klingon"),
     "no time": (rows_at("soon"), {}, "no row of .* has a time that the mapping can read"),
