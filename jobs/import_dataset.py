@@ -106,7 +106,7 @@ def write_options(source: Source) -> dict[str, str]:
         # be read as that value.
         quotes_all = given.get("quote") != "" and "emptyValue" not in given
         blanks = dict.fromkeys(["ignoreLeadingWhiteSpace", "ignoreTrailingWhiteSpace"], "false")
-        # Without a comment sign in the mapping, only the writer would take a leading `#` for one.
+        # Without one, only the writer would take a leading `#` for the sign of a comment.
         own = {"header": "true", "escape": '"', "comment": "\0"}
         return own | given | blanks | {"quoteAll": str(quotes_all).lower()}
     if source.format == "json":
@@ -263,9 +263,20 @@ def files_by_source(spark: SparkSession, mapping: LogMapping, folder: str) -> di
 
 
 def source_files(spark: SparkSession, source: Source, folder: str) -> list[str]:
+    """The data set's files of a source.
+
+    Raises JobError where there is none, one is of another format, or folders hold a column of the mapping.
+    """
     files = matching_files(spark, folder, source.files)
     if not files:
         raise JobError(f"no file in {folder} matches {source.files}; correct --source or the mapping's files")
+    if in_paths := sorted(logs.folder_columns(source, files, folder)):
+        raise JobError(
+            f"the mapping's column {in_paths[0]} has its values in names of folders below {folder}, which an "
+            "import does not keep; write it into the files, or lay out the day folders by hand"
+        )
+    if source.format != "parquet":
+        damage.require_texts(spark, source.format, files)
     return files
 
 
@@ -277,11 +288,22 @@ def marks_of(spark: SparkSession, mapping: LogMapping, folder: str) -> Marks:
     return {file: mark for file, mark in found if any(is_named(file, pattern) for pattern in patterns)}
 
 
+def require_apart(source: str, logs_root: str) -> None:
+    """Raises JobError where one of the two folders lies in the other."""
+    if f"{logs_root}/".startswith(f"{source}/") or f"{source}/".startswith(f"{logs_root}/"):
+        raise JobError(
+            f"the logs {logs_root} and the source {source} lie in each other, so that written files would be "
+            "read; give --logs a folder outside the source"
+        )
+
+
 def run(spark: SparkSession, args: argparse.Namespace) -> None:
-    if folder_content(spark, args.logs):
-        raise JobError(f"{args.logs} is not empty; give a new folder, so that no day is imported twice")
     # Next to the logs, so that moving it into place is one rename. What a killed import left is removed.
     staging = f"{args.logs}.importing"
+    for written in (args.logs, staging):
+        require_apart(args.source, written)
+    if folder_content(spark, args.logs):
+        raise JobError(f"{args.logs} is not empty; give a new folder, so that no day is imported twice")
     remove_folder(spark, staging)
     try:
         with unchanged(lambda: marks_of(spark, args.mapping, args.source)), damage.readable():

@@ -7,7 +7,7 @@ from importlib import resources
 from typing import Any, Final, Literal
 from zoneinfo import ZoneInfo
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 from pyspark.sql import types as T
 
 from schemas.documents import DocumentError, parse_document
@@ -67,14 +67,11 @@ READER_OPTIONS: Final[dict[str, tuple[str, ...]]] = {
     ),
     "csv": (
         *_OF_TEXTS,
-        "charset",
         "sep",
-        "delimiter",
         "header",
         "quote",
         "escape",
         "charToEscapeQuoteEscaping",
-        "comment",
         "nullValue",
         "emptyValue",
         "ignoreLeadingWhiteSpace",
@@ -85,6 +82,10 @@ READER_OPTIONS: Final[dict[str, tuple[str, ...]]] = {
     ),
     "parquet": ("datetimeRebaseMode", "int96RebaseMode"),
 }
+# Spark's other names of options.
+OTHER_NAMES: Final = {"charset": "encoding", "delimiter": "sep"}
+# Options that are true or false begin so.
+FLAGS: Final = ("header", "multiLine", "allow", "ignore")
 
 
 class MappingError(ValueError):
@@ -108,20 +109,37 @@ class Source(Section):
             return options
         return {k: str(v).lower() if isinstance(v, bool) else str(v) for k, v in options.items()}
 
+    @field_validator("options")
+    @classmethod
+    def _harmless(cls, options: dict[str, str], info: ValidationInfo) -> dict[str, str]:
+        """The options under the names and flags as the code asks for them: Spark's have no case."""
+        format_ = info.data.get("format")
+        if format_ is None:  # it is what the message is about
+            return options
+        known = {name.lower(): name for name in READER_OPTIONS[format_]}
+        if format_ == "csv":
+            known |= OTHER_NAMES
+        found: dict[str, str] = {}
+        for given, value in options.items():
+            name = known.get(given.lower())
+            if name is None:
+                allowed = ", ".join(READER_OPTIONS[format_])
+                raise ValueError(
+                    f"the option '{given}' is not one that a mapping may set for {format_}: {allowed}"
+                )
+            if name in found:
+                raise ValueError(f"the option '{name}' is set twice, as '{given}' too")
+            found[name] = value
+            if name.startswith(FLAGS):
+                found[name] = value.lower()
+                if found[name] not in ("true", "false"):
+                    raise ValueError(f"the option '{name}' should be true or false, not '{value}'")
+        return found
+
     @property
     def is_multiline(self) -> bool:
-        """Whether a record may go on over several lines. Names of options have no case."""
-        return ("multiline", "true") in {(name.lower(), v.lower()) for name, v in self.options.items()}
-
-    @model_validator(mode="after")
-    def _harmless(self) -> "Source":
-        known = {option.lower() for option in READER_OPTIONS[self.format]}
-        if unknown := sorted(option for option in self.options if option.lower() not in known):
-            allowed = ", ".join(READER_OPTIONS[self.format])
-            raise ValueError(
-                f"the option '{unknown[0]}' is not one that a mapping may set for {self.format}: {allowed}"
-            )
-        return self
+        """Whether a record may go on over several lines."""
+        return self.options.get("multiLine") == "true"
 
 
 class ItemSource(Section):

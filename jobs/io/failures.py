@@ -17,7 +17,7 @@ from py4j.protocol import Py4JError, Py4JNetworkError
 from pyspark import accumulators
 from pyspark.errors import PySparkException
 
-from jobs.io.messages import JobError, worker_sentence
+from jobs.io.messages import LONGEST, JobError, worker_sentence
 from jobs.io.storage import without_scheme
 
 # Causes looked at; a longer chain is a circle.
@@ -59,6 +59,8 @@ _DAMAGED: Final = re.compile(
     r"(?P<file>\w+:/[^\n]*?) is not a Parquet file|Checksum error: (?P<summed>\w+:/[^\n]*?) at \d|"
     r"can not read class org\.apache\.parquet|DELTA_(?:STATE_RECOVER_ERROR|INVALID_\w*LOG\w*)"
 )
+# Names of classes before what an exception says.
+_CLASSES: Final = re.compile(r"^(?:(?:\w+\.)+[\w$]+: )+")
 _GAP: Final = re.compile(
     r"DELTA_(?:VERSIONS_NOT_CONTIGUOUS|LOG_FILE_NOT_FOUND\w*|TRUNCATED_TRANSACTION_LOG|LOG_ALREADY\w*)"
 )
@@ -123,6 +125,19 @@ def java_messages(error: BaseException) -> Iterator[str]:
             return
         yield f"{java.getClass().getName()}: {java.getMessage()}"
         java = java.getCause()
+
+
+def deepest_cause(messages: list[str]) -> str:
+    """What the last cause that says something says, in one line without names of classes.
+
+    >>> deepest_cause(["a.b.SparkException: no", "java.io.IOException: a page is corrupt", "c.E: null"])
+    'a page is corrupt'
+    """
+    for message in reversed(messages):
+        said = _CLASSES.sub("", message).strip().split("\n")[0][:LONGEST]
+        if said and said != "null":
+            return said
+    return ""
 
 
 def java_sentence(messages: list[str]) -> str | None:

@@ -89,7 +89,7 @@ def _plain_paths(
     To look at the lines costs less than the variants do, which keep the type of every value.
     """
     # Other options make other JSON.
-    if {option.lower() for option in source.options} - {"encoding"}:
+    if source.options.keys() - {"encoding"}:
         return []
     paths = [literal(path) for path in listed]
     lines = spark.read.options(**_json_options(source), **more).text(paths)
@@ -103,8 +103,9 @@ def is_plain_json(line: Column, declared: T.StructType) -> Column:
     """Whether the scalar values of a line, read as texts, are what their variants would give.
 
     Such a line is blank or one object with strings and whole numbers. Columns that are not declared as texts
-    may also be what no text is mistaken for: decimal numbers, booleans, flat objects and arrays. Half a
-    character is not plain.
+    may also be what no text is mistaken for: decimal numbers, booleans, flat objects and arrays. Columns
+    declared as variants must be strings, since a variant tells of any other value that it is no string. Half
+    a character is not plain.
     """
     # With a mark in place of what is escaped, a string is what lies between two quotes.
     marked = F.regexp_replace(line, r"\\.", "\0")
@@ -114,17 +115,27 @@ def is_plain_json(line: Column, declared: T.StructType) -> Column:
 
 def _plain_json(declared: T.StructType) -> str:
     """The pattern of is_plain_json; strings in it have no escapes, and names of fields no mark."""
-    texts = [field.name for field in declared if isinstance(field.dataType, T.StringType)]
+    variants = _names(declared, T.VariantType)
     string, key = r'"[^"\\]*+"', r'"[^"\\\x00]*+"\s*+:\s*+'
-    other_key = rf'(?!"(?:{"|".join(map(re.escape, texts))})"){key}' if texts else key
+    key_of_number, other_key = (
+        f"(?!{any_of}){key}" if (any_of := "|".join(names)) else key
+        for names in (variants, variants + _names(declared, T.StringType))
+    )
     # As many digits as a variant's whole numbers and decimals have for certain.
     whole = "(?:0|-?[1-9][0-9]{0,16})"
     # Not minus zero, which a variant does not know.
     decimal = r"(?:-(?=[0.]*[1-9]))?(?:0|[1-9][0-9]{0,16})(?:[.][0-9]{1,17})?"
     inside = rf"""(?:{string}|[^\[\]"'{{}}\\]++)*+"""
     other = rf"(?:{decimal}|true|false|\{{{inside}\}}|\[{inside}\])"
-    field_ = rf"(?:{key}(?:{string}|{whole}|null)|{other_key}{other})\s*+(?=[,}}])"
+    fields = [f"{key_of_number}(?:{string}|{whole}|null)", f"{other_key}{other}"]
+    fields += [rf"(?:{'|'.join(variants)})\s*+:\s*+{string}"] * bool(variants)
+    field_ = rf"(?:{'|'.join(fields)})\s*+(?=[,}}])"
     return rf"^\s*+(?:\{{(?:\s*+{field_},?+)*+\s*+\}}\s*+)?+\z"
+
+
+def _names(declared: T.StructType, kind: type[T.DataType]) -> list[str]:
+    """Patterns of the names of one type's columns, in quotes."""
+    return [f'"{re.escape(field.name)}"' for field in declared if isinstance(field.dataType, kind)]
 
 
 def _plain_types(source: Source) -> T.StructType:

@@ -6,7 +6,7 @@ Which exist and are closed, and their records as the mapping's source declares t
 import argparse
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from datetime import date
 from functools import reduce
@@ -144,7 +144,7 @@ def read_days(
     read = parts(spark, source, listed, recursiveFileLookup="true")
     if is_local(root):
         _require_all_read(read, [file for files in listed.values() for file in files])
-    in_paths = _folder_columns(source, listed, root)
+    in_paths = folder_columns(source, [file for files in listed.values() for file in files], root)
     missing = {*source.columns} - in_paths - {name for part in read for name in part.columns}
     if read and missing:
         where, names = ", ".join(listed)[:SHOWN], " or ".join(sorted(missing))[:SHOWN]
@@ -185,9 +185,9 @@ def _tell_types(read: Sequence[DataFrame], source: Source) -> None:
             say(f"the column {field.name}, declared {declared}, is {found}: equal numbers are equal values")
 
 
-def _folder_columns(source: Source, listed: Mapping[str, Sequence[str]], root: str) -> set[str]:
+def folder_columns(source: Source, files: Sequence[str], root: str) -> set[str]:
     """The declared columns that have their values in names of folders, as in dt=2025-04-01/country=DE."""
-    paths = {below(file, root).rpartition("/")[0] for files in listed.values() for file in files}
+    paths = {below(file, root).rpartition("/")[0] for file in files}
     names = {part.split("=")[0] for path in paths for part in path.split("/") if "=" in part}
     return names & {*source.columns}
 
@@ -219,9 +219,12 @@ def _as_declared(placed: DataFrame, source: Source, in_paths: Set[str]) -> DataF
 
 
 def _of_path(name: str) -> Column:
-    """The value of a folder NAME=VALUE in a file's path, escaped as Hive does; NULL without one."""
+    """The value of a folder NAME=VALUE in a file's path, escaped as Hive does; NULL without one.
+
+    A value that Hive would have escaped, as the per cent sign of 50%, is taken as it stands.
+    """
     found = F.regexp_extract(quoted(SOURCE_FILE), f"(?:^|/){re.escape(name)}=([^/]*)/", 1)
-    value = F.try_url_decode(F.replace(found, F.lit("+"), F.lit("%2B")))
+    value = F.coalesce(F.try_url_decode(F.replace(found, F.lit("+"), F.lit("%2B"))), found)
     return F.when(~value.isin("", NO_VALUE), value)
 
 

@@ -278,6 +278,20 @@ def read_text(spark: SparkSession, file: str) -> str | None:
         stream.close()
 
 
+def first_bytes(spark: SparkSession, file: str, count: int) -> bytes:
+    """The beginning of a file."""
+    if is_local(file):
+        # Without Java, which would take seconds for thousands of files.
+        with Path(file).open("rb") as opened:
+            return opened.read(count)
+    path, fs = located(spark, file)
+    stream = fs.open(path)
+    try:
+        return bytes(stream.readNBytes(count))
+    finally:
+        stream.close()
+
+
 def is_compressed(spark: SparkSession, name: str) -> bool:
     """Whether Spark's text readers decompress a file of this name."""
     return name.endswith(ZSTD) or _codec(spark, hadoop_path(spark, name)) is not None

@@ -169,6 +169,7 @@ def test_the_page_on_logs_documents_every_field_and_shipped_mapping():
     ("format_", "option"),
     [
         ("csv", "mode"),
+        ("csv", "comment"),
         ("json", "MODE"),
         ("json", "pathGlobFilter"),
         ("parquet", "modifiedAfter"),
@@ -183,6 +184,38 @@ def test_an_option_that_loses_records_or_files_is_refused(format_, option):
     source = {"format": format_, "columns": {"a": "string"}, "options": {option: "x"}}
     with pytest.raises(MappingError, match=f"the option '{option}' is not one that a mapping may set"):
         parse_mapping(json.dumps(VALID | {"source": source}), "m")
+
+
+def options_of(format_: str, **options: Any) -> dict[str, str]:
+    source = {"format": format_, "columns": {"a": "string"}, "options": options}
+    return only_source(json.dumps(VALID | {"source": source})).source.options
+
+
+def test_names_of_options_have_no_case():
+    given = {"HEADER": "False", "Multiline": "TRUE", "Charset": "UTF-16", "DELIMITER": ";", "nullvalue": "NA"}
+    meant = {"header": "false", "multiLine": "true", "encoding": "UTF-16", "sep": ";", "nullValue": "NA"}
+    assert options_of("csv", **given) == meant
+    assert options_of("json", ENCODING="UTF-16", multiline=True) == {
+        "encoding": "UTF-16",
+        "multiLine": "true",
+    }
+    assert options_of("parquet", DatetimeRebaseMode="LEGACY") == {"datetimeRebaseMode": "LEGACY"}
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"header": True, "HEADER": False}, "the option 'header' is set twice, as 'HEADER' too"),
+        ({"sep": ";", "delimiter": "|"}, "the option 'sep' is set twice, as 'delimiter' too"),
+        ({"encoding": "UTF-8", "charset": "UTF-16"}, "the option 'encoding' is set twice"),
+        ({"header": "yes"}, "the option 'header' should be true or false, not 'yes'"),
+        ({"multiLine": 1}, "the option 'multiLine' should be true or false, not '1'"),
+        ({"ignoreLeadingWhiteSpace": "no"}, "'ignoreLeadingWhiteSpace' should be true or false"),
+    ],
+)
+def test_an_option_has_one_value_that_can_be_told(options, says):
+    with pytest.raises(MappingError, match=says):
+        options_of("csv", **options)
 
 
 ONE = {"source": VALID["source"], "fields": VALID["fields"]}

@@ -252,6 +252,16 @@ REFUSED = {
         {},
         r"a\.csv\.gz can't be read to its end",
     ),
+    "gzip without its extension": (
+        GOOD | {"b.csv": gzip.compress(GOOD["a.csv"])},
+        {},
+        r"b\.csv is not csv: it holds gzip, for which its name must end in \.gz",
+    ),
+    "a column in names of folders": (
+        {"words=x/a.csv": GOOD["a.csv"]},
+        {},
+        "the mapping's column words has its values in names of folders below .*/source, which an import",
+    ),
     "a short row": ({"a.csv": GOOD["a.csv"] + b"1,2\n"}, {}, r"1 records of .*a\.csv can't be parsed as csv"),
     "no such encoding": (GOOD, {"encoding": "Klingon"}, r"the mapping does not fit .*a\.csv: .*Klingon"),
     "no time": (rows_at("soon"), {}, "no row of .* has a time that the mapping can read"),
@@ -264,6 +274,24 @@ def test_a_refused_import_names_the_cause_and_leaves_nothing(spark, tmp_path, ca
     with pytest.raises(JobError, match=sentence):
         imported(spark, tmp_path, files, mapping_of("csv", CSV, FIELDS, **options))
     assert {path.name for path in tmp_path.iterdir()} == {"source", "mapping.yaml"}
+
+
+@pytest.mark.parametrize(
+    ("source", "logs"),
+    [("data", "data/logs"), ("data/raw", "data"), ("data", "data"), ("data.importing/raw", "data")],
+)
+def test_source_and_logs_lie_apart(tmp_path, source, logs):
+    (tmp_path / source).mkdir(parents=True)
+    arguments = ["--mapping", "canonical", "--source", str(tmp_path / source), "--logs", str(tmp_path / logs)]
+    args = import_dataset.arg_parser().parse_args(arguments)
+    with pytest.raises(JobError, match=r"lie in each other.*give --logs a folder outside the source"):
+        import_dataset.run(None, args)
+    assert (tmp_path / source).is_dir()
+
+
+def test_source_and_logs_may_have_names_that_begin_alike():
+    import_dataset.require_apart("/data", "/data-logs")
+    import_dataset.require_apart("/data/raw", "/data/logs")
 
 
 @pytest.mark.parametrize("dated", [False, pytest.param(True, marks=pytest.mark.slow)])

@@ -1,9 +1,13 @@
 """A truncated, corrupt or missing file stops the day by name, before any of its records is stored."""
 
+import bz2
 import gzip
 import io
 import json
+import lzma
+import tarfile
 import tempfile
+import zipfile
 from pathlib import Path
 
 import pyarrow as pa
@@ -11,6 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pyarrow import orc
 
 from jobs.ingest import damage
 from jobs.io.messages import JobError
@@ -56,6 +61,71 @@ def test_a_corrupt_file_is_named(spark, tmp_path, name):
         look(spark, tmp_path, format_)
 
 
+def zipped(text: bytes) -> bytes:
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as archive:
+        archive.writestr("a.jsonl", text)
+    return out.getvalue()
+
+
+def tarred(text: bytes) -> bytes:
+    out, member = io.BytesIO(), tarfile.TarInfo("a.jsonl")
+    member.size = len(text)
+    with tarfile.open(fileobj=out, mode="w") as archive:
+        archive.addfile(member, io.BytesIO(text))
+    return out.getvalue()
+
+
+def as_orc() -> bytes:
+    out = io.BytesIO()
+    orc.write_table(pa.Table.from_pylist(ROWS), out)
+    return out.getvalue()
+
+
+# Content by the words of the message; the files have no extension that says so.
+NO_TEXT = {
+    r"gzip, for which its name must end in \.gz": lambda: gzip.compress(TEXT),
+    r"zstd, for which its name must end in \.zst": lambda: zstd(TEXT),
+    r"bzip2, for which its name must end in \.bz2": lambda: bz2.compress(TEXT),
+    "xz": lambda: lzma.compress(TEXT),
+    "a zip archive": lambda: zipped(TEXT),
+    "a tar archive": lambda: tarred(TEXT),
+    "Parquet": lambda: as_parquet(ROWS),
+    "ORC": as_orc,
+    "Avro": lambda: b"Obj\x01\x04\x14avro.codec",
+}
+
+
+@pytest.mark.parametrize("kind", NO_TEXT)
+@pytest.mark.parametrize("format_", ["json", "csv"])
+def test_a_file_that_is_no_text_is_named(spark, tmp_path, kind, format_):
+    write_day(tmp_path, {"a.jsonl": TEXT, "late.jsonl": NO_TEXT[kind]()})
+    with pytest.raises(JobError, match=f"late.jsonl is not {format_}: it holds {kind}; nothing of its day"):
+        look(spark, tmp_path, format_)
+
+
+@pytest.mark.parametrize(
+    ("content", "kind"), [(gzip.compress(TEXT), "gzip"), (tarred(TEXT), "a tar archive"), (as_orc(), "ORC")]
+)
+def test_a_compressed_file_that_holds_no_text_is_named(spark, tmp_path, content, kind):
+    write_day(tmp_path, {"a.gz": gzip.compress(content)})
+    with pytest.raises(JobError, match=rf"a\.gz is not json: decompressed, it holds {kind}; nothing"):
+        look(spark, tmp_path)
+
+
+@pytest.mark.parametrize("content", [TEXT, gzip.compress(TEXT), as_orc()], ids=["json", "gzip", "ORC"])
+def test_a_file_that_is_no_parquet_is_named(spark, tmp_path, content):
+    write_day(tmp_path, {"a.parquet": content})
+    with pytest.raises(JobError, match=r"a\.parquet is not a complete Parquet file"):
+        look(spark, tmp_path, "parquet")
+
+
+@pytest.mark.parametrize("text", ["ORCID,PAR1\n1,2\n", "PAR1,ORC\n", "BZh9,PK\n", "Obj,1\n", "P*M,1\n", ""])
+def test_a_text_may_begin_with_any_word(spark, tmp_path, text):
+    write_day(tmp_path, {f"{name}.csv": text.encode(name) for name in ("utf-8", "utf-16", "utf-16-be")})
+    assert look(spark, tmp_path, "csv") == {}
+
+
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.floats(0, 1, exclude_max=True))
 def test_a_truncated_file_is_refused_wherever_it_ends(spark, share):
@@ -79,7 +149,7 @@ def corrupt_page() -> bytes:
         pytest.param(
             {"b c.parquet": corrupt_page()},
             "parquet",
-            "b c.parquet can't be read to its end",
+            r"b c\.parquet can't be read to its end, or not as the mapping says \(\w+ \w+",
             id="corrupt page",
         ),
         pytest.param(

@@ -10,7 +10,7 @@ from pyspark.sql import functions as F
 
 from jobs.io.formats import declared_types, is_plain_json, parts
 from jobs.io.logs import SOURCE_FILE, read_days
-from schemas.mapping import Source
+from schemas.mapping import THE_DAY, Source, parse_mapping, shipped_mapping
 
 COLUMNS = {
     "id": "string",
@@ -25,6 +25,7 @@ COLUMNS = {
     "tags": "array<string>",
     "more": "map<string,string>",
     "inner": "struct<a: string, b: double>",
+    "any": "variant",
 }
 SOURCE = Source(format="json", columns=COLUMNS)
 # Values as they stand in a line; `{}` is a number that makes each its own.
@@ -96,6 +97,43 @@ def test_one_line_that_is_not_plain_has_its_folder_read_as_variants(
 ) -> None:
     (tmp_path / "a.jsonl").write_text('{"id": "a"}\n' + line)
     assert kind_of_id(spark, tmp_path) == "variant"
+
+
+@pytest.mark.parametrize(
+    ("value", "kind", "title"),
+    [
+        ('{"title": "Shoes"}', "OBJECT<title: STRING>", "Shoes"),
+        ("7", "BIGINT", None),
+        ("7.5", "DECIMAL(2,1)", None),
+        ("true", "BOOLEAN", None),
+        ("null", "VOID", None),
+        ("[1]", "ARRAY<BIGINT>", None),
+        ('"7"', "STRING", None),
+    ],
+)
+def test_a_variant_is_the_same_whatever_lines_lie_beside_it(
+    spark: SparkSession, tmp_path: Path, value: str, kind: str, title: str | None
+) -> None:
+    for number, beside in enumerate(([], [MIXED])):
+        folder = tmp_path / f"{number}/dt=2025-04-01"
+        folder.mkdir(parents=True)
+        (folder / "a.jsonl").write_text("\n".join([f'{{"id": "a", "any": {value}}}', *beside]))
+        read = read_days(spark, SOURCE, [str(folder)], str(folder.parent)).where("id = 'a'")
+        told = read.select(F.schema_of_variant("any"), F.try_variant_get("any", "$.title", "string"))
+        assert [tuple(row) for row in told.collect()] == [(kind, title)]
+
+
+def test_canonical_lines_are_plain(spark: SparkSession, tmp_path: Path) -> None:
+    mapping = parse_mapping(shipped_mapping("canonical") or "", "canonical")
+    (tmp_path / "a.jsonl").write_text(
+        '{"event_id": "e1", "event_ts": "2025-04-01T10:00:00Z", "rating": 4.5}\n'
+    )
+    source = mapping.sources[THE_DAY].source
+    read = parts(spark, source, {str(tmp_path): [str(tmp_path / "a.jsonl")]})
+    assert read[0].schema["event_ts"].dataType.simpleString() == "string"
+    # As long as a plain line may be, with as many fields as it can have.
+    long = spark.createDataFrame([("{" + '"a":1,' * 1330 + '"event_ts":""}',)], "line string")
+    assert long.where(is_plain_json(F.col("line"), declared_types(source))).count() == 1
 
 
 def test_a_line_of_many_fields_is_no_trouble(spark: SparkSession, tmp_path: Path) -> None:

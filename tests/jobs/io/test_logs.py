@@ -219,6 +219,7 @@ def test_a_column_may_stand_in_the_names_of_folders(spark, tmp_path, format_):
     content = {"json": as_json, "csv": as_csv, "parquet": as_parquet}[format_](ROWS[:1])
     content = content if isinstance(content, bytes) else content.encode()
     folders = ["country=DE", "country=C%C3%B4te d%27Ivoire/n=7", "country=__HIVE_DEFAULT_PARTITION__", "n=x"]
+    folders += ["country=50%", "country=5%+%zz"]
     write_day(tmp_path, {f"{folder}/{format_}": content for folder in folders})
     columns, fields = {"country": "string", "n": "int", "dt": "date"}, {"place": "country", "value": "n"}
     fields |= {"extra": "map('day', CAST(dt AS STRING))"}
@@ -227,9 +228,15 @@ def test_a_column_may_stand_in_the_names_of_folders(spark, tmp_path, format_):
     found = {
         (row["place"], row["value"], row["extra"]["day"], row["reason"]) for row in rows if not row["reason"]
     }
-    assert found == {("DE", None, DAY, None), ("Côte d'Ivoire", 7, DAY, None), (None, None, DAY, None)}
+    assert found == {
+        ("DE", None, DAY, None),
+        ("Côte d'Ivoire", 7, DAY, None),
+        ("50%", None, DAY, None),
+        ("5%+%zz", None, DAY, None),
+        (None, None, DAY, None),
+    }
     assert [row["reason"] for row in rows if row["reason"]] in (["wrong_type"], [])
-    assert len(rows) == 4
+    assert len(rows) == 6
 
 
 def test_columns_that_differ_in_case_are_two(spark, tmp_path):
