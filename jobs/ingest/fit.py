@@ -5,18 +5,20 @@ from collections.abc import Mapping
 from pyspark.errors import AnalysisException, PySparkException
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
+from pyspark.sql import types as T
 
 from jobs.ingest.items import catalogue_rows
 from jobs.ingest.names import SHOWN
 from jobs.ingest.records import map_records, misfit
 from jobs.ingest.texts import with_texts
+from jobs.io.columns import may_fit
 from jobs.io.logs import read_days
 from jobs.io.messages import JobError, one_sentence
 from jobs.io.plans import require_plain, require_type
 from jobs.io.versions import with_item
 from jobs.io.warehouse import Warehouse
 from schemas import items
-from schemas.mapping import EventSource, ItemSource, LogMapping, Source
+from schemas.mapping import EVENT_FIELDS, ITEM_FIELDS, EventSource, ItemSource, LogMapping, Source
 from schemas.settings import IngestSettings
 
 
@@ -41,6 +43,7 @@ def _mapped(warehouse: Warehouse, mapping: EventSource, where: str) -> DataFrame
         require_plain(
             records, {f"the mapping's {where}{name}": text for name, text in mapping.expressions.items()}
         )
+        _require_fields(records, f"the mapping's {where}", mapping.fields, EVENT_FIELDS)
         return map_records(records, mapping, warehouse.spark)
     except AnalysisException as error:
         told = f"{where}{misfit(records, mapping)}{one_sentence(error)}"
@@ -50,6 +53,7 @@ def _mapped(warehouse: Warehouse, mapping: EventSource, where: str) -> DataFrame
 def _require_texts(of_item: DataFrame, texts: Mapping[str, str]) -> None:
     try:
         require_plain(of_item, {f"the mapping's texts: {type_}": text for type_, text in texts.items()})
+        _require_fields(of_item, "the mapping's texts: ", texts, dict.fromkeys(texts, T.StringType()))
     except AnalysisException as error:
         raise JobError(f"the mapping's texts do not fit: {one_sentence(error)}") from error
     with_texts(of_item, texts, lambda text: text)
@@ -60,6 +64,7 @@ def _require_catalogue(warehouse: Warehouse, source: ItemSource) -> None:
     rows = read_days(warehouse.spark, source.source, [], "")
     try:
         require_plain(rows, {f"the mapping's items: {name}": text for name, text in source.fields.items()})
+        _require_fields(rows, "the mapping's items: ", source.fields, ITEM_FIELDS)
         catalogue_rows(rows, source, IngestSettings())
     except AnalysisException as error:
         raise JobError(f"the mapping's items do not fit the catalogue: {one_sentence(error)}") from error
@@ -72,3 +77,15 @@ def _require_types(warehouse: Warehouse, source: Source, where: str) -> None:
         except PySparkException as error:
             told = f"the mapping's {where}column {name} has the type '{kind}', which Spark does not know"
             raise JobError(told) from error
+
+
+def _require_fields(
+    rows: DataFrame, where: str, fields: Mapping[str, str], types: Mapping[str, T.DataType]
+) -> None:
+    for name, text in fields.items():
+        kind = rows.select(F.expr(text).alias(name)).schema[0].dataType
+        if not may_fit(kind, types[name]):
+            raise JobError(
+                f"{where}{name}: '{text}' is {kind.simpleString()}, no value of which fits "
+                f"{types[name].simpleString()}; name a part of it, or convert it"
+            )

@@ -6,12 +6,19 @@ from functools import cached_property, reduce
 
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
-from pyspark.sql import types as T
 
 from jobs.ingest.names import SHOWN, event_faces, in_force, names_given, shown_names
 from jobs.ingest.privacy import StoredForm, text_key
 from jobs.ingest.reasons import as_read, is_no_record, loses_unseen
-from jobs.ingest.records import AS_READ, NOT_IN_IDS, NOT_IN_OTHERS, field, is_visible, with_unique_keys
+from jobs.ingest.records import (
+    AS_READ,
+    NOT_IN_IDS,
+    NOT_IN_OTHERS,
+    first_wrong,
+    is_visible,
+    typed_fields,
+    with_unique_keys,
+)
 from jobs.io import logs
 from jobs.io.columns import quoted
 from jobs.io.days import Days
@@ -32,19 +39,18 @@ def catalogue_rows(records: DataFrame, source: ItemSource, ingest: IngestSetting
     cleaned: as jobs.ingest.reasons.find_reasons has it.
     records: as jobs.io.logs.read_days returns them.
     """
-    fields = {name: field(source.fields.get(name), type_) for name, type_ in ITEM_FIELDS.items()}
+    fields, unfit = typed_fields(records, source.fields, ITEM_FIELDS)
     fields["attributes"] = with_unique_keys(fields["attributes"])
-    # What can't be a date is NULL as one.
-    since = field(source.fields.get("valid_from"), T.StringType())
+    is_bad_date = unfit.pop("valid_from", F.lit(False))
     own = [name for name in records.columns if name not in logs.ADDED]
     named = records.select(
         F.col(quoted(logs.LOG_DATE)).alias("delivered"),
         F.col(quoted(logs.SOURCE_FILE)).alias("source_file"),
         F.col(quoted(UNREADABLE)).alias("unreadable"),
-        F.col(quoted(logs.WRONG_TYPE)).alias("wrong_type"),
+        first_wrong(unfit).alias("wrong_type"),
         *[F.col(quoted(name)).alias(f"{AS_READ}{name}") for name in own],
         *[column.alias(name) for name, column in fields.items()],
-        ((F.trim(since) != "") & fields["valid_from"].isNull()).alias("is_bad_date"),
+        is_bad_date.alias("is_bad_date"),
     )
     reason = F.lit(None).cast("string")
     for code, condition in reversed(_conditions(ingest).items()):

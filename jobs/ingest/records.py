@@ -1,12 +1,14 @@
 """From records as they were read to event fields, by the mapping's expressions."""
 
+from collections.abc import Mapping
+
 from pyspark.errors import AnalysisException
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from jobs.ingest.times import times_of
-from jobs.io.columns import quoted
+from jobs.io.columns import fitted, quoted
 from jobs.io.days import Days
 from jobs.io.formats import UNREADABLE
 from jobs.io.logs import ADDED, LOG_DATE, SOURCE_FILE, WRONG_TYPE, Logs, read_days
@@ -43,7 +45,8 @@ def map_records(records: DataFrame, mapping: EventSource, spark: SparkSession) -
     records: as jobs.io.logs.read_days returns them, in a session of the mapping's zone; the events are in
     the session that is given.
     """
-    fields = {name: field(mapping.fields.get(name), type_) for name, type_ in EVENT_FIELDS.items()}
+    types = {name: type_ for name, type_ in EVENT_FIELDS.items() if name != "event_ts"}
+    fields, unfit = typed_fields(records, mapping.fields, types)
     fields |= times_of(records, mapping)
     fields |= {name: _unless_blank(fields[name]) for name in IDS}
     fields |= {name: with_unique_keys(fields[name]) for name in ("attributes", "extra")}
@@ -62,7 +65,7 @@ def map_records(records: DataFrame, mapping: EventSource, spark: SparkSession) -
         F.col(quoted(LOG_DATE)).alias("log_date"),
         F.col(quoted(SOURCE_FILE)).alias("source_file"),
         unreadable.alias("unreadable"),
-        F.col(quoted(WRONG_TYPE)).alias("wrong_type"),
+        first_wrong(unfit).alias("wrong_type"),
         *[F.col(quoted(name)).alias(f"{AS_READ}{name}") for name in own],
         passed.alias("passed"),
         *[column.alias(name) for name, column in fields.items()],
@@ -80,9 +83,27 @@ def misfit(records: DataFrame, mapping: EventSource) -> str:
     return ""
 
 
-def field(expression: str | None, type_: T.DataType) -> Column:
-    """A field's expression as its type; NULL where the mapping has none."""
-    return (F.lit(None) if expression is None else F.expr(expression)).cast(type_)
+def typed_fields(
+    records: DataFrame, expressions: Mapping[str, str], types: Mapping[str, T.DataType]
+) -> tuple[dict[str, Column], dict[str, Column]]:
+    """Each field's expression as its type; and of those that may give other values whether one does not fit.
+
+    Fields without an expression are NULL. What an expression itself makes NULL fits.
+    """
+    given = {name: F.expr(expressions[name]) for name in types if name in expressions}
+    kinds = records.select(*[column.alias(name) for name, column in given.items()]).schema
+    fields = {name: F.lit(None).cast(type_) for name, type_ in types.items()}
+    unfit = {}
+    for name, column in given.items():
+        fields[name], is_unfit = fitted(column, kinds[name].dataType, types[name])
+        if is_unfit is not None:
+            unfit[name] = is_unfit
+    return fields, unfit
+
+
+def first_wrong(unfit: Mapping[str, Column]) -> Column:
+    """The first column of the source, or else field, that is not of its type; NULL without one."""
+    return F.coalesce(quoted(WRONG_TYPE), *[F.when(column, F.lit(name)) for name, column in unfit.items()])
 
 
 def _unless_blank(text: Column) -> Column:

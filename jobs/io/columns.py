@@ -22,6 +22,9 @@ FULL_DATE: Final = "^[0-9]{4}-[0-9]{2}-[0-9]{2}$"
 EXACT_DOUBLE, EXACT_FLOAT = 2**53, 2**24
 NUMERIC = (T.IntegralType, T.FractionalType)
 NESTED = (T.ArrayType, T.MapType, T.StructType)
+TIMES = (T.TimestampType, T.TimestampNTZType, T.DateType)
+# Types whose values are no texts even in a map of texts.
+UNPRINTED = (*NESTED, T.BinaryType)
 
 
 def quoted(name: str) -> str:
@@ -64,6 +67,9 @@ def as_type(column: Column, kind: T.DataType, declared: T.DataType) -> Column:
     """
     if isinstance(declared, T.VariantType) and isinstance(kind, T.VariantType):
         return column
+    if isinstance(declared, NESTED) and isinstance(kind, T.VariantType):
+        kind = as_read_from_json(declared)
+        column = F.try_variant_get(column, "$", kind.simpleString())
     if isinstance(declared, NESTED):
         return _nested(column, kind, declared).cast(declared)
     if isinstance(kind, T.VariantType):
@@ -93,13 +99,57 @@ def typed_columns(
             # As one string it contains the bytes of all strings inside.
             typed[name] = F.when(F.is_valid_utf8(column.cast("string")), typed[name])
         if kind != field.dataType or isinstance(kind, NESTED):
-            # Whether it is blank is asked last: hardly any value gets so far.
-            unfit = column.isNotNull() & typed[name].isNull() & is_present(column, kind)
-            if isinstance(kind, T.VariantType) and isinstance(field.dataType, T.StringType):
-                # Texts and whole numbers are texts: that spares to convert nearly every value a second time.
-                unfit = ~F.schema_of_variant(column).isin("STRING", "BIGINT") & unfit
+            unfit = _is_unfit(column, kind, typed[name], field.dataType)
             wrong.append(F.when(unfit, F.lit(name)))
     return typed, wrong
+
+
+def fitted(column: Column, kind: T.DataType, wanted: T.DataType) -> tuple[Column, Column | None]:
+    """What an expression gives as the wanted type; and whether a value does not fit, None where all do.
+
+    A map of texts takes the texts of all that has no parts, as it does in JSON.
+    """
+    if always_fits(kind, wanted):
+        return column.cast(wanted), None
+    typed = as_type(column, kind, wanted)
+    return typed, _is_unfit(column, kind, typed, wanted)
+
+
+def always_fits(kind: T.DataType, wanted: T.DataType) -> bool:
+    """Whether Spark's cast changes no value of a type, or none in a way that matters."""
+    if kind.simpleString() == wanted.simpleString() or isinstance(kind, T.NullType):
+        return True
+    if isinstance(wanted, T.MapType):
+        return may_fit(kind, wanted) and not isinstance(kind, T.VariantType)
+    if isinstance(wanted, T.StringType):
+        return isinstance(kind, T.IntegralType)
+    return isinstance(wanted, T.DoubleType) and isinstance(kind, T.FractionalType)
+
+
+def may_fit(kind: T.DataType, wanted: T.DataType) -> bool:
+    """Whether a type may have values that are ones of the wanted type as they are."""
+    if kind == wanted or isinstance(kind, T.NullType | T.VariantType):
+        return True
+    if isinstance(kind, T.MapType) and isinstance(wanted, T.MapType):
+        return not isinstance(kind.keyType, UNPRINTED) and not isinstance(kind.valueType, UNPRINTED)
+    if isinstance(kind, T.ArrayType) and isinstance(wanted, T.ArrayType):
+        return may_fit(kind.elementType, wanted.elementType)
+    if isinstance(wanted, NESTED):
+        return False
+    if isinstance(kind, TIMES):
+        return isinstance(wanted, TIMES)
+    is_number = isinstance(kind, NUMERIC) and not isinstance(wanted, T.DateType)
+    return is_number or isinstance(kind, T.StringType)
+
+
+def _is_unfit(column: Column, kind: T.DataType, typed: Column, wanted: T.DataType) -> Column:
+    """Whether there is a value that is none of the wanted type."""
+    # Whether it is blank is asked last: hardly any value gets so far.
+    unfit = column.isNotNull() & typed.isNull() & is_present(column, kind)
+    if isinstance(kind, T.VariantType) and isinstance(wanted, T.StringType):
+        # Texts and whole numbers are texts: that spares to convert nearly every value a second time.
+        unfit = ~F.schema_of_variant(column).isin("STRING", "BIGINT") & unfit
+    return unfit
 
 
 # ---- values of one kind
@@ -110,7 +160,7 @@ def _scalar(column: Column, kind: T.DataType, declared: T.DataType) -> Column:
         return _of_text(column.cast("string"), declared)
     if isinstance(kind, NUMERIC):
         return _of_number(column, kind, declared)
-    if isinstance(kind, T.TimestampType | T.TimestampNTZType | T.DateType):
+    if isinstance(kind, TIMES):
         return _of_time(column, kind, declared)
     both_boolean = isinstance(kind, T.BooleanType) and isinstance(declared, T.BooleanType)
     return column if both_boolean else _nothing()
@@ -126,12 +176,13 @@ def _of_text(text: Column, declared: T.DataType) -> Column:
         return F.when(text.rlike(WHOLE), digits).try_cast(declared)
     if isinstance(declared, T.FractionalType):
         given = F.when(text.rlike(NUMBER), F.trim(text)).try_cast(declared)
-        # Rounded to the declared digits it would be another number.
-        is_exact = F.lit(True)
+        # Rounded to the declared digits it would be another number, and so would a large whole number.
         if isinstance(declared, T.DecimalType):
             finest = T.DecimalType(38, declared.scale + 38 - declared.precision)
-            is_exact = given == text.try_cast(finest)
-        return F.when(is_exact, given)
+            return F.when(given == text.try_cast(finest), given)
+        is_rounded = text.rlike(WHOLE) & (text.try_cast("decimal(38,0)") != given.cast("decimal(38,0)"))
+        largest = EXACT_FLOAT if isinstance(declared, T.FloatType) else EXACT_DOUBLE
+        return F.when((F.abs(given) < largest) | ~F.coalesce(is_rounded, F.lit(False)), given)
     if isinstance(declared, T.DateType):
         return F.when(F.trim(text).rlike(FULL_DATE), F.trim(text))
     is_time = isinstance(declared, T.TimestampType | T.TimestampNTZType)

@@ -64,3 +64,41 @@ def test_a_type_is_a_type_alone(spark, tmp_path, kind):
     source = SOURCE | {"columns": SOURCE["columns"] | {"what": kind}}
     with pytest.raises(JobError, match="the mapping's column what has the type"):
         require_fit(Warehouse(spark, str(tmp_path)), mapping(source=source))
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "says"),
+    [
+        ("struct<id: string>", "user_id", "'who' is struct<id:string>, no value of which fits string"),
+        ("array<string>", "item_id", "'who' is array<string>, no value of which"),
+        ("map<string,string>", "session_id", "'who' is map<string,string>, no value of which"),
+        ("boolean", "user_id", "'who' is boolean, no value of which"),
+        ("timestamp", "event_id", "'who' is timestamp, no value of which"),
+        ("date", "text", "'who' is date, no value of which"),
+        ("binary", "user_id", "'who' is binary, no value of which"),
+        ("boolean", "value", "'who' is boolean, no value of which fits double"),
+        ("boolean", "event_ts", "'who' is boolean, no value of which fits timestamp"),
+        ("string", "companions", "'who' is string, no value of which fits array<string>"),
+        ("map<string,array<string>>", "extra", "'who' is map<string,array<string>>, no value of which"),
+    ],
+)
+def test_a_type_without_a_fitting_value_is_refused_before_anything_is_read(spark, tmp_path, kind, name, says):
+    source = SOURCE | {"columns": {"who": kind, "at": "variant", "what": "string"}}
+    fields = FIELDS | {"user_id": "what"} | {name: "who"}
+    with pytest.raises(JobError) as raised:
+        require_fit(Warehouse(spark, str(tmp_path)), mapping(source=source, fields=fields))
+    assert str(raised.value).startswith(f"the mapping's {name}: {says}")
+    assert "\n" not in str(raised.value)
+
+
+def test_a_catalogues_field_of_such_a_type_is_refused_too(spark, tmp_path):
+    items = ITEMS | {"fields": {"item_id": "what", "title": "who", "valid_from": "7"}}
+    with pytest.raises(
+        JobError, match="the mapping's items: valid_from: '7' is int, no value of which fits date"
+    ):
+        require_fit(Warehouse(spark, str(tmp_path)), mapping(items=items))
+
+
+def test_a_text_made_of_such_a_type_is_refused_too(spark, tmp_path):
+    with pytest.raises(JobError, match="texts: view: 'item_attributes' is map<string,string>, no value"):
+        require_fit(Warehouse(spark, str(tmp_path)), mapping(texts={"view": "item_attributes"}))

@@ -8,7 +8,9 @@ from decimal import Decimal
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from pyspark.sql import types as T
 
+from jobs.io.columns import always_fits, may_fit
 from jobs.io.logs import WRONG_TYPE, read_days
 from schemas.mapping import Source
 from tests.jobs.records import DAY, write_day
@@ -53,6 +55,10 @@ JSON = {
         '"0x1p3"': WRONG,
         "true": WRONG,
         "[1]": WRONG,
+        # Its nearest floating point number is another whole number.
+        "9007199254740993": WRONG,
+        '"9007199254740993"': WRONG,
+        '"9007199254740992"': 2.0**53,
     },
     "decimal(10,2)": {"2.5": Decimal("2.50"), '"2.5"': Decimal("2.50"), "2.555": WRONG, '"2.555"': WRONG},
     "boolean": {"true": True, '"true"': True, "0": False, "2": WRONG, '"maybe"': WRONG},
@@ -78,7 +84,8 @@ JSON = {
 TEXTS = {
     "string": {"12345678.0": "12345678.0", "{": "{"},
     "int": {"12": 12, "12.0": 12, "12.7": WRONG, "1e3": WRONG, "": None},
-    "double": {"1": 1.0, ".5": 0.5, "1f": WRONG, "1,5": WRONG},
+    "double": {"1": 1.0, ".5": 0.5, "1f": WRONG, "1,5": WRONG, "16777217": 16777217.0, "1e300": 1e300},
+    "float": {"16777216": 2.0**24, "16777217": WRONG, "0.1": 0.10000000149011612},
     "date": {"2025-04-01": date(2025, 4, 1), "2025-04-01 10:00": WRONG},
     "timestamp": {"2025-04-01T12:00+02:00": TEN, "2025-04-01T10:00": EIGHT, "noon": WRONG},
 }
@@ -130,6 +137,44 @@ def read_cells(spark, root, format_, columns):
         for name in columns
         if row[name] is not None or row[WRONG_TYPE] == name
     ]
+
+
+TEXT, WHOLE, REAL, TEXTS_BY_TEXT = (
+    T.StringType(),
+    T.LongType(),
+    T.DoubleType(),
+    T.MapType(T.StringType(), T.StringType()),
+)
+LIST, RECORD = T.ArrayType(TEXT), T.StructType([T.StructField("id", TEXT)])
+EXACT, CHECKED, NEVER = "no value changes", "each value is looked at", "no value fits"
+
+
+@pytest.mark.parametrize(
+    ("wanted", "by_kind"),
+    [
+        (TEXT, {EXACT: [TEXT, WHOLE, T.ByteType(), T.NullType()]}),
+        (TEXT, {CHECKED: [REAL, T.FloatType(), T.DecimalType(9, 2), T.VariantType()]}),
+        (TEXT, {NEVER: [T.BooleanType(), T.DateType(), T.TimestampType(), T.TimestampNTZType()]}),
+        (TEXT, {NEVER: [T.BinaryType(), LIST, RECORD, TEXTS_BY_TEXT, T.DayTimeIntervalType()]}),
+        (REAL, {EXACT: [REAL, T.FloatType(), T.DecimalType(9, 2)], CHECKED: [TEXT, WHOLE, T.VariantType()]}),
+        (REAL, {NEVER: [T.BooleanType(), T.DateType(), T.TimestampType(), LIST, RECORD]}),
+        (T.IntegerType(), {EXACT: [T.IntegerType()], CHECKED: [WHOLE, REAL, TEXT], NEVER: [T.BooleanType()]}),
+        (T.DateType(), {EXACT: [T.DateType()], CHECKED: [TEXT, T.TimestampType()], NEVER: [WHOLE, REAL]}),
+        (LIST, {EXACT: [LIST, T.ArrayType(TEXT, containsNull=False)], CHECKED: [T.ArrayType(REAL)]}),
+        (
+            LIST,
+            {CHECKED: [T.VariantType()], NEVER: [TEXT, T.ArrayType(RECORD), T.ArrayType(T.BooleanType())]},
+        ),
+        (TEXTS_BY_TEXT, {EXACT: [TEXTS_BY_TEXT, T.MapType(TEXT, REAL), T.MapType(TEXT, T.BooleanType())]}),
+        (TEXTS_BY_TEXT, {CHECKED: [T.VariantType()], NEVER: [T.MapType(TEXT, LIST), RECORD, TEXT]}),
+        (T.TimestampType(), {CHECKED: [TEXT, WHOLE, REAL, T.DateType()], NEVER: [T.BooleanType(), LIST]}),
+    ],
+)
+def test_a_type_says_whether_its_values_have_to_be_looked_at(wanted, by_kind):
+    for fate, kinds in by_kind.items():
+        for kind in kinds:
+            found = EXACT if always_fits(kind, wanted) else CHECKED if may_fit(kind, wanted) else NEVER
+            assert (kind.simpleString(), found) == (kind.simpleString(), fate)
 
 
 def as_utc(value):
