@@ -109,7 +109,9 @@ def mapping(fields, columns, **more):
 
 
 def rows_of_columns(spark, rows, columns):
-    added = {name: F.lit(None).cast("string") for name in logs.ADDED}
+    added = {name: F.lit(None).cast("string") for name in logs.ADDED} | {
+        logs.LOG_DATE: F.lit(date(2025, 4, 1))
+    }
     schema = ", ".join(f"{name} {kind}" for name, kind in columns.items())
     return spark.createDataFrame(rows, schema).withColumns(added)
 
