@@ -4,17 +4,17 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Final, cast
+from typing import Final, cast
 from urllib.parse import unquote
 
-from py4j.protocol import Py4JJavaError
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from jobs.io.columns import NESTED, as_read_from_json, quoted
 from jobs.io.messages import JobError
-from jobs.io.storage import PLAIN_LOCAL, first_line, has_colon, jvm, open_parquet, without_scheme
+from jobs.io.parquet import NANOSECONDS, UUID, ParquetColumns, ParquetTypes
+from jobs.io.storage import PLAIN_LOCAL, has_colon, without_scheme
 from jobs.io.times import micros_of_nanos
 from schemas.mapping import Source
 
@@ -30,10 +30,6 @@ LONE_SURROGATE: Final = (
 )
 # Longest line that the pattern of plain lines is tried on, characters: Java matches groups by recursion.
 PLAIN_LINE: Final = 8_000
-# Names and types of the columns of a Parquet file, with the annotations of those that need a conversion.
-ParquetColumns = tuple[tuple[str, str, str], ...]
-NANOSECONDS: Final = {"TIMESTAMP(NANOS,true)": "timestamp", "TIMESTAMP(NANOS,false)": "timestamp_ntz"}
-UUID: Final = "UUID"
 
 
 def parts(
@@ -279,7 +275,7 @@ def _parquet_parts(
     more: Mapping[str, str],
 ) -> list[DataFrame]:
     """The files grouped by the columns they have, since Spark reads all with the schema of one."""
-    columns = _ParquetTypes(spark, None if keeps_unmapped else set(source.columns))
+    columns = ParquetTypes(spark, declared_types(source), keeps_unmapped)
     by_columns: dict[ParquetColumns, list[str]] = {}
     with ThreadPoolExecutor(THREADS) as pool:
         for file, found in zip(files, pool.map(columns.of_file, files), strict=True):
@@ -306,47 +302,3 @@ def _converted(column: Column, annotation: str) -> Column:
         cuts = [(1, 8), (9, 4), (13, 4), (17, 4), (21, 12)]
         return F.concat_ws("-", *[F.when(column.isNotNull(), F.substring(digits, *cut)) for cut in cuts])
     return F.timestamp_micros(micros_of_nanos(column)).cast(NANOSECONDS[annotation])
-
-
-class _ParquetTypes:
-    """The types of the wanted columns (None: of all that Spark can read), found once for each schema."""
-
-    def __init__(self, spark: SparkSession, wanted: set[str] | None) -> None:
-        self.spark, self.wanted = spark, wanted
-        self.known: dict[str, ParquetColumns] = {}
-
-    def of_file(self, file: str) -> ParquetColumns:
-        """(name, type as JSON, annotation) of each column. Raises JobError where one can't be read."""
-        try:
-            with open_parquet(self.spark, file) as reader:
-                schema = reader.getFileMetaData().getSchema()
-                text = str(schema.toString())
-                if text not in self.known:
-                    fields = [(str(field.getName()), field) for field in schema.getFields()]
-                    found = [self._column(file, name, field) for name, field in fields if self._wants(name)]
-                    self.known[text] = tuple(column for column in found if column is not None)
-        except Py4JJavaError as error:
-            raise JobError(f"{file} is not a complete Parquet file: {first_line(error)}") from error
-        return self.known[text]
-
-    def _wants(self, name: str) -> bool:
-        return self.wanted is None or name in self.wanted
-
-    def _column(self, file: str, name: str, field: Any) -> tuple[str, str, str] | None:
-        annotation = str(field.getLogicalTypeAnnotation())
-        if annotation == UUID:
-            return name, T.StructType([T.StructField(name, T.BinaryType())]).json(), UUID
-        java = jvm(self.spark)
-        alone = java.java.util.ArrayList()
-        alone.add(field)
-        message = java.org.apache.parquet.schema.MessageType("spark_schema", alone)
-        parquet = java.org.apache.spark.sql.execution.datasources.parquet
-        conf = self.spark._jsparkSession.sessionState().conf()
-        try:
-            kind = parquet.ParquetToSparkSchemaConverter(conf).convert(message).json()
-        except Exception as error:
-            if self.wanted is None:
-                return None
-            kind = " ".join(str(field).split())
-            raise JobError(f"{file}: the column {name} has a type that can't be read ({kind})") from error
-        return name, str(kind), annotation if annotation in NANOSECONDS else ""

@@ -302,6 +302,46 @@ def test_only_mapped_parquet_columns_must_be_readable(spark, tmp_path):
         logs.read_days(spark, Source(format="parquet", columns={"who": "string"}), folders, root)
 
 
+def one_column(root, kind, value):
+    """A day's Parquet file with the column c; returns how it is read as a type."""
+    (root / f"dt={DAY}").mkdir(parents=True)
+    pq.write_table(pa.table({"c": pa.array([value], kind)}), root / f"dt={DAY}" / "a.parquet")
+    return lambda spark, declared: logs.read_days(
+        spark, Source(format="parquet", columns={"c": declared}), [f"{root}/dt={DAY}"], str(root)
+    ).collect()[0]["c"]
+
+
+WITH_MORE = pa.struct({"id": pa.string(), "z": pa.time32("ms"), "at": pa.timestamp("ns")})
+ELEMENT = {"id": "7", "z": None, "at": 1_743_500_000_000_000_001}
+
+
+def test_only_mapped_fields_of_nested_parquet_columns_must_be_readable(spark, tmp_path):
+    for name, kind, value, declared, pick in (
+        ("struct", WITH_MORE, ELEMENT, "struct<id: string>", lambda read: read),
+        ("list", pa.list_(WITH_MORE), [ELEMENT], "array<struct<id: string>>", lambda read: read[0]),
+        ("map", pa.map_(pa.string(), WITH_MORE), [("k", ELEMENT)], "map<string, struct<id: string>>",
+         lambda read: read["k"]),
+        ("deep", pa.struct({"s": WITH_MORE}), {"s": ELEMENT}, "struct<s: struct<id: string>>",
+         lambda read: read["s"]),
+    ):  # fmt: skip
+        read = one_column(tmp_path / name, kind, value)
+        assert pick(read(spark, declared)).asDict() == {"id": "7"}
+        with pytest.raises(JobError, match=r"the column c has a type that can't be read"):
+            read(spark, declared.replace("id: string", "z: string"))
+        with pytest.raises(JobError, match=r"the column c has times in nanoseconds inside"):
+            read(spark, declared.replace("id: string", "at: timestamp"))
+
+
+def test_an_import_does_not_pass_over_a_mapped_column_that_cant_be_read(spark, tmp_path):
+    file = str(tmp_path / "a.parquet")
+    pq.write_table(pa.table({"user": ["u"], **UNREADABLE_TYPES}), file)
+    columns = {"user": "string", "time32": "string"}
+    with pytest.raises(JobError, match=r"the column time32 has a type that can't be read"):
+        logs.read_files(spark, Source(format="parquet", columns=columns), [file])
+    read = logs.read_files(spark, Source(format="parquet", columns={"user": "string"}), [file])
+    assert read.columns == ["user"]
+
+
 WRONG_HEADER = "none of the mapping's columns: its header has user;when;.*, and the mapping wants user, when"
 
 
