@@ -110,7 +110,7 @@ def private(folder: Path, name: str, text: str) -> Path:
     return file
 
 
-@pytest.mark.parametrize("way", ["properties file", "key file"])
+@pytest.mark.parametrize("way", [pytest.param("properties file", marks=pytest.mark.slow), "key file"])
 def test_a_secret_stands_nowhere(submitted, tmp_path, way):
     keys = tmp_path / "keys"
     keys.mkdir()

@@ -198,6 +198,7 @@ def test_the_next_nights_repairs_find_their_restart_state(spark, logs, thinned, 
     assert version_of(thinned, "user_profiles") == merged + 1
 
 
+@pytest.mark.slow
 def test_a_thinned_history_can_be_rebuilt_and_continued(spark, logs, thinned, config, tmp_path):
     # A facet that no event enters changes no state: the last commit of profile_states stays maintenance's.
     nobody = tmp_path / "nobody.yaml"
