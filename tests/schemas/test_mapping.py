@@ -93,7 +93,7 @@ def test_the_mapping_without_a_mistake_is_valid():
         ),
         (with_change("items", value={"fields": {"item_id": "what"}}), "items.source: "),
         ("source: {", "is not valid YAML"),
-        ("!!python/object:os.system {}", "is not valid YAML"),
+        ("!!python/object:os.system {}", "uses a tag on line 1"),
         ("- source", "must contain source and fields"),
         ("", "must contain source and fields"),
     ],

@@ -121,7 +121,7 @@ def problem(text: str) -> str:
         ("fold: {facets: [{name: evening, where: 'true', when: x}]}", "unknown key 'fold.facets.0.when'"),
         ("fold: [", "is not valid YAML"),
         ("fold:\n\talpha: 0.1", "is not valid YAML"),
-        ("!!python/object:os.system {}", "is not valid YAML"),
+        ("!!python/object:os.system {}", "uses a tag on line 1"),
         ("- fold", "not a list"),
         ("fold", "not a str"),
         ("engine: {timeout_s: 1000000000000}", "engine.timeout_s: "),
