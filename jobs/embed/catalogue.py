@@ -10,7 +10,7 @@ from pyspark.sql.pandas.types import from_arrow_schema
 from jobs.io.days import Days
 from jobs.io.runs import Run
 from schemas import catalogue_stats, items, text_embeddings
-from udfs.catalogue import OUTPUT_SCHEMA, change_stream, means_by_day
+from udfs.catalogue import INPUT, OUTPUT_SCHEMA, change_stream, means_by_day
 
 EPOCH = date(1970, 1, 1)
 
@@ -21,7 +21,8 @@ def write_stats(run: Run, model_key: str, days: Days) -> None:
     versions = warehouse.read(items.TABLE).where(F.col("valid_from") <= days.last)
     begun = versions.where(days.sql("valid_from")).select("valid_from").distinct().collect()
     of_model = f"{days.sql('as_of_date')} AND model_key = '{model_key}'"
-    stored = warehouse.read(catalogue_stats.TABLE).where(of_model).collect()
+    is_there = warehouse.exists(catalogue_stats.TABLE)
+    stored = warehouse.read(catalogue_stats.TABLE).where(of_model).collect() if is_there else []
     if not begun and not stored:
         return
     vectors = warehouse.read(text_embeddings.TABLE).where(F.col("model_key") == model_key)
@@ -47,8 +48,8 @@ def means_on(
     # What was over before the first day counts nowhere.
     ranges = versions.withColumn("until", until).where(F.col("until").isNull() | (F.col("until") > days[0]))
     since = F.greatest("valid_from", F.lit(days[0]))
-    dated = [F.unix_date(day).alias(name) for day, name in ((since, "since"), (F.col("until"), "until"))]
-    of_items = ranges.join(vectors, "text_key").select(*dated, "vector")
+    dated = {"since": F.unix_date(since), "until": F.unix_date("until")}
+    of_items = ranges.join(vectors, "text_key").withColumns(dated).select(*INPUT)
     changes: dict[int, tuple[int, np.ndarray]] = {}
     # As many rows as days and partitions, whatever the number of items.
     for row in of_items.mapInArrow(change_stream, from_arrow_schema(OUTPUT_SCHEMA)).collect():

@@ -82,8 +82,9 @@ def _require_types(warehouse: Warehouse, source: Source, where: str) -> None:
 def _require_fields(
     rows: DataFrame, where: str, fields: Mapping[str, str], types: Mapping[str, T.DataType]
 ) -> None:
+    kinds = rows.select(*[F.expr(text).alias(name) for name, text in fields.items()]).schema
     for name, text in fields.items():
-        kind = rows.select(F.expr(text).alias(name)).schema[0].dataType
+        kind = kinds[name].dataType
         if not may_fit(kind, types[name]):
             raise JobError(
                 f"{where}{name}: '{text}' is {kind.simpleString()}, no value of which fits "

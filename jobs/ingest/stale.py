@@ -169,13 +169,14 @@ def with_stale_text(events: DataFrame, old: DataFrame, new: DataFrame, by_versio
 
     old, new: (item_id, valid_from, FOLLOWED). by_version: as find_stale takes it.
     """
-    renamed = {f"item_{name}": f"old_{name}" for name in FOLLOWED}
-    both = with_item(with_item(events, old, FOLLOWED).withColumnsRenamed(renamed), new, FOLLOWED)
-    both = both.where("event_type <> 'retract'")
+    read = events.where("event_type <> 'retract'")
     if by_version:
-        return both.where(~F.col("old_version_key").eqNullSafe(F.col("item_version_key")))
+        key = ["version_key"]
+        before = with_item(read, old, key).withColumnRenamed("item_version_key", "old_version_key")
+        after = with_item(before, new, key)
+        return after.where(~F.col("old_version_key").eqNullSafe(F.col("item_version_key")))
     has_own = F.col("own_text_key").isNull() & F.col("text_key").isNotNull()
-    return both.where(~has_own & ~F.col("text_key").eqNullSafe(_expected()))
+    return with_item(read, new, FOLLOWED).where(~has_own & ~F.col("text_key").eqNullSafe(_expected()))
 
 
 def _expected() -> Column:
