@@ -71,6 +71,11 @@ _DEFAULTS: Final = {
     "spark.sql.codegen.hugeMethodLimit": "8000",
     # A night makes more plans than the 100 that Spark caches: the next one in the session would start cold.
     "spark.sql.codegen.cache.maxEntries": "1000",
+    # Spark keeps what it did for its pages even where they are off: the plans of 1,000 queries fill a heap.
+    "spark.sql.ui.retainedExecutions": "10",
+    "spark.ui.retainedJobs": "50",
+    "spark.ui.retainedStages": "50",
+    "spark.ui.retainedTasks": "1000",
     # Rows for a few partitions are written as they arrive, a file for each, without sorting them first.
     "spark.sql.maxConcurrentOutputFileWriters": "16",
     # Java decodes the names of files by the locale, and passes over those that it can't decode.
