@@ -3,6 +3,7 @@
 pyspark is imported only inside the fixtures that need it, so that tests without Spark stay quick.
 """
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from datetime import date
@@ -30,6 +31,18 @@ def spark() -> Iterator["SparkSession"]:
     # A new session is fitted to small inputs: on a handful of rows, compiling plans would dominate.
     with open_session("tests", SparkSettings(driver_memory="3g")) as session:
         yield session
+
+
+@pytest.fixture(scope="module", autouse=True)
+def forget_tables() -> Iterator[None]:
+    """Lets Java forget the tables of a module: a run makes thousands, and Delta keeps the state of each."""
+    yield
+    if "pyspark" not in sys.modules:
+        return
+    from pyspark.sql import SparkSession
+
+    if session := SparkSession._instantiatedSession:
+        session._jvm.org.apache.spark.sql.delta.DeltaLog.clearCache()
 
 
 @pytest.fixture

@@ -239,7 +239,7 @@ def write_items_and_quarantine(scope: Scope, judged: Judged) -> Names:
 def write_items(scope: Scope, judged: Judged) -> Names:
     """Writes the days' item versions, and counts those by which titles of events rename an item."""
     named = name_items(judged.stored, judged.catalogue, scope.before, scope.form, scope.days)
-    named = replace(named, fresh=named.fresh.persist())
+    named = replace(named, fresh=named.fresh.localCheckpoint(eager=False))
     replace_days(scope, judged, items.TABLE, named.fresh, "valid_from")
     own = own_titles(named.faces, named.versions, scope.form).localCheckpoint(eager=False)
     kept, odd = scope.before.versions, own.count()

@@ -71,6 +71,9 @@ _DEFAULTS: Final = {
     "spark.sql.codegen.hugeMethodLimit": "8000",
     # A night makes more plans than the 100 that Spark caches: the next one in the session would start cold.
     "spark.sql.codegen.cache.maxEntries": "1000",
+    # Each sort, and each small table that is broadcast, takes a page at least, by default 32 MB of a heap of
+    # 2 GB.
+    "spark.buffer.pageSize": "4m",
     # Spark keeps what it did for its pages even where they are off: the plans of 1,000 queries fill a heap.
     "spark.sql.ui.retainedExecutions": "10",
     "spark.ui.retainedJobs": "50",

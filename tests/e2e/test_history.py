@@ -216,6 +216,7 @@ def test_facets_with_constants_of_their_own_end_in_the_bits_of_a_plain_fold(spar
     assert canonical_hash(early[0], STATE_COLUMNS) == canonical_hash(early[1], STATE_COLUMNS)
 
 
+@pytest.mark.slow
 def test_a_range_killed_between_its_chunks_continues(spark, empty, history, monkeypatch, capsys):
     write_events(spark, empty, busy())
     monkeypatch.setattr(ranges, "CHUNK_EVENTS", 24)
@@ -251,6 +252,7 @@ def test_chunks_cover_each_day_once_and_are_as_large_as_allowed(counts, most):
     assert all(total + count_of[chunk[0]] > most for total, chunk in following)
 
 
+@pytest.mark.slow
 def test_days_before_a_thinned_out_history_are_folded_before_it(spark, empty, history):
     write_events(spark, empty, busy(range(2, 5)))
     fold(spark, empty, 2, 4)

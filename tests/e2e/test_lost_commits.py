@@ -36,9 +36,6 @@ TABLES = (
     "user_profiles",
     "check_results",
 )
-# Healed in the fast suite; the others differ in the table alone.
-FAST = ("behavior_events",)
-HEALED = [pytest.param(name, marks=[] if name in FAST else pytest.mark.slow) for name in TABLES]
 # What is the same in every warehouse with the same history: all but names and times of runs.
 COLUMNS_OF_RUNS = {"created_run"}
 CONTENT = ("behavior_events", "items", "quarantined_events", "text_embeddings")
@@ -104,7 +101,9 @@ def follow(spark, copied, config, logs, night):
     return run
 
 
-@pytest.mark.parametrize("table", HEALED)
+# The fast suite has the refusals of each table, and the rules of the advice in tests/jobs/night.
+@pytest.mark.slow
+@pytest.mark.parametrize("table", TABLES)
 def test_a_lost_newest_commit_is_refused_and_the_advice_heals_it(table, after_nights, copied, night, follow):
     lose_newest(copied, table)
     before = {name: commits(copied, name) for name in TABLES}

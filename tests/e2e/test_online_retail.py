@@ -19,7 +19,8 @@ TABLES = (
     "user_profiles",
 )
 
-pytestmark = pytest.mark.vllm
+# The fast suite has the same on a generated log with the hash engine, and vLLM alone in tests/udfs/engines.
+pytestmark = [pytest.mark.vllm, pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +55,6 @@ def call(spark, job, warehouse, logs, *more):
     job.run(spark, job.arg_parser().parse_args(words))
 
 
-@pytest.mark.slow
 def test_the_entire_data_set_is_imported(spark, shared_data, tmp_path):
     imported(spark, shared_data / "uci-online-retail", tmp_path / "logs")
     days = sorted(path.name for path in (tmp_path / "logs").glob("dt=*"))
@@ -101,8 +101,6 @@ def test_rows_without_a_customer_are_quarantined_and_the_counts_add_up(retail):
     assert {row["reason"] for row in quarantined} == {"missing_user"}
 
 
-# The fast suite has test_nights.py for it: the same test with the hash engine.
-@pytest.mark.slow
 def test_a_rerun_changes_no_row_and_starts_no_engine(spark, logs, retail, monkeypatch):
     def no_engine(*args):
         raise AssertionError("a rerun with nothing new started the engine")

@@ -135,6 +135,7 @@ def test_a_secret_stands_nowhere(submitted, tmp_path, way):
     assert '"spark.master":"local[2]"' in logged and (NAME in logged) == (way == "properties file")
 
 
+@pytest.mark.slow
 def test_a_secret_given_as_an_argument_is_told_and_not_logged(submitted, tmp_path):
     night, commands, _ = submitted("--conf", f"{NAME}={ENGINE_KEY}")
     assert any(ENGINE_KEY in command for command in commands)

@@ -159,9 +159,8 @@ def test_a_killed_backfill_before_the_history_is_not_published_with_the_next_nig
 
 
 # The old day lies before the night's window. The near one lies inside it, but its late event does not.
-@pytest.mark.parametrize(
-    ("redelivered", "event_day"), [(OLD, OLD), pytest.param(NEAR, PUBLISHED[1], marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("redelivered", "event_day"), [(OLD, OLD), (NEAR, PUBLISHED[1])])
 def test_a_killed_redelivery_is_not_published_with_another_night(
     spark, night, killed, copied, config, logs, redelivered, event_day
 ):

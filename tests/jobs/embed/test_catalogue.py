@@ -63,6 +63,7 @@ def expected(day):
     return len(held), np.mean(held, axis=0).astype(np.float32)
 
 
+@pytest.mark.slow
 def test_nights_and_ranges_write_the_mean_of_the_items_in_force(filled, run_on, tmp_path):
     found = written(run_on, filled, *[Days.only(day) for day in DAYS])
     assert found.keys() == {*DAYS}

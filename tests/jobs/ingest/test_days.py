@@ -36,6 +36,7 @@ def test_a_day_that_is_mostly_unusable_is_refused(ingest, tmp_path, capsys):
     assert "missing_user" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_equal_events_stay_and_withdrawn_ones_are_reported_whichever_day_is_rerun(ingest, capsys):
     kept, moved = event(event_id="kept", text="a"), event(event_id="moved", text="b")
     equal = event(user_id="berta", text="a")

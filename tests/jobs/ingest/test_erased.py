@@ -28,7 +28,7 @@ GONE = "anneliese"
 TABLES = ("behavior_events", "quarantined_events", "items", "erased_users")
 
 
-@pytest.fixture(scope="module", params=["plain", "keyed"])
+@pytest.fixture(scope="module", params=["plain", pytest.param("keyed", marks=pytest.mark.slow)])
 def erased_once(request, spark, ingest_in, tmp_path_factory):
     """The folder of a warehouse from which the user was erased before the first record, and its settings."""
     root = tmp_path_factory.mktemp(request.param)
@@ -114,6 +114,7 @@ def test_companions_are_nobody_and_the_event_is_the_same_when_it_comes_again(aft
     assert GONE not in stored(tmp_path)
 
 
+@pytest.mark.slow
 def test_a_filtered_record_is_filtered(spark, ingest, tmp_path):
     (tmp_path / "ids").write_text(f"{GONE}\n", encoding="utf-8")
     mapping = canonical(filter="event_type = 'view'")

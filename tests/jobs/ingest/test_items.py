@@ -67,6 +67,7 @@ def of_item(rows, item):
     return [row for row in rows if row["item_id"] == item]
 
 
+@pytest.mark.slow
 def test_of_a_users_titles_the_last_counts_and_at_one_instant_that_of_the_greatest_id(titled):
     _, items = titled
     assert [row["title"] for row in of_item(items, "several")] == ["B"]
@@ -199,6 +200,7 @@ def rejected_of_catalogue(root):
     return sorted(tuple(row[n] for n in kept) for row in rows if row["reason"] in ITEM_REASONS)
 
 
+@pytest.mark.slow
 def test_another_attribute_counts_where_a_facet_asks_for_attributes(ingest, tmp_path, capsys):
     dear = """fold: {facets: [{name: dear, where: "ITEM_ATTRIBUTES['price'] > 9"}]}"""
     given = {"mapping": canonical(items=CATALOGUE)}
@@ -273,6 +275,7 @@ def test_a_corrupt_or_unfitting_catalogue_stops_the_day_before_anything_is_writt
     assert not (tmp_path / "w" / "quarantined_events").exists()
 
 
+@pytest.mark.slow
 def test_rows_with_valid_from_count_from_that_day_or_their_delivery_in_nights_and_days_read_together(
     ingest, read_together, tmp_path
 ):
