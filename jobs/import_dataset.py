@@ -21,7 +21,7 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from jobs.ingest import damage
-from jobs.ingest.times import times_of
+from jobs.ingest.times import times_of, with_time
 from jobs.ingest.torn import unchanged
 from jobs.io import logs
 from jobs.io.cli import Parser, run_main
@@ -73,7 +73,8 @@ def place_rows(rows: DataFrame, mapping: EventSource) -> DataFrame:
     typed, _ = typed_columns(kinds, declared_types(mapping.source), mapping.source.format == "parquet")
     typed_rows = raw.select("raw row", *[column.alias(name) for name, column in typed.items()])
     require_plain(typed_rows, {"the mapping's event_ts": mapping.fields["event_ts"]})
-    timed = typed_rows.select("raw row", times_of(typed_rows, mapping)["event_ts"].alias("time"))
+    given = with_time(typed_rows, mapping)
+    timed = given.select("raw row", times_of(given, mapping)["event_ts"].alias("time"))
     day = F.to_date("time")
     dated = moved(timed, rows.sparkSession).select("`raw row`.*", day.alias(DAY))
     return dated.withColumn(DAY, F.when(F.year(DAY).between(1, 9999), F.col(DAY)))

@@ -7,7 +7,7 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
-from jobs.ingest.times import times_of
+from jobs.ingest.times import times_of, with_time
 from jobs.io.columns import fitted, quoted
 from jobs.io.days import Days
 from jobs.io.formats import UNREADABLE
@@ -47,7 +47,8 @@ def map_records(records: DataFrame, mapping: EventSource, spark: SparkSession) -
     """
     types = {name: type_ for name, type_ in EVENT_FIELDS.items() if name != "event_ts"}
     fields, unfit = typed_fields(records, mapping.fields, types)
-    fields |= times_of(records, mapping)
+    timed = with_time(records, mapping)
+    fields |= times_of(timed, mapping)
     fields |= {name: _unless_blank(fields[name]) for name in IDS}
     fields |= {name: with_unique_keys(fields[name]) for name in ("attributes", "extra")}
     # A retraction only removes its target; it has no text of its own.
@@ -61,7 +62,7 @@ def map_records(records: DataFrame, mapping: EventSource, spark: SparkSession) -
         is_wrong = F.col(quoted(WRONG_TYPE)).isNotNull()
         passed = F.coalesce(F.expr(mapping.filter), is_wrong) | unreadable.isNotNull()
     own = [name for name in records.columns if name not in ADDED]
-    mapped = records.select(
+    mapped = timed.select(
         F.col(quoted(LOG_DATE)).alias("log_date"),
         F.col(quoted(SOURCE_FILE)).alias("source_file"),
         unreadable.alias("unreadable"),

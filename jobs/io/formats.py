@@ -28,7 +28,7 @@ UNREADABLE = "unreadable record"
 LONE_SURROGATE: Final = (
     r"(?i)\\u(d[89ab][0-9a-f]{2}(?!\\ud[c-f][0-9a-f]{2})|(?<!\\ud[89ab][0-9a-f]{2}\\u)d[c-f][0-9a-f]{2})"
 )
-# Longest line that the pattern of plain lines is tried on, characters: Java matches groups by recursion.
+# Longest line that the pattern of plain lines is tried on, bytes: Java matches groups by recursion.
 PLAIN_LINE: Final = 8_000
 
 
@@ -106,7 +106,7 @@ def is_plain_json(line: Column, declared: T.StructType) -> Column:
     # With a mark in place of what is escaped, a string is what lies between two quotes.
     marked = F.regexp_replace(line, r"\\.", "\0")
     marked = F.when(F.contains(line, F.lit("\\")) & ~line.rlike(r"(?i)\\ud"), marked).otherwise(line)
-    return (F.length(line) <= PLAIN_LINE) & marked.rlike(_plain_json(declared))
+    return (F.octet_length(line) <= PLAIN_LINE) & marked.rlike(_plain_json(declared))
 
 
 def _plain_json(declared: T.StructType) -> str:
