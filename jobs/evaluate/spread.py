@@ -83,7 +83,8 @@ def models_of(arrays: Mapping[str, NDArray[np.generic]], day: int) -> tuple[dict
         kind, name, *key = path.split(".")
         if kind == "model":
             fitted.setdefault(name, {})[key[0]] = value
-    shelf = Shelf(*[arrays[f"shelf.{key}"].astype(np.float64, copy=False) for key in _SHELF])
+    centred, raw = (arrays[f"shelf.{key}"].astype(np.float64, copy=False) for key in ("centred", "raw"))
+    shelf = Shelf(centred, raw, arrays["shelf.mean"].astype(np.float32, copy=False))
     known, cold = (arrays[f"moment.{key}"].astype(bool, copy=False) for key in ("known", "cold"))
     return fitted, Moment(day, known, cold, arrays["moment.surprise"].astype(np.float64, copy=False)), shelf
 
