@@ -24,7 +24,7 @@ def whole(vectors: NDArray[np.float32]) -> NDArray[np.int64]:
 
 
 def mean_of(sums: NDArray[np.int64], items: int) -> NDArray[np.float32]:
-    """The mean, float32[d], of vectors that are added up as `whole` gives them: int64[d]; items: at least 1."""
+    """The mean, float32[d], of at least one item. sums: int64[d], what `whole` gives, added up."""
     mean: NDArray[np.float32] = (sums / SCALE / items).astype(np.float32)
     return mean
 
