@@ -5,7 +5,7 @@ are folded by the product's kernel, and the evaluator's own functions rank and m
 days after each weekly step, users as the unit, paired bootstrap, Holm over all comparisons of a run.
 
     python -m tests.perf.verdicts online_retail --data DIR --vectors DIR [--out FILE.json]
-    python -m tests.perf.verdicts shop --vectors DIR [--seed N] [--within evening]
+    python -m tests.perf.verdicts shop --vectors DIR [--seed N] [--contexts evening]
 """
 
 import argparse
@@ -26,10 +26,10 @@ from jobs.evaluate.intervals import compare
 from jobs.evaluate.moment import day_number, day_of, possible_tuning_steps, replay_steps
 from jobs.evaluate.replay import World
 from jobs.io.messages import say
-from tests.perf.verdicts.judge import BASE, BLEND, CONTENT, HORIZON, Judged, judge_all, tuned_before
+from tests.perf.verdicts.judge import BASE, BLEND, CONTENT, HORIZON, Judged, Replay, tuned_before
 from tests.perf.verdicts.logs import Log, generated, movielens, online_retail
 from tests.perf.verdicts.profiles import choices, states_of, weights_of
-from tests.perf.verdicts.settings import DEFAULT, Plan, plan_of
+from tests.perf.verdicts.settings import DEFAULT, Plan, contexts_of, plan_of
 from tests.perf.verdicts.static import static_split
 from tests.perf.verdicts.vectors import bags_of, vectors_of
 
@@ -41,6 +41,8 @@ TESTS = {
     "movielens": (date(2014, 3, 27), date(2018, 9, 24)),
 }
 GENERATED_TEST_DAYS = 28
+# Nobody rates a film twice; people buy again what they bought.
+REPEATS = {"online_retail": (ALLOW, EXCLUDE), "movielens": (EXCLUDE,)}
 # After a longer test, weights are chosen on steps of four weeks, which have more users for less work.
 LONG_TEST = 365
 
@@ -51,7 +53,8 @@ def arg_parser() -> argparse.ArgumentParser:
     parser.add_argument("--data", type=Path, help="folder of the raw files")
     parser.add_argument("--vectors", type=Path, required=True, help="folder that keeps the vectors")
     parser.add_argument("--seed", type=int, default=7, help="of a generated log")
-    parser.add_argument("--within", help="only choices of this context count, as evening or family")
+    contexts = "facets of contexts, judged by choices in one (evening, family) of users who are others then"
+    parser.add_argument("--contexts", metavar="NAME", help=contexts)
     parser.add_argument(
         "--static", action="store_true", help="one split at 80%% of the time, 30 days, unseen"
     )
@@ -74,11 +77,9 @@ def test_days(name: str, log: Log) -> tuple[int, int]:
     return last_day - GENERATED_TEST_DAYS + 1, last_day
 
 
-def verdicts(
-    log: Log, vectors: np.ndarray, plan: Plan, days: tuple[int, int], within: str | None
-) -> dict[str, Any]:
+def verdicts(name: str, log: Log, vectors: np.ndarray, plan: Plan, within: str | None) -> dict[str, Any]:
     """Everything that is known of one log, by treatment of repeats."""
-    first, last = days
+    first, last = test_days(name, log)
     steps, every = replay_steps(first, last, HORIZON, 7), 28 if last - first > LONG_TEST else 7
     is_chosen = choices(log) & (log.contexts[within] if within else True)
     all_steps = sorted({*steps, *possible_tuning_steps(first, HORIZON, every)})
@@ -88,8 +89,10 @@ def verdicts(
         states_of(log, vectors, plan.folds, all_steps),
     )
     say(f"{len(plan.folds)} facets folded")
-    tuned = {repeat: tuned_before(world, first, repeat, every) for repeat in (ALLOW, EXCLUDE)}
-    judged = judge_all(world, steps, tuned, plan.candidates)
+    repeats = REPEATS.get(name, (ALLOW,))
+    tuned = {repeat: tuned_before(world, first, repeat, every) for repeat in repeats}
+    users = log.others.get(within or "", world.events.users)
+    judged = Replay(world, tuned, plan.candidates, users).judge(steps)
     return {"days": [str(day_of(first)), str(day_of(last))], "steps": len(steps)} | {
         repeat: {"tuned": asdict(tuned[repeat]), **table_of(own, plan)} for repeat, own in judged.items()
     }
@@ -135,9 +138,10 @@ def main(argv: list[str]) -> int:
         if args.static:
             result = static_split(log, vectors, catalogue_of(log, vectors))
         else:
-            days = test_days(args.log, log)
-            result = verdicts(log, vectors, plan_of(log), days, args.within)
-    result |= {"log": name, "within": args.within}
+            plan = plan_of(log) if args.contexts is None else contexts_of(log)
+            within = None if args.contexts == "any" else args.contexts
+            result = verdicts(args.log, log, vectors, plan, within)
+    result |= {"log": name, "contexts": args.contexts}
     result["seconds"] = round(time.monotonic() - began)
     text = json.dumps(result, indent=1)
     if args.out:

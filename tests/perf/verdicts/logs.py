@@ -9,7 +9,7 @@ import tempfile
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from contextlib import redirect_stdout
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from functools import cache
 from io import StringIO
@@ -51,6 +51,7 @@ class Log:
     item_text: NDArray[np.int32]
     texts: list[str]
     contexts: Mapping[str, NDArray[np.bool_]]
+    others: Mapping[str, NDArray[np.int64]] = field(default_factory=dict)
 
     def events(self, kept: NDArray[np.bool_], chosen: NDArray[np.bool_]) -> Events:
         """The evaluator's events. kept: those that count; chosen: choices; both bool[n]."""
@@ -183,6 +184,9 @@ def generated(domain: str, seed: int) -> Log:
             item["item_id"]: normalise(item["title"])
             for item in map(json.loads, (logs / "_truth" / "items.jsonl").read_text("utf-8").splitlines())
         }
+        truth = [
+            json.loads(line) for line in (logs / "_truth" / "users.jsonl").read_text("utf-8").splitlines()
+        ]
         found: dict[str, dict[str, Any]] = {}
         gone: set[str] = set()
         for file in sorted(logs.glob("dt=*/*.jsonl")):
@@ -194,7 +198,11 @@ def generated(domain: str, seed: int) -> Log:
                 elif event is not None:
                     found.setdefault(event["event_id"], event)
     rows = [generated_row(event) for event_id, event in found.items() if event_id not in gone]
-    return log_of(rows, catalogue, min(row["arrived"] for row in rows))
+    others = {
+        name: np.array([int(user["user_id"][1:]) for user in truth if user[key]], np.int64)
+        for name, key in (("evening", "evening"), ("family", "with_family"))
+    }
+    return replace(log_of(rows, catalogue, min(row["arrived"] for row in rows)), others=others)
 
 
 def readable(line: str, log_day: int) -> dict[str, Any] | None:

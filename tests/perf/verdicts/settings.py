@@ -96,8 +96,15 @@ def plan_of(log: Log) -> Plan:
     if len(np.unique(log.kind)) > 2:
         for name, types in TYPES.items():
             add(name, {}, np.where(is_negative, 0.0, weights_of(log, types)))
+    return Plan(folds, found)
+
+
+def contexts_of(log: Log) -> Plan:
+    """The contexts of a generated log, alone and with `main`."""
+    liked = np.where(negative(log), 0.0, weights_of(log))
+    folds, found = {MAIN: Fold(constants(), liked)}, {DEFAULT: Candidate(negative=None)}
     for name, there in log.contexts.items():
         folds[name] = Fold(constants(), np.where(there, liked, 0.0))
-        found[f"{name} alone"] = Candidate((name,))
-        found[f"with {name}"] = Candidate((MAIN, name))
+        found[f"{name} alone"] = Candidate((name,), None)
+        found[f"with {name}"] = Candidate((MAIN, name), None)
     return Plan(folds, found)
