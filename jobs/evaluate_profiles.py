@@ -54,8 +54,8 @@ USED = [
     "log_date",
     "gone",
     "chosen",
+    "extra",
 ]
-USED += ["extra"]
 
 
 def arg_parser() -> Parser:

@@ -7,11 +7,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from udfs.score import mean_of, whole
 from udfs.worker_start import without_pandas
 
-# Vectors are added as multiples of 2**-36, exactly: no order of rows, partitions or days changes a bit. With
-# numbers of at most 1 there is room for 2**27 items.
-SCALE: Final = float(2**36)
 INPUT: Final = ["since", "until", "vector"]
 OUTPUT_SCHEMA: Final = pa.schema([("day", pa.int32()), ("items", pa.int64()), ("sums", pa.list_(pa.int64()))])
 
@@ -28,7 +26,7 @@ def change_stream(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]
         if not batch.num_rows:
             continue
         vectors = batch.column("vector").flatten().to_numpy().reshape(batch.num_rows, -1)
-        scaled = np.rint(vectors.astype(np.float64) * SCALE).astype(np.int64)
+        scaled = whole(vectors)
         for name, sign in (("since", 1), ("until", -1)):
             there = batch.column(name).is_valid().to_numpy(zero_copy_only=False)
             days = batch.column(name).drop_null().to_numpy()
@@ -57,6 +55,5 @@ def means_by_day(
     for day, (count, sums) in sorted(changes.items()):
         items, total = items + count, total + sums
         if items:
-            mean: NDArray[np.float32] = (total / SCALE / items).astype(np.float32)
-            found[day] = items, mean
+            found[day] = items, mean_of(total, items)
     return found

@@ -6,33 +6,48 @@ together. Subtracting the mean of the catalogue's items takes it out (all-but-th
 from the profile.
 """
 
+from typing import Final
+
 import numpy as np
 from numpy.typing import NDArray
 
 # Vectors shorter than this have no direction.
 TINY_NORM = 1e-12
+# Vectors are added as multiples of 2**-36, exactly: no order of rows, partitions or days changes a bit. With
+# numbers of at most 1 there is room for 2**27 items.
+SCALE: Final = float(2**36)
 
 
-def mean_vector(vectors: NDArray[np.float32]) -> NDArray[np.float64]:
-    """The mean of the catalogue: float64[d] of float32[n, d], one row for each distinct item; zeros for none.
+def whole(vectors: NDArray[np.float32]) -> NDArray[np.int64]:
+    """The nearest multiples of 1/SCALE: int64[n, d], to be added up in any order."""
+    return np.rint(vectors.astype(np.float64) * SCALE).astype(np.int64)
 
-    Rows are added in their order, so that the same items in the same order give the same bits.
+
+def mean_of(sums: NDArray[np.int64], items: int) -> NDArray[np.float32]:
+    """The mean, float32[d], of at least one item. sums: int64[d], what `whole` gives, added up."""
+    mean: NDArray[np.float32] = (sums / SCALE / items).astype(np.float32)
+    return mean
+
+
+def mean_vector(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The mean of the catalogue: float32[d] of float32[n, d], one row for each item; zeros for none.
+
+    The bits are those that catalogue_stats has of the same items, whatever their order.
 
     >>> mean_vector(np.array([[1, 0], [0, 1]], np.float32)).tolist()
     [0.5, 0.5]
     """
     if not len(vectors):
-        return np.zeros(vectors.shape[1])
-    mean: NDArray[np.float64] = np.add.reduce(vectors, axis=0, dtype=np.float64) / len(vectors)
-    return mean
+        return np.zeros(vectors.shape[1], np.float32)
+    return mean_of(whole(vectors).sum(axis=0), len(vectors))
 
 
-def centred_units(vectors: NDArray[np.float32], mean: NDArray[np.float64]) -> NDArray[np.float64]:
+def centred_units(vectors: NDArray[np.float32], mean: NDArray[np.float32]) -> NDArray[np.float64]:
     """The directions seen from the mean: float64[n, d], rows of length 1, or of zeros without a direction.
 
-    vectors: float32[n, d]; mean: float64[d]. With a mean of zeros the dot product of two is their raw cosine.
+    vectors: float32[n, d]; mean: float32[d]. With a mean of zeros the dot product of two is their raw cosine.
 
-    >>> centred_units(np.array([[3, 4], [0, 0]], np.float32), np.zeros(2)).tolist()
+    >>> centred_units(np.array([[3, 4], [0, 0]], np.float32), np.zeros(2, np.float32)).tolist()
     [[0.6, 0.8], [0.0, 0.0]]
     """
     moved = vectors.astype(np.float64) - mean

@@ -49,12 +49,13 @@ class Catalogue:
 class Shelf:
     """The vectors of a day: of each item float64[items, d], rows of zeros for items without one.
 
-    centred: directions seen from the mean of the day's items; raw: directions as they are. mean: float64[d].
+    centred: directions seen from the mean of the day's items; raw: directions as they are. mean: float32[d],
+    the bits that catalogue_stats has for the day.
     """
 
     centred: NDArray[np.float64]
     raw: NDArray[np.float64]
-    mean: NDArray[np.float64]
+    mean: NDArray[np.float32]
 
 
 def shelf_on(catalogue: Catalogue, day: int) -> Shelf:

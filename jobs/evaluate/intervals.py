@@ -12,7 +12,10 @@ import numpy as np
 
 from jobs.evaluate.metrics import Floats
 
+# Samples at least, and for each comparison of a run. The smallest p of R samples is 2 / (R + 1), which Holm
+# multiplies by the number of comparisons: with too few samples many comparisons could show nothing at all.
 RESAMPLES: Final = 2000
+RESAMPLES_EACH: Final = 200
 LEVEL: Final = 0.95
 # Numbers of drawn places held at once: 64 MB.
 DRAWN_AT_ONCE: Final = 8_000_000
@@ -58,6 +61,15 @@ def resampled_means(values: Floats, resamples: int, seed: int) -> Floats:
     return found
 
 
+def resamples_for(comparisons: int) -> int:
+    """How many samples a run draws.
+
+    >>> resamples_for(3), resamples_for(60)
+    (2000, 12000)
+    """
+    return max(RESAMPLES, RESAMPLES_EACH * comparisons)
+
+
 def two_sided(means: Floats) -> float:
     """The p of a bootstrap distribution of differences against 0; never 0, since resamples are few."""
     tail = min(np.count_nonzero(means <= 0), np.count_nonzero(means >= 0))
@@ -77,9 +89,7 @@ def holm(ps: Sequence[float]) -> list[float]:
     return corrected
 
 
-def compare(
-    figures: Mapping[str, Floats], pairs: Sequence[tuple[str, str]], seed: int, resamples: int = RESAMPLES
-) -> list[Comparison]:
+def compare(figures: Mapping[str, Floats], pairs: Sequence[tuple[str, str]], seed: int) -> list[Comparison]:
     """Each pair of (model, reference), in the order given.
 
     figures: float64[users] by model, the users in the same order.
@@ -87,7 +97,7 @@ def compare(
     if not pairs:
         return []
     differences = np.stack([figures[model] - figures[reference] for model, reference in pairs], axis=1)
-    means = resampled_means(differences, resamples, seed)
+    means = resampled_means(differences, resamples_for(len(pairs)), seed)
     low, high = np.quantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0)
     ps = [two_sided(column) for column in means.T]
     centre = np.add.reduce(differences, axis=0) / len(differences)

@@ -22,7 +22,7 @@ from jobs.evaluate.content import (
     with_facet,
 )
 from jobs.evaluate.events import Bools, History, Keys, Places, history_at
-from jobs.evaluate.metrics import NAMES, Floats, Ints, Truth, measure
+from jobs.evaluate.metrics import NAMES, Floats, Truth, measure
 from jobs.evaluate.models import MODELS
 from jobs.evaluate.moment import Moment
 from jobs.evaluate.popularity import Arrays, Parameters
@@ -30,6 +30,8 @@ from jobs.evaluate.states import States
 
 CONTENT, RAW, FACET = "content", "content_raw", "content_with_"
 Fitted = Mapping[str, Arrays]
+# Stands for an item in a ranking of fewer than k.
+NOTHING = -1
 
 
 @dataclass(frozen=True)
@@ -58,8 +60,8 @@ class Rows:
 
     users: int64[r], ascending. bucket: int64[r]. values: float64[r, models, NAMES]. cold: float64[r,
     models, 2], NDCG and recall among cold items alone, NaN where none was chosen. there: bool[r, facets],
-    who had a state of each context facet. exposures: int64[models, items], how often each item was among the
-    first k.
+    who had a state of each context facet. shown: int32[r, models, k], the first k items, NOTHING where fewer
+    could be ranked.
     """
 
     users: Keys
@@ -67,7 +69,7 @@ class Rows:
     values: Floats
     cold: Floats
     there: Bools
-    exposures: Ints
+    shown: NDArray[np.int32]
 
 
 def context_facets(states: States) -> tuple[str, ...]:
@@ -112,18 +114,18 @@ def judge(
     history = history_at(cases.events, moment.day, len(moment.known))
     names, users = choice.rows, len(cases)
     values, cold = np.zeros((users, len(names), len(NAMES))), np.full((users, len(names), 2), np.nan)
-    exposures = np.zeros((len(names), len(moment.known)), np.int64)
+    shown = np.full((users, len(names), rules.k), NOTHING, np.int32)
     frozen = cold_items(moment)
     for place, (_, scores) in enumerate(scores_of(choice, fitted, moment, shelf, history, profiles)):
         for user, (truth, had) in enumerate(zip(cases.truths, cases.had, strict=True)):
             own = ranked(scores[user], had, moment, rules)
-            values[user, place], shown = measure(own, truth, moment.surprise, rules.k)
-            exposures[place, shown] += 1
+            values[user, place], first = measure(own, truth, moment.surprise, rules.k)
+            shown[user, place, : len(first)] = first
             if (among := cold_truth(truth, frozen)).size:
                 cold[user, place] = measure(own[frozen], among, moment.surprise[frozen], rules.k)[0][:2]
     there = [profiles.there[facet] for facet in choice.facets]
     has = np.array(there, bool).reshape(len(there), users).T
-    return Rows(cases.events.users, cases.bucket, values, cold, has, exposures)
+    return Rows(cases.events.users, cases.bucket, values, cold, has, shown)
 
 
 def cold_items(moment: Moment) -> NDArray[np.int64]:

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 from jobs.evaluate.cases import BUCKET_NAMES, Rules
-from jobs.evaluate.intervals import LEVEL, RESAMPLES, compare
+from jobs.evaluate.intervals import LEVEL, compare, resamples_for
 from jobs.evaluate.judge import CONTENT, FACET
 from jobs.evaluate.metrics import NAMES, NDCG, Floats, coverage, gini
 from jobs.evaluate.models import DECAYED
@@ -38,7 +38,9 @@ def summarise(run: Run, tuned: Tuned, tally: Tally, catalogue: int, notes: Seque
     """
     by_user = tally.overall.by_user()
     figures = {name: by_user[:, place, NDCG] for place, name in enumerate(tally.models)}
-    comparisons = compare(figures, pairs(tally, tuned.best), run.seed) if len(by_user) else []
+    compared = pairs(tally, tuned.best)
+    comparisons = compare(figures, compared, run.seed) if len(by_user) else []
+    bootstrap = {"seed": run.seed, "resamples": resamples_for(len(compared)), "level": LEVEL}
     return {
         "format": FORMAT,
         "days": {"first": str(day_of(run.first)), "last": str(day_of(run.last)), "every": run.every},
@@ -48,7 +50,7 @@ def summarise(run: Run, tuned: Tuned, tally: Tally, catalogue: int, notes: Seque
         "user_steps": int(tally.overall.rows.sum()),
         "catalogue": catalogue,
         "models": model_rows(tally, tuned, catalogue),
-        "bootstrap": {"seed": run.seed, "resamples": RESAMPLES, "level": LEVEL},
+        "bootstrap": bootstrap,
         "best_baseline": tuned.best,
         "comparisons": [asdict(one) | {"verdict": one.verdict} for one in comparisons],
         "buckets": group_rows(dict(zip(BUCKET_NAMES, tally.buckets, strict=True)), tally.models),

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from jobs.evaluate.cases import BUCKETS
 from jobs.evaluate.events import Keys
-from jobs.evaluate.judge import Rows
+from jobs.evaluate.judge import NOTHING, Rows
 from jobs.evaluate.metrics import NAMES, NDCG, Floats, Ints
 
 
@@ -99,6 +99,8 @@ class Tally:
         for number, group in enumerate(self.with_facet):
             group.add(places[there[:, number]], quality[there[:, number]])
         for part in parts:
-            self.exposures += part.exposures
+            for model in range(len(self.models)):
+                shown = part.shown[:, model]
+                self.exposures[model] += np.bincount(shown[shown != NOTHING], minlength=self.items)
         mean = np.add.reduce(quality[:, :, 0], axis=0) / len(quality)
         self.steps.append(StepFigures(day, len(keys), silent, mean))
