@@ -15,22 +15,11 @@ from pathlib import Path
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from jobs.evaluate.cases import ALLOW, REPEATS, Rules
 from jobs.evaluate.exposure import exposure_of
-from jobs.evaluate.moment import day_number
 from jobs.evaluate.output import write_result
 from jobs.evaluate.run import evaluate, steps_of
 from jobs.evaluate.spread import spread_on
 from jobs.evaluate.summary import Run
-from jobs.evaluate.tables import (
-    Published,
-    read_world,
-    sampled,
-    size_of,
-    users_share,
-    with_retractions,
-)
-from jobs.evaluate.target import counted, default_target, target
 from jobs.fold.facets import HIDDEN, facets_of, require_predicates, with_attributes, with_seen
 from jobs.io.cli import Parser, iso_day, range_problem, run_main, settings_parser
 from jobs.io.days import Days
@@ -39,6 +28,17 @@ from jobs.io.messages import JobError, say
 from jobs.io.model import model_key_of
 from jobs.io.runs import RunLog
 from jobs.io.warehouse import Warehouse
+from jobs.rank.cases import ALLOW, REPEATS, Rules
+from jobs.rank.moment import day_number
+from jobs.rank.tables import (
+    Published,
+    read_world,
+    sampled,
+    size_of,
+    users_share,
+    with_retractions,
+)
+from jobs.rank.target import counted, default_target, target
 from schemas import behavior_events, items
 
 JOB = "evaluate_profiles"

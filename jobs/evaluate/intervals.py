@@ -10,7 +10,7 @@ from typing import Final
 
 import numpy as np
 
-from jobs.evaluate.metrics import Floats
+from jobs.rank.metrics import Floats
 
 RESAMPLES: Final = 2000
 LEVEL: Final = 0.95

@@ -5,10 +5,10 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from jobs.evaluate.events import Events, History, history_at
-from jobs.evaluate.models import BY_NAME
-from jobs.evaluate.moment import FitDays, fit_days
-from jobs.evaluate.popularity import Parameters
+from jobs.rank.events import Events, History, history_at
+from jobs.rank.models import BY_NAME
+from jobs.rank.moment import FitDays, fit_days
+from jobs.rank.popularity import Parameters
 
 
 class Models:

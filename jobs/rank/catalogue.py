@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from jobs.evaluate.events import Bools, Days
+from jobs.rank.events import Bools, Days
 from udfs.score import centred_units, mean_vector
 
 NO_TEXT = -1

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from jobs.evaluate.catalogue import NO_TEXT, Catalogue, shelf_on
+from jobs.rank.catalogue import NO_TEXT, Catalogue, shelf_on
 
 # Item 0 is renamed on day 5; item 1 has no text; item 2 comes on day 3.
 CATALOGUE = Catalogue(

@@ -15,14 +15,14 @@ from numpy.typing import NDArray
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
-from jobs.evaluate.catalogue import NO_TEXT, Catalogue
-from jobs.evaluate.events import NEVER, Events
-from jobs.evaluate.moment import day_of
-from jobs.evaluate.replay import World
-from jobs.evaluate.states import Changes, FacetStates, States
-from jobs.evaluate.target import RETRACT, counted
 from jobs.io.days import Days
 from jobs.io.warehouse import Warehouse
+from jobs.rank.catalogue import NO_TEXT, Catalogue
+from jobs.rank.events import NEVER, Events
+from jobs.rank.moment import day_of
+from jobs.rank.states import Changes, FacetStates, States
+from jobs.rank.target import RETRACT, counted
+from jobs.rank.world import World
 from schemas import items, profile_states, text_embeddings
 from schemas.fold_settings import FoldSettings
 from schemas.table import Table

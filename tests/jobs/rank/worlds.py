@@ -4,10 +4,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from jobs.evaluate.catalogue import Catalogue
-from jobs.evaluate.events import NEVER, Events
-from jobs.evaluate.replay import World
-from jobs.evaluate.states import Changes, FacetStates, States
+from jobs.rank.catalogue import Catalogue
+from jobs.rank.events import NEVER, Events
+from jobs.rank.states import Changes, FacetStates, States
+from jobs.rank.world import World
 
 DIM = 4
 NO_DAYS = np.zeros(0, np.int32)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from jobs.evaluate.states import NO_STATE, Changes, FacetStates, States
+from jobs.rank.states import NO_STATE, Changes, FacetStates, States
 
 KEYS = np.array([1, 1, 1, 3], np.int64)
 DAYS = np.array([2, 5, 8, 5], np.int32)

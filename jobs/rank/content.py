@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from jobs.evaluate.catalogue import Shelf
-from jobs.evaluate.events import Bools, Keys
-from jobs.evaluate.states import NO_STATE, States
+from jobs.rank.catalogue import Shelf
+from jobs.rank.events import Bools, Keys
+from jobs.rank.states import NO_STATE, States
 from udfs.score import centred_units
 
 MAIN, NEGATIVE = "main", "negative"

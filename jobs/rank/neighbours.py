@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from jobs.evaluate.events import History
-from jobs.evaluate.popularity import (
+from jobs.rank.events import History
+from jobs.rank.popularity import (
     Arrays,
     Floats,
     Parameters,

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import linalg, sparse
 
-from jobs.evaluate.events import History
-from jobs.evaluate.popularity import Arrays, Floats, Parameters
+from jobs.rank.events import History
+from jobs.rank.popularity import Arrays, Floats, Parameters
 
 # The side of the largest matrix that is inverted, of users or of items: 3.2 GB, and minutes.
 LARGEST_SIDE = 20_000

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from jobs.evaluate.events import History
+from jobs.rank.events import History
 
 Arrays = Mapping[str, NDArray[np.generic]]
 Floats = NDArray[np.float64]

@@ -6,10 +6,10 @@ from datetime import date, timedelta
 
 import numpy as np
 
-from jobs.evaluate.catalogue import Catalogue
-from jobs.evaluate.events import Bools, Events, history_at
-from jobs.evaluate.metrics import Floats, self_information
 from jobs.io.messages import JobError
+from jobs.rank.catalogue import Catalogue
+from jobs.rank.events import Bools, Events, history_at
+from jobs.rank.metrics import Floats, self_information
 
 EPOCH = date(1970, 1, 1)
 # Days after which models are fitted anew, and the growth of the history before a slow one is.

@@ -5,14 +5,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from jobs.evaluate.catalogue import Shelf, shelf_on
-from jobs.evaluate.content import Profiles, content_scores, profiles_on, raw_scores, with_facet
-from jobs.evaluate.events import history_at
-from jobs.evaluate.judge import Choice, context_facets, scores_of
-from jobs.evaluate.models import MODELS
-from jobs.evaluate.moment import moment_at
-from jobs.evaluate.states import FacetStates, States
-from tests.jobs.evaluate.worlds import NO_CHANGES, random_world
+from jobs.evaluate.judge import scores_of
+from jobs.rank.catalogue import Shelf, shelf_on
+from jobs.rank.choice import Choice, context_facets
+from jobs.rank.content import Profiles, content_scores, profiles_on, raw_scores, with_facet
+from jobs.rank.events import history_at
+from jobs.rank.models import MODELS
+from jobs.rank.moment import moment_at
+from jobs.rank.states import FacetStates, States
+from tests.jobs.rank.worlds import NO_CHANGES, random_world
 
 SHELF = Shelf(np.eye(2), np.eye(2), np.zeros(2))
 # User 0 likes item 0, dislikes item 1 and is another on weekends; user 1 has a main profile alone.

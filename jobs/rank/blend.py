@@ -5,8 +5,8 @@ from itertools import product
 
 import numpy as np
 
-from jobs.evaluate.events import Bools
-from jobs.evaluate.popularity import Floats
+from jobs.rank.events import Bools
+from jobs.rank.popularity import Floats
 
 
 def min_max(scores: Floats, rankable: Bools) -> Floats:

@@ -7,11 +7,11 @@ from itertools import product
 import numpy as np
 from numpy.typing import NDArray
 
-from jobs.evaluate.ease import ease_scores, fit_ease
-from jobs.evaluate.events import History
-from jobs.evaluate.factors import als_scores, fit_als, fit_neural, neural_scores
-from jobs.evaluate.neighbours import fit_neighbours, item_knn_scores, last_item_scores
-from jobs.evaluate.popularity import (
+from jobs.rank.ease import ease_scores, fit_ease
+from jobs.rank.events import History
+from jobs.rank.factors import als_scores, fit_als, fit_neural, neural_scores
+from jobs.rank.neighbours import fit_neighbours, item_knn_scores, last_item_scores
+from jobs.rank.popularity import (
     Arrays,
     Floats,
     Parameters,

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from jobs.evaluate.events import Days, Keys, Places
+from jobs.rank.events import Days, Keys, Places
 
 NO_STATE = -1
 

@@ -10,19 +10,19 @@ from typing import Final
 
 import numpy as np
 
-from jobs.evaluate.blend import blended, min_max, simplex
-from jobs.evaluate.cases import Cases, Rules, blocks, ranked, step_on
-from jobs.evaluate.catalogue import Catalogue, shelf_on
-from jobs.evaluate.content import content_scores, profiles_on
-from jobs.evaluate.events import Events, History, Keys, history_at
-from jobs.evaluate.fits import Models
-from jobs.evaluate.judge import CONTENT, Choice, context_facets
-from jobs.evaluate.metrics import Floats, hits, ndcg, top_items
-from jobs.evaluate.models import BY_NAME, COLLABORATIVE, DECAYED, MODELS, OWN, Model
-from jobs.evaluate.moment import Moment
-from jobs.evaluate.popularity import Parameters
-from jobs.evaluate.states import States
 from jobs.io.messages import JobError
+from jobs.rank.blend import blended, min_max, simplex
+from jobs.rank.cases import Cases, Rules, blocks, ranked, step_on
+from jobs.rank.catalogue import Catalogue, shelf_on
+from jobs.rank.choice import CONTENT, Choice, context_facets
+from jobs.rank.content import content_scores, profiles_on
+from jobs.rank.events import Events, History, Keys, history_at
+from jobs.rank.fits import Models
+from jobs.rank.metrics import Floats, hits, ndcg, top_items
+from jobs.rank.models import BY_NAME, COLLABORATIVE, DECAYED, MODELS, OWN, Model
+from jobs.rank.moment import Moment
+from jobs.rank.popularity import Parameters
+from jobs.rank.states import States
 
 # Weights of `negative` that are tried, and the steps of a blend's weights.
 AVERSIONS: Final = (0.0, 0.25, 0.5)

@@ -3,15 +3,15 @@
 import numpy as np
 import pytest
 
-from jobs.evaluate import ease
-from jobs.evaluate.blend import blended, min_max, simplex
-from jobs.evaluate.ease import ease_scores, fit_ease
-from jobs.evaluate.events import History, history_at
-from jobs.evaluate.factors import als_scores, fit_als, fit_neural, neural_scores
-from jobs.evaluate.models import BY_NAME, MODELS
-from jobs.evaluate.neighbours import fit_neighbours, item_cosines, item_knn_scores, last_item_scores, nearest
-from jobs.evaluate.popularity import fit_decayed, fit_popularity, own_scores, popularity_scores
-from tests.jobs.evaluate.worlds import events_of
+from jobs.rank import ease
+from jobs.rank.blend import blended, min_max, simplex
+from jobs.rank.ease import ease_scores, fit_ease
+from jobs.rank.events import History, history_at
+from jobs.rank.factors import als_scores, fit_als, fit_neural, neural_scores
+from jobs.rank.models import BY_NAME, MODELS
+from jobs.rank.neighbours import fit_neighbours, item_cosines, item_knn_scores, last_item_scores, nearest
+from jobs.rank.popularity import fit_decayed, fit_popularity, own_scores, popularity_scores
+from tests.jobs.rank.worlds import events_of
 
 TODAY, ITEMS = 20, 9
 

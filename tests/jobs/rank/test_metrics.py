@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from jobs.evaluate.metrics import (
+from jobs.rank.metrics import (
     HIT,
     MRR,
     NDCG,

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jobs.evaluate.events import NEVER, Events, History, history_at
 from jobs.io.messages import JobError
-from tests.jobs.evaluate.worlds import events_of
+from jobs.rank.events import NEVER, Events, History, history_at
+from tests.jobs.rank.worlds import events_of
 
 ROWS = st.lists(
     st.tuples(st.integers(0, 4), st.integers(0, 6), st.integers(0, 20), st.integers(-1, 10)), max_size=40

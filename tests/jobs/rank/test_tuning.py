@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 
-from jobs.evaluate.cases import ALLOW, Rules
-from jobs.evaluate.models import DECAYED, MODELS, OWN
-from jobs.evaluate.moment import tuning_steps
-from jobs.evaluate.tuning import (
+from jobs.io.messages import JobError
+from jobs.rank.cases import ALLOW, Rules
+from jobs.rank.models import DECAYED, MODELS, OWN
+from jobs.rank.moment import tuning_steps
+from jobs.rank.tuning import (
     ALL,
     POPULARITY_CONTENT,
     WITHOUT_CONTENT,
@@ -16,8 +17,7 @@ from jobs.evaluate.tuning import (
     rehearse,
     tune,
 )
-from jobs.io.messages import JobError
-from tests.jobs.evaluate.worlds import catalogue_of, events_of, random_world, world_of
+from tests.jobs.rank.worlds import catalogue_of, events_of, random_world, world_of
 
 RULES = Rules(k=5, horizon=7, repeat=ALLOW)
 FIRST = 40

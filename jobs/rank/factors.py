@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from jobs.evaluate.events import History
-from jobs.evaluate.popularity import Arrays, Floats, Parameters
+from jobs.rank.events import History
+from jobs.rank.popularity import Arrays, Floats, Parameters
 
 SEED = 42
 # The article's model: vectors of 64 numbers, Adam with a rate of 0.001.

@@ -6,10 +6,10 @@ from typing import Final
 
 import numpy as np
 
-from jobs.evaluate.catalogue import Catalogue
-from jobs.evaluate.events import Events, Places
-from jobs.evaluate.metrics import Floats, Truth
-from jobs.evaluate.moment import Moment, asked_at, moment_at
+from jobs.rank.catalogue import Catalogue
+from jobs.rank.events import Events, Places
+from jobs.rank.metrics import Floats, Truth
+from jobs.rank.moment import Moment, asked_at, moment_at
 
 # What becomes of items that the user had before: ranked like all others, left out, or ranked alone.
 ALLOW: Final = "allow"

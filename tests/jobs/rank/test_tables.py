@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 from pyspark.sql import functions as F
 
-from jobs.evaluate.events import NEVER
 from jobs.evaluate.exposure import exposure_of
-from jobs.evaluate.moment import day_number
-from jobs.evaluate.tables import Published, Size, read_world, sampled, size_of, with_retractions
-from jobs.evaluate.target import counted, default_target, target
 from jobs.io.messages import JobError
 from jobs.io.warehouse import Warehouse
+from jobs.rank.events import NEVER
+from jobs.rank.moment import day_number
+from jobs.rank.tables import Published, Size, read_world, sampled, size_of, with_retractions
+from jobs.rank.target import counted, default_target, target
 from schemas import behavior_events, items, profile_states, text_embeddings
 from schemas.settings import FoldSettings
 from tests.builders import frame, row, store
