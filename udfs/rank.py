@@ -147,7 +147,7 @@ class Sums:
         if not weight or not len(items):
             return cls(items[:0], np.zeros(0), Scale(0.0, 0.0))
         there = np.unique(items)
-        sums = np.bincount(items, values, minlength=size)[there]
+        sums: Floats = np.bincount(items, values.astype(np.float64), minlength=size)[there]
         low, high = float(sums.min()), float(sums.max())
         if len(there) < size:
             low, high = min(low, 0.0), max(high, 0.0)

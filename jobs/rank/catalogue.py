@@ -57,12 +57,19 @@ class Shelf:
     mean: NDArray[np.float64]
 
 
-def shelf_on(catalogue: Catalogue, day: int) -> Shelf:
-    """The vectors of the texts that were valid at the end of a day."""
+def vectors_on(
+    catalogue: Catalogue, day: int
+) -> tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.float64]]:
+    """The items whose text at the end of a day has a vector, int64[n], float32[n, d], and their mean."""
     texts = catalogue.texts_on(day)
     there = np.flatnonzero((texts != NO_TEXT) & catalogue.known_on(day))
     vectors = catalogue.vectors[texts[there]]
-    mean = mean_vector(vectors)
+    return there, vectors, mean_vector(vectors)
+
+
+def shelf_on(catalogue: Catalogue, day: int) -> Shelf:
+    """The vectors of the texts that were valid at the end of a day."""
+    there, vectors, mean = vectors_on(catalogue, day)
     centred, raw = np.zeros((2, catalogue.size, catalogue.vectors.shape[1]))
     centred[there] = centred_units(vectors, mean)
     raw[there] = centred_units(vectors, np.zeros_like(mean))

@@ -55,15 +55,18 @@ def _near(arrays: Arrays, items: int) -> sparse.csr_matrix:
     return sparse.csr_matrix((arrays["data"], arrays["indices"], arrays["indptr"]), shape=(items, items))
 
 
-def last_item_scores(arrays: Arrays, history: History, _: Parameters) -> Floats:
-    """The neighbours of the item that the user chose last; popular items where it has none."""
+def last_rows(history: History) -> sparse.csr_matrix:
+    """float64[users, items]: 1 for the item that each user chose last."""
     ends, starts = history.events.starts[1:], history.events.starts[:-1]
     there = np.flatnonzero(ends > starts)
-    last = sparse.csr_matrix(
-        (np.ones(len(there)), (there, history.events.item[ends[there] - 1])),
-        shape=(history.users, history.items),
-    )
-    return with_ties_by_popularity((last @ _near(arrays, history.items)).toarray(), arrays)
+    places = there, history.events.item[ends[there] - 1]
+    return sparse.csr_matrix((np.ones(len(there)), places), shape=(history.users, history.items))
+
+
+def last_item_scores(arrays: Arrays, history: History, _: Parameters) -> Floats:
+    """The neighbours of the item that the user chose last; popular items where it has none."""
+    near = (last_rows(history) @ _near(arrays, history.items)).toarray()
+    return with_ties_by_popularity(near, arrays)
 
 
 def item_knn_scores(arrays: Arrays, history: History, _: Parameters) -> Floats:

@@ -6,7 +6,7 @@ not grow with the users: above any of LARGEST's numbers they are sampled by a ha
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -16,6 +16,9 @@ from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
 from jobs.io.days import Days
+from jobs.io.history import first_hole
+from jobs.io.messages import JobError
+from jobs.io.runs import RunLog
 from jobs.io.warehouse import Warehouse
 from jobs.rank.catalogue import NO_TEXT, Catalogue
 from jobs.rank.events import NEVER, Events
@@ -33,6 +36,14 @@ SHARES: Final = 1_000_000
 KEY: Final = "key"
 
 
+class Tables(Protocol):
+    """Where rows are read: what is published, or what is there now."""
+
+    def read(self, table: Table) -> DataFrame:
+        """The table's rows."""
+        ...
+
+
 @dataclass(frozen=True)
 class Published:
     """The tables at the versions that readers see; a table that was never written has no rows."""
@@ -45,6 +56,15 @@ class Published:
         if table.name not in self.versions:
             return self.warehouse.no_rows(table)
         return self.warehouse.read_version(table, self.versions[table.name])
+
+
+def published_tables(warehouse: Warehouse, days: Days) -> Published:
+    """The published tables. Raises JobError where a day of the range is not published."""
+    publications = RunLog(warehouse).publications()
+    hole = first_hole(publications, days)
+    if hole is not None:
+        raise JobError(f"{hole} is not published in {warehouse.uri}; give published days alone")
+    return Published(warehouse, publications[-1].output_versions)
 
 
 def key_of(column: str = "user_id") -> Column:
@@ -109,8 +129,8 @@ def with_retractions(events: DataFrame) -> DataFrame:
 
 def read_world(
     published: Published, events: DataFrame, fold: FoldSettings, model_key: str, steps: Sequence[int]
-) -> World:
-    """Everything that the replay of these steps may ask for.
+) -> tuple[World, pa.Array]:
+    """Everything that rankings at these steps may ask for, and the ids of the catalogue's items, ascending.
 
     events: of the sampled users, with_retractions, and `chosen`.
     """
@@ -120,7 +140,7 @@ def read_world(
     # Without a vector of an item there is nothing to compare profiles with.
     has_vectors = len(catalogue.vectors) > 0
     states = read_states(published, events, changes, model_key, steps) if has_vectors else no_states(changes)
-    return World(log, catalogue, states)
+    return World(log, catalogue, states), names
 
 
 def read_events(events: DataFrame, names: pa.Array) -> Events:
@@ -147,16 +167,14 @@ def read_events(events: DataFrame, names: pa.Array) -> Events:
     )
 
 
-def read_catalogue(published: Published, events: DataFrame, model_key: str) -> tuple[Catalogue, pa.Array]:
+def read_catalogue(tables: Tables, events: DataFrame, model_key: str) -> tuple[Catalogue, pa.Array]:
     """The catalogue, and the ids of its items, ascending as UTF-8."""
-    versions = published.read(items.TABLE).select(
-        "item_id", F.unix_date("valid_from").alias("day"), "text_key"
-    )
+    versions = tables.read(items.TABLE).select("item_id", F.unix_date("valid_from").alias("day"), "text_key")
     seen = events.groupBy("item_id").agg(F.unix_date(F.min("log_date")).alias("day"))
     known = versions.select("item_id", "day").union(seen).groupBy("item_id").agg(F.min("day").alias("day"))
     all_items = known.orderBy("item_id").toArrow()
     names = all_items["item_id"].combine_chunks()
-    of_model = published.read(text_embeddings.TABLE).where(F.col("model_key") == model_key)
+    of_model = tables.read(text_embeddings.TABLE).where(F.col("model_key") == model_key)
     used = versions.select("text_key").where("text_key IS NOT NULL").distinct()
     texts = of_model.join(used, "text_key").select("text_key", "vector").orderBy("text_key").toArrow()
     named = versions.orderBy("item_id", "day").toArrow()

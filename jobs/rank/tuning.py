@@ -143,9 +143,9 @@ Scorer = Callable[[Rehearsal], Callable[[Cases, History], Floats]]
 
 def model_scores(plan: Plan, model: Model, parameters: Parameters) -> Scorer:
     """A model with these parameters, fitted as in the test."""
-    models = Models(
-        plan.events, plan.catalogue.size, [one.moment.day for one in plan.steps], {model.name: parameters}
-    )
+    days = [one.moment.day for one in plan.steps]
+    known = {model.name: model}
+    models = Models(plan.events, plan.catalogue.size, days, {model.name: parameters}, known)
 
     def fitted(step: Rehearsal) -> Callable[[Cases, History], Floats]:
         arrays = models.fitted_for(step.moment.day)[model.name]

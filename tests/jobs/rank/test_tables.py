@@ -98,7 +98,7 @@ def published(spark, tmp_path_factory):
 def world(published):
     events = with_retractions(published.read(behavior_events.TABLE)).withColumn("chosen", F.lit(True))
     steps = [day_number(day(number)) for number in (3, 7)]
-    return read_world(published, events, FOLD, "m", steps)
+    return read_world(published, events, FOLD, "m", steps)[0]
 
 
 def names(world) -> dict[int, str]:
@@ -164,7 +164,8 @@ def test_states_that_steps_can_use(world):
 
 def test_a_warehouse_without_vectors_has_no_profiles(published):
     events = with_retractions(published.read(behavior_events.TABLE)).withColumn("chosen", F.lit(True))
-    found = read_world(published, events, FOLD, "unknown", [day_number(day(3))])
+    found, names = read_world(published, events, FOLD, "unknown", [day_number(day(3))])
+    assert names.to_pylist() == ["1", "2", "3"]
     assert list(found.states.facets) == ["main"] and len(found.states.facets["main"].users) == 0
 
 
