@@ -19,6 +19,7 @@ from jobs.recommend.stored import Stored
 from jobs.recommend.training import Trained, steps_between, train, tuned_parts
 from schemas.settings import RecommendSettings
 from tests.jobs.rank.worlds import catalogue_of, events_of, random_world, world_of
+from tests.jobs.recommend.points import one_point_each
 from udfs import rank
 from udfs.rank import INPUT_SCHEMA, PARTS, rank_stream
 
@@ -28,11 +29,7 @@ RULES = Rules(k=5, horizon=training.HORIZON, repeat=ALLOW)
 
 @pytest.fixture
 def few_points(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One point of each grid."""
-    for model in (models.SUPPORT, models.OWN, *models.COLLABORATIVE):
-        monkeypatch.setitem(model.__dict__, "grid", model.grid[:1])
-    monkeypatch.setattr(training, "AVERSIONS", (0.25,))
-    monkeypatch.setattr(training, "FRESHNESS_GRID", training.FRESHNESS_GRID[:1])
+    one_point_each(monkeypatch)
 
 
 def quiet(_: str) -> None:
