@@ -31,6 +31,8 @@ PARTS: Final = ("content", "collaborative", "popularity", "own", "freshness")
 ALLOW, EXCLUDE, ONLY = "allow", "exclude", "only"
 # Users of one product: with 50,000 items its scores take 13 MB.
 BLOCK: Final = 64
+# Scores of which the largest stands for all when the first ones are looked for.
+DEPTH: Final = 64
 # Events named for each item of a list.
 REASONS: Final = 3
 # Half the distance from 1 to the next float32: what one rounding may change.
@@ -147,7 +149,7 @@ class Sums:
         if not weight or not len(items):
             return cls(items[:0], np.zeros(0), Scale(0.0, 0.0))
         there = np.unique(items)
-        sums: Floats = np.bincount(items, values.astype(np.float64), minlength=size)[there]
+        sums = np.bincount(items, values, minlength=size)[there].astype(np.float64)
         low, high = float(sums.min()), float(sums.max())
         if len(there) < size:
             low, high = min(low, 0.0), max(high, 0.0)
@@ -286,10 +288,24 @@ def total(parts: Vectors) -> Vectors:
     return found
 
 
-def dots(rows: Vectors, vector: Vectors) -> Floats:
-    """float64[n]: the product of each row of float32[n, d] with float32[d], whatever the other rows are."""
-    products = rows.astype(np.float64) * vector.astype(np.float64)
-    found: Floats = np.add.reduce(products, axis=1)
+def kth_largest(scores: Vectors, k: int) -> float:
+    """The k-th largest number; -inf where there are fewer.
+
+    >>> kth_largest(np.array([3, 1, 2], np.float32), 2)
+    2.0
+    """
+    width = len(scores) // DEPTH
+    if width > k:
+        # Each of these is there, so at least k numbers are as large as the k-th of them.
+        largest = scores[: DEPTH * width].reshape(DEPTH, width).max(axis=0)
+        scores = scores[scores >= np.partition(largest, -k)[-k]]
+    return float(np.partition(scores, -k)[-k]) if len(scores) >= k else -np.inf
+
+
+def dots(rows: Vectors, vectors: Vectors) -> Floats:
+    """float64[..., n]: products of the rows of float32[n, d] with float32[..., d], each for itself."""
+    products = rows.astype(np.float64) * vectors.astype(np.float64)
+    found: Floats = np.add.reduce(products, axis=-1)
     return found
 
 
@@ -347,8 +363,7 @@ class UserScores:
         scores, margin = self._rough()
         if ranker.repeat == EXCLUDE:
             scores[user.had] = -np.inf
-        bound = np.partition(scores, -ranker.top)[-ranker.top] if len(scores) > ranker.top else -np.inf
-        found = np.flatnonzero(scores >= bound - margin)
+        found = np.flatnonzero(scores >= kth_largest(scores, ranker.top) - margin)
         return found[scores[found] > -np.inf]
 
     def _rough(self) -> tuple[Vectors, float]:
@@ -379,13 +394,15 @@ class UserScores:
 
     def reasons(self, items: Places) -> list[list[str]]:
         """Of each item the events that gave it most, largest first, of equals the smaller id first."""
-        return [self._largest(row) for row in self._given(items)]
-
-    def _largest(self, given: Floats) -> list[str]:
-        bound = np.partition(given, -REASONS)[-REASONS] if len(given) > REASONS else 0.0
-        there = np.flatnonzero((given >= bound) & (given > 0))
-        named = sorted((-given[at], self._user.event[int(at)].as_py()) for at in there)
-        return [event for _, event in named[:REASONS]]
+        names = self._user.event.to_pylist()
+        by_name = sorted(range(len(names)), key=names.__getitem__)
+        given = self._given(items)[:, by_name]
+        largest = np.argsort(-given, axis=1, kind="stable")[:, :REASONS]
+        gave = np.take_along_axis(given, largest, axis=1) > 0
+        return [
+            [names[by_name[at]] for at, is_reason in zip(*one, strict=True) if is_reason]
+            for one in zip(largest.tolist(), gave.tolist(), strict=True)
+        ]
 
     def _given(self, items: Places) -> Floats:
         """float64[n, events]: what each event of the user gave each item's score."""
@@ -404,6 +421,5 @@ class UserScores:
         shares = np.flatnonzero(user.share > 0)
         units, of = self._ranker.units, user.item[shares]
         scale = self._content.factor * user.pull * user.share[shares] * self._ranker.lengths[of]
-        for row, item in zip(given, items, strict=True):
-            row[shares] += scale * dots(units[of], units[item])
+        given[:, shares] += scale * dots(units[of], units[items][:, None])
         return given

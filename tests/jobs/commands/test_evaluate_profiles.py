@@ -46,6 +46,7 @@ def states(model_key: str) -> list[dict]:
             facet="main",
             as_of_date=day(user % 2),
             model_key=model_key,
+            drift=0.5 if user % 3 else 0.001,
             vector=[0.1, 1.0] if user % 4 // 2 else [1.0, 0.1],
         )
         for user in range(USERS)

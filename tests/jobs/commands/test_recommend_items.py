@@ -1,7 +1,7 @@
 """Trained on published days, lists of a day: the same again, as of the day, without what is blocked."""
 
 import stat
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +9,10 @@ import pytest
 
 from jobs import recommend_items, train_ranker
 from jobs.io.messages import JobError
+from jobs.io.model import model_key_of
 from jobs.io.session import configured
 from jobs.io.warehouse import Warehouse
-from schemas import behavior_events, ranking_models, recommendations
+from schemas import behavior_events, ranking_models, recommendations, user_profiles
 from schemas.settings import parse_settings
 from tests.builders import row, store
 from tests.e2e.tables import rows_of, version_of
@@ -42,8 +43,15 @@ def trained(spark, tmp_path_factory) -> str:
     return shop
 
 
-def lists(shop: str, day: date = END) -> list[tuple]:
-    found = [r for r in rows_of(shop, "recommendations") if r["as_of_date"] == day]
+def arriving_next(name: str, happened: date) -> dict:
+    """A purchase that arrives on the day after the published ones."""
+    values = {"event_id": name, "event_date": happened, "log_date": NEXT, "item_id": "i00"}
+    values["event_ts"] = datetime.combine(happened, time(12), UTC)
+    return row(behavior_events.TABLE, user_id="u1", event_type="purchase", **values)
+
+
+def lists(shop: str, facet: str = "main") -> list[tuple]:
+    found = [r for r in rows_of(shop, "recommendations") if (r["as_of_date"], r["facet"]) == (END, facet)]
     return sorted(tuple(r[name] if name != "because" else tuple(r[name]) for name in NAMES) for r in found)
 
 
@@ -71,10 +79,7 @@ def test_lists_are_the_same_again_on_any_partitions_and_after_later_days(spark, 
         assert all(event.startswith(f"{r[1][1:]}-") for event in r[NAMES.index("because")])
         parts = [np.float32(r[NAMES.index(part)]) for part in PARTS]
         assert np.float32(r[NAMES.index("score")]) == ((parts[0] + parts[1] + parts[2]) + parts[3]) + parts[4]
-    later = {"event_date": NEXT, "log_date": NEXT, "event_type": "purchase", "item_id": "i00"}
-    late = later | {"event_id": "late", "event_date": END}
-    events = [row(behavior_events.TABLE, user_id="u1", **values) for values in (later, late)]
-    store(spark, trained, behavior_events.TABLE, events)
+    store(spark, trained, behavior_events.TABLE, [arriving_next("on time", NEXT), arriving_next("late", END)])
     with configured(spark, {"spark.sql.shuffle.partitions": "7"}):
         called(spark, recommend_items, trained, "--date", END, "--all")
     assert lists(trained) == found and version_of(trained, "recommendations") == before
@@ -87,9 +92,19 @@ def test_only_users_with_events_of_the_day_get_a_list(spark, trained):
 
 
 def test_users_whose_profile_moved_too_little_keep_their_list(spark, trained, capsys):
-    called(spark, recommend_items, trained, "--date", END, settings="recommend: {min_drift: 2}\n")
-    # The states of the shop have no drift: all are first ones.
-    assert "unmoved" not in capsys.readouterr().out and lists(trained)
+    called(spark, recommend_items, trained, "--date", END, settings="recommend: {min_drift: 0.01}\n")
+    assert "12 active, 4 unmoved, 8 listed" in capsys.readouterr().out
+    assert {r[1] for r in lists(trained)} == {f"u{user}" for user in range(1, USERS, 2) if user % 3}
+
+
+def test_a_context_facet_has_lists_for_those_who_have_it(spark, trained):
+    called(spark, recommend_items, trained, "--date", END, "--all")
+    before, model_key = lists(trained), model_key_of(parse_settings(HASH, "test").engine)
+    evening = {"facet": "evening", "as_of_date": END, "model_key": model_key, "vector": [1.0, 0.1]}
+    store(spark, trained, user_profiles.TABLE, [row(user_profiles.TABLE, user_id="u2", **evening)])
+    settings = 'fold: {facets: [{name: evening, where: "local_hour >= 18"}]}\n'
+    called(spark, recommend_items, trained, "--date", END, "--all", "--facet", "evening", settings=settings)
+    assert {r[1] for r in lists(trained, "evening")} == {"u2"} and lists(trained) == before
 
 
 def test_what_is_blocked_is_in_no_list(spark, trained):
@@ -114,7 +129,6 @@ def test_a_model_whose_file_was_replaced_is_refused(spark, trained):
             called(spark, recommend_items, trained, "--date", END)
     finally:
         file.write_bytes(content)
-        Path(file.parent, f".{file.name}.crc").unlink(missing_ok=True)
 
 
 def test_tables_that_were_never_written_have_no_lists(warehouse_at, warehouse):
