@@ -55,6 +55,7 @@ def lists(shop: str, facet: str = "main") -> list[tuple]:
     return sorted(tuple(r[name] if name != "because" else tuple(r[name]) for name in NAMES) for r in found)
 
 
+@pytest.mark.slow
 def test_training_again_gives_the_same_model_and_writes_nothing(spark, trained):
     (model,) = rows_of(trained, "ranking_models")
     before, file = version_of(trained, "ranking_models"), Path(trained, model["artefact"])
@@ -91,12 +92,14 @@ def test_only_users_with_events_of_the_day_get_a_list(spark, trained):
     assert {r[1] for r in lists(trained)} == active and 0 < len(active) < USERS
 
 
+@pytest.mark.slow
 def test_users_whose_profile_moved_too_little_keep_their_list(spark, trained, capsys):
     called(spark, recommend_items, trained, "--date", END, settings="recommend: {min_drift: 0.01}\n")
     assert "12 active, 4 unmoved, 8 listed" in capsys.readouterr().out
     assert {r[1] for r in lists(trained)} == {f"u{user}" for user in range(1, USERS, 2) if user % 3}
 
 
+@pytest.mark.slow
 def test_a_context_facet_has_lists_for_those_who_have_it(spark, trained):
     called(spark, recommend_items, trained, "--date", END, "--all")
     before, model_key = lists(trained), model_key_of(parse_settings(HASH, "test").engine)
@@ -107,6 +110,7 @@ def test_a_context_facet_has_lists_for_those_who_have_it(spark, trained):
     assert {r[1] for r in lists(trained, "evening")} == {"u2"} and lists(trained) == before
 
 
+@pytest.mark.slow
 def test_what_is_blocked_is_in_no_list(spark, trained):
     blocked = 'recommend: {block_items: ["i01", "gone"], block_categories: [even]}\n'
     called(spark, recommend_items, trained, "--date", END, "--all", settings=blocked)
