@@ -137,23 +137,32 @@ class Scale(NamedTuple):
 
 @dataclass(frozen=True)
 class Sums:
-    """A part that is 0 for most items: items, int64[n], ascending, and their values, float64[n]."""
+    """A part that is 0 for most items: items, int64[n], ascending, and their values, float64[n].
+
+    rest: what all other items have; the smallest value where there are no others.
+    """
 
     items: Places
     values: Floats
+    rest: float
     scale: Scale
 
     @classmethod
     def by_item(cls, items: Places, values: Floats | Vectors, size: int, weight: float) -> "Sums":
         """Values summed by item, in their order. size: of the catalogue."""
         if not weight or not len(items):
-            return cls(items[:0], np.zeros(0), Scale(0.0, 0.0))
+            return cls(items[:0], np.zeros(0), 0.0, Scale(0.0, 0.0))
         there = np.unique(items)
         sums = np.bincount(items, values, minlength=size)[there].astype(np.float64)
-        low, high = float(sums.min()), float(sums.max())
-        if len(there) < size:
-            low, high = min(low, 0.0), max(high, 0.0)
-        return cls(there, sums, Scale.over(low, high, weight))
+        rest = 0.0 if len(there) < size else float(sums.min())
+        scale = Scale.over(min(rest, float(sums.min())), max(rest, float(sums.max())), weight)
+        return cls(there, sums, rest, scale)
+
+    @property
+    def ahead(self) -> Floats:
+        """float64[n]: how far the items are ahead of the rest, within -1..1."""
+        found: Floats = self.scale.factor * (self.values - self.rest)
+        return found
 
     def of(self, items: Places) -> Floats:
         """float64[n], the scaled values of items."""
@@ -316,8 +325,8 @@ class UserScores:
         self._user, self._ranker, self._products = user, ranker, products
         content, collaborative, _, own, _ = ranker.weights
         self._length = float(np.sqrt(dots(user.wanted[None], user.wanted)[0]))
-        # A bound of the products' error, since directions have length 1.
-        self._error = 1.01 * len(user.wanted) * ROUNDING * self._length
+        # A bound of the products' error, since directions have length 1, and of comparisons with it.
+        self._error = (1.01 * len(user.wanted) + 2) * ROUNDING * self._length
         self._content = self._content_scale(content) if content and self._length else Scale(0.0, 0.0)
         self._rows = self._near_rows()
         self._near = Sums.by_item(*self._rows[1:], len(ranker.ids), collaborative)
@@ -374,7 +383,7 @@ class UserScores:
         scores *= np.float32(self._content.factor)
         scores += ranker.base
         for part in (self._near, self._own):
-            scores[part.items] += (part.scale.factor * part.values).astype(np.float32)
+            scores[part.items] += part.ahead.astype(np.float32)
         error = self._content.factor * (self._error + 8 * ROUNDING * self._length)
         return scores, 2 * (error + 32 * ROUNDING)
 

@@ -230,6 +230,23 @@ def test_a_bound_that_is_off_by_rounding_cannot_decide(monkeypatch):
     assert listed([batch], given).equals(wanted)
 
 
+@pytest.mark.parametrize(("half_life", "seed"), [(3e7, 2), (1e8, 5), (1e8, 11)])
+def test_counts_that_are_close_together_are_told_apart(half_life, seed):
+    """Somebody who chose everything, at a half-life that hardly forgets: plain float32 would misplace some."""
+    days = np.random.default_rng(seed).permutation(40)
+    events = [
+        {"item_id": f"i{at:03}", "event_id": str(at), "day": int(days[at]), "chosen": True, "share": 0.0}
+        for at in np.argsort(days)
+    ]
+    row = {"user_id": "u", "main": None, "negative": None, "facet": None, "events": events}
+    popularity = scaled(np.random.default_rng(seed + 99).random(40))
+    weights = (0.0, 0.0, 0.5, 0.5, 0.0)
+    given = ranker(seed, weights=weights, half_life=half_life, popularity=popularity)
+    found = listed([pa.RecordBatch.from_pylist([row], INPUT_SCHEMA)], given).to_pylist()
+    wanted = 0.5 * popularity + 0.5 * scaled(days.astype(float))
+    assert [one["item_id"] for one in found] == [f"i{at:03}" for at in np.argsort(-wanted)[:5]]
+
+
 # ---- ties, strangers, blocks
 
 
