@@ -232,7 +232,7 @@ def test_a_bound_that_is_off_by_rounding_cannot_decide(monkeypatch):
 
 @pytest.mark.parametrize(("half_life", "seed"), [(3e7, 2), (1e8, 5), (1e8, 11)])
 def test_counts_that_are_close_together_are_told_apart(half_life, seed):
-    """Somebody who chose everything, at a half-life that hardly forgets: plain float32 would misplace some."""
+    """Somebody who chose everything, at a half-life that hardly forgets: float32 would misplace some."""
     days = np.random.default_rng(seed).permutation(40)
     events = [
         {"item_id": f"i{at:03}", "event_id": str(at), "day": int(days[at]), "chosen": True, "share": 0.0}
