@@ -69,10 +69,11 @@ def list_lines(items: Sequence[Any]) -> list[str]:
 
     An item has `rank`, `name`, `score`, each of PARTS, and `because`: events with `event_type` and `text`.
     """
-    heads = " ".join(f"{part[:7]:>7}" for part in PARTS)
-    lines = [f"  {'':>2} {'item':<{NAME_WIDTH}} {'score':>7} {heads}"]
+    widths = {name: max(len(name), 6) for name in ("score", *PARTS)}
+    heads = " ".join(f"{name:>{width}}" for name, width in widths.items())
+    lines = [f"     {'item':<{NAME_WIDTH}} {heads}"]
     for item in items:
-        numbers = " ".join(f"{item[name]:>7.3f}" for name in ("score", *PARTS))
+        numbers = " ".join(f"{item[name]:>{width}.3f}" for name, width in widths.items())
         lines.append(f"  {item['rank']:>2} {_short(item['name'], NAME_WIDTH):<{NAME_WIDTH}} {numbers}")
         causes = [f"{e['event_type']} '{_short(e['text'] or '', NAME_WIDTH)}'" for e in item["because"]]
         lines += [f"     because of {', '.join(causes)}"] if causes else []

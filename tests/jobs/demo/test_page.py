@@ -49,7 +49,7 @@ def test_an_item_has_its_parts_and_the_events_behind_it() -> None:
     item = {"rank": 1, "name": "x" * 31, "score": 0.75, **parts}
     cause = {"event_type": "click", "text": "tea"}
     head, *lines = list_lines([item | {"because": [cause]}, item | {"rank": 10, "because": []}])
-    assert head.split() == ["item", "score", "content", "collabo", "popular", "own", "freshne"]
+    assert head.split() == ["item", "score", *PARTS]
     assert lines[0].split() == ["1", "x" * 29 + "…", "0.750", "0.250", "0.000", "0.000", "0.500", "0.000"]
     assert lines[1] == "     because of click 'tea'" and lines[2].startswith("  10 ") and len(lines) == 3
 
