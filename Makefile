@@ -63,7 +63,9 @@ demo: setup ## four weeks of generated logs, from nothing to profiles (DATA=fold
 ifeq ($(DATA),)
 	@$(PYTHON) -m jobs.make_demo_logs --logs $(DEMO)/logs --start 2025-03-05 --days 28
 	@$(PYTHON) -m jobs.backfill_profiles --logs $(DEMO)/logs --warehouse $(DEMO)/warehouse --start 2025-03-05 --end 2025-03-31
-	@LOGS=$(DEMO)/logs WAREHOUSE=$(DEMO)/warehouse docker/night_by_dag.sh 2025-04-01
+	@$(PYTHON) -m jobs.train_ranker --warehouse $(DEMO)/warehouse --start 2025-03-18 --end 2025-03-31
+	@echo 'recommend: {nightly: true}' >$(DEMO)/settings.yaml
+	@LOGS=$(DEMO)/logs WAREHOUSE=$(DEMO)/warehouse CONFIG=$(DEMO)/settings.yaml docker/night_by_dag.sh 2025-04-01
 else
 	@$(PYTHON) -m jobs.import_dataset --mapping online_retail --source $(DATA) --logs $(DEMO)/logs
 	@$(PYTHON) -m jobs.backfill_profiles --logs $(DEMO)/logs --warehouse $(DEMO)/warehouse --mapping online_retail $(RETAIL)

@@ -24,8 +24,16 @@ from spark_jobs import LOGS, MACROS, MAPPING, POLICY, PUBLISHED, SparkJob
 
 DAY = "{{ day(dag_run.data_interval_start) }}"
 # The jobs of a night, in order: the fold's inputs precede it, and jobs that read profiles precede the checks.
-STEPS = ("ingest_events", "embed_texts", "fold_profiles", "check_tables", "publish_run")
-MORE_ARGUMENTS = {"ingest_events": (*LOGS, *MAPPING)}
+STEPS = (
+    "ingest_events",
+    "embed_texts",
+    "fold_profiles",
+    "recommend_items",
+    "check_tables",
+    "publish_run",
+)
+# recommend_items makes lists only where the settings ask for them.
+MORE_ARGUMENTS = {"ingest_events": (*LOGS, *MAPPING), "recommend_items": ("--nightly",)}
 
 with DAG(
     dag_id="profiles_nightly",

@@ -32,6 +32,7 @@ from jobs.night.guards import ERASURE as JOB
 from jobs.night.losses import refuse_losses
 from jobs.night.publication import publish_erasure, refuse_erasure
 from schemas.all_tables import ALL_TABLES
+from schemas.ranking_models import FOLDER
 
 
 def arg_parser() -> Parser:
@@ -96,9 +97,10 @@ def refuse_erasure_unless_begun(log: RunLog) -> None:
 
 
 def remove_files(record: Run) -> int:
-    """Removes every file that the current tables do not need, and what a stopped rebuild left."""
+    """Removes all files that the current tables do not need, of models, and of a stopped rebuild."""
     warehouse = record.warehouse
-    remove_folder(record.spark, f"{warehouse.uri}/{SHADOW}")
+    for folder in (SHADOW, FOLDER):
+        remove_folder(record.spark, f"{warehouse.uri}/{folder}")
     there = [table for table in ALL_TABLES if warehouse.exists(table)]
     return sum(remove_unused(record.writer, table, None)[0] for table in there)
 

@@ -12,34 +12,24 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from pyspark.sql import Column, DataFrame, SparkSession
-from pyspark.sql import functions as F
+from pyspark.sql import SparkSession
 
-from jobs.evaluate.cases import ALLOW, REPEATS, Rules
 from jobs.evaluate.exposure import exposure_of
-from jobs.evaluate.moment import day_number
 from jobs.evaluate.output import write_result
 from jobs.evaluate.run import evaluate, steps_of
 from jobs.evaluate.spread import spread_on
 from jobs.evaluate.summary import Run
-from jobs.evaluate.tables import (
-    Published,
-    read_world,
-    sampled,
-    size_of,
-    users_share,
-    with_retractions,
-)
-from jobs.evaluate.target import counted, default_target, target
-from jobs.fold.facets import HIDDEN, facets_of, require_predicates, with_attributes, with_seen
+from jobs.fold.facets import require_predicates
 from jobs.io.cli import Parser, iso_day, range_problem, run_main, settings_parser
 from jobs.io.days import Days
-from jobs.io.history import first_hole
-from jobs.io.messages import JobError, say
+from jobs.io.messages import say
 from jobs.io.model import model_key_of
-from jobs.io.runs import RunLog
 from jobs.io.warehouse import Warehouse
-from schemas import behavior_events, items
+from jobs.night.choices import marked_events
+from jobs.rank.cases import ALLOW, REPEATS, Rules
+from jobs.rank.moment import day_number
+from jobs.rank.tables import published_tables, read_world, sampled, size_of, users_share
+from jobs.rank.target import counted
 
 JOB = "evaluate_profiles"
 FURTHEST, LARGEST_K = 365, 1000
@@ -90,29 +80,6 @@ def arguments_problem(args: argparse.Namespace) -> str | None:
     return range_problem(args)
 
 
-def published_tables(warehouse: Warehouse, days: Days) -> Published:
-    """The published tables. Raises JobError where a day of the range is not published."""
-    publications = RunLog(warehouse).publications()
-    hole = first_hole(publications, days)
-    if hole is not None:
-        raise JobError(f"{hole} is not published in {warehouse.uri}; evaluate published days alone")
-    return Published(warehouse, publications[-1].output_versions)
-
-
-def marked_events(published: Published, args: argparse.Namespace) -> DataFrame:
-    """All events with `gone`, `chosen`, and the columns that predicates may use."""
-    fold = args.config.fold
-    stored = with_retractions(published.read(behavior_events.TABLE))
-    seen = with_seen(with_attributes(stored, published.read(items.TABLE), fold))
-    negative = F.array_contains(facets_of(seen.drop("gone"), fold), "negative")
-    chosen: Column = (
-        default_target(fold, negative)
-        if args.target is None
-        else target(seen.drop(*HIDDEN, "gone"), args.target)
-    )
-    return seen.withColumn("chosen", counted(fold) & F.coalesce(chosen, F.lit(False)))
-
-
 def run(spark: SparkSession, args: argparse.Namespace) -> None:
     fold = args.config.fold
     require_predicates(spark, fold)
@@ -121,11 +88,11 @@ def run(spark: SparkSession, args: argparse.Namespace) -> None:
     first, last = day_number(args.start), day_number(args.end)
     about = Run(first, last, args.every, rules, args.seed, dict(published.versions))
     steps = steps_of(about)
-    events = marked_events(published, args)
+    events = marked_events(published, fold, args.target)
     share = users_share(size_of(published, events.where(counted(fold)), steps))
     notes = [f"A sample of {share:.1%} of the users, whose events fit in memory."] if share < 1 else []
     events = sampled(events, share).select(*USED).localCheckpoint()
-    world = read_world(published, events, fold, model_key_of(args.config.engine), steps)
+    world, _ = read_world(published, events, fold, model_key_of(args.config.engine), steps)
     say(f"{JOB} {args.start}..{args.end}: {len(world.events.item):,} events, {world.catalogue.size:,} items")
     result = evaluate(world, about, notes, spread_on(spark))
     result |= {"impressions": exposure_of(events, args.horizon), "target": args.target}

@@ -20,7 +20,7 @@ from jobs.io.messages import JobError, say
 from jobs.io.paths import existing_folder
 from jobs.io.runs import RunLog
 from jobs.io.warehouse import Warehouse
-from schemas import behavior_events, profile_states
+from schemas import behavior_events, items, profile_states, recommendations
 from schemas.all_tables import ALL_TABLES
 from schemas.table import Table
 
@@ -84,6 +84,26 @@ def profile_days(states: DataFrame, events: DataFrame, user_id: str) -> list[Any
     return days.select("as_of_date", "event_count", "drift", "cause").collect()
 
 
+def list_of(warehouse: Warehouse, shown: Record, user_id: str) -> list[Any]:
+    """The newest published list of a user, with the names of items and the events behind each."""
+    if recommendations.TABLE.name not in shown.output_versions:
+        return []
+    own = published(warehouse, recommendations.TABLE, shown).where(
+        (F.col("user_id") == user_id) & (F.col("facet") == "main")
+    )
+    newest = own.where(F.col("as_of_date") == own.agg(F.max("as_of_date")).collect()[0][0])
+    versions = published(warehouse, items.TABLE, shown).groupBy("item_id")
+    named = newest.join(versions.agg(F.max_by("title", "valid_from").alias("title")), "item_id", "left")
+    events = published(warehouse, behavior_events.TABLE, shown).where(F.col("user_id") == user_id)
+    asked = named.select(F.explode("because").alias("event_id")).distinct()
+    causes = {row["event_id"]: row for row in events.join(asked, "event_id").collect()}
+    return [
+        row.asDict()
+        | {"name": row["title"] or row["item_id"], "because": [causes[event] for event in row["because"]]}
+        for row in named.orderBy("rank").collect()
+    ]
+
+
 def truth_of(logs_root: str, user_id: str) -> dict[str, Any] | None:
     """The true interests of a user; None if the log is not a demo log."""
     path = Path(logs_root) / "_truth" / "users.jsonl"
@@ -112,6 +132,9 @@ def run(spark: SparkSession, args: argparse.Namespace) -> None:
         lines = page.profile_lines(profile_days(states, events, user_id), moved["as_of_date"])
         lines += page.truth_lines(truth_of(args.logs, user_id))
         say(page.section(f"The profile of {user_id}, day by day", lines))
+        if listed := list_of(warehouse, shown, user_id):
+            told = page.list_lines(listed) + page.truth_lines(truth_of(args.logs, user_id))
+            say(page.section(f"What {user_id} is recommended", told))
     say(page.section("Locations", [f"  logs      {args.logs}", f"  warehouse {warehouse.uri}"]))
     say(page.section("Three queries to try", page.query_lines(warehouse.uri)))
 

@@ -217,6 +217,33 @@ class MaintenanceSettings(Section):
     )
 
 
+class RecommendSettings(Section):
+    """Lists of items for users (docs/recommendations.md)."""
+
+    nightly: bool = Field(
+        False,
+        description="make lists in every night, for users with new events; recommend_items makes them too",
+    )
+    top: int = Field(10, ge=1, le=1000, description="items of a list")
+    repeat: Literal["allow", "exclude", "only"] = Field(
+        "allow",
+        description="items that the user chose before: ranked like all others, left out, or ranked alone",
+    )
+    min_drift: float = Field(
+        0.0,
+        ge=0,
+        le=2,
+        description="users whose latest state moved less keep their list; 1 - cosine with the state before",
+    )
+    block_items: tuple[str, ...] = Field((), description="items that are in no list, by id")
+    block_categories: tuple[str, ...] = Field(
+        (), description="categories whose items are in no list; an item has the value of category_attribute"
+    )
+    category_attribute: str = Field(
+        "category", description="attribute of items that holds the category for block_categories"
+    )
+
+
 class SparkSettings(Section):
     """Resources of a local session; on a cluster, spark-submit's own settings take precedence."""
 
@@ -237,6 +264,7 @@ class Settings(Section):
     fold: FoldSettings = FoldSettings()
     store: StoreSettings = StoreSettings()
     maintenance: MaintenanceSettings = MaintenanceSettings()
+    recommend: RecommendSettings = RecommendSettings()
     spark: SparkSettings = SparkSettings()
 
     def config_hash(self) -> str:

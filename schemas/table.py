@@ -144,9 +144,9 @@ class Table:
     # if it is partitioned by log_date.
     sizes_night: bool = False
     # How an erasure finds what a table without a column user_id holds of a user: by a search of its texts for
-    # the id, as text that nobody else needs, as an item that only the user's events name, in messages alone,
-    # or not at all.
-    erasure: Literal["search", "text", "item", "message", "nothing"] | None = None
+    # the id, as text that nobody else needs, as an item that only the user's events name, in a model that was
+    # fitted to all users, in messages alone, or not at all.
+    erasure: Literal["search", "text", "item", "model", "message", "nothing"] | None = None
     # Incremented with every released change of the declaration, so that code never meets an unknown layout;
     # upgrade_tables brings stored tables to this version.
     schema_version: int = 1

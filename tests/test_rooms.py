@@ -41,14 +41,27 @@ MAY_IMPORT = {
     "jobs/embed": {"jobs.embed", "jobs.io", "schemas", "udfs", "pyarrow", "numpy", *SPARK},
     "jobs/fold": {"jobs.fold", "jobs.io", "schemas", "udfs", "pyarrow", *SPARK},
     "jobs/erase": {"jobs.erase", "jobs.io", "schemas", "udfs", "pyarrow", *SPARK},
-    "jobs/evaluate": {"jobs.evaluate", "jobs.io", "schemas", "udfs", *ARRAYS, "pyarrow", "yaml", *SPARK},
-    "jobs/night": {"jobs.night", *DOMAINS, "jobs.io", "schemas", "pyspark"},
+    "jobs/rank": {"jobs.rank", "jobs.io", "schemas", "udfs", *ARRAYS, "pyarrow", *SPARK},
+    "jobs/evaluate": {"jobs.evaluate", "jobs.rank", "jobs.io", "schemas", *ARRAYS, "yaml", *SPARK},
+    "jobs/recommend": {
+        "jobs.recommend",
+        "jobs.rank",
+        "jobs.io",
+        "schemas",
+        "udfs",
+        *ARRAYS,
+        "pyarrow",
+        *SPARK,
+    },
+    "jobs/night": {"jobs.night", *DOMAINS, "jobs.rank", "jobs.recommend", "jobs.io", "schemas", "pyspark"},
     "jobs/demo": {"jobs.demo", "numpy", "yaml"},
     "jobs": {
         "jobs.night",
         "jobs.demo",
         "jobs.erase",
         "jobs.evaluate",
+        "jobs.rank",
+        "jobs.recommend",
         *DOMAINS,
         "jobs.io",
         "schemas",
@@ -61,7 +74,8 @@ MAY_IMPORT = {
 # Inside functions only: loading one takes seconds that a run with nothing to embed must not pay.
 MAY_IMPORT_LAZILY = {
     "udfs": {"vllm", "torch", "tokenizers", "huggingface_hub", "phonenumbers", "pydantic"},
-    "jobs/evaluate": {"torch", "implicit", "matplotlib"},
+    "jobs/rank": {"torch", "implicit"},
+    "jobs/evaluate": {"matplotlib"},
 }
 # Ways to read and write, which schemas has none of. importlib.resources reads what ships with the package.
 READS_AND_WRITES = {
@@ -175,7 +189,10 @@ def test_a_file_imports_only_what_its_room_may(path):
         ("jobs/erase/rows.py", "from jobs.ingest.privacy import StoredForm"),
         ("jobs/fold/days.py", "from jobs.night import guards"),
         ("jobs/evaluate/judge.py", "from jobs.fold.days import fold_days"),
-        ("jobs/evaluate/factors.py", "import torch"),
+        ("jobs/evaluate/judge.py", "from jobs.recommend.training import train"),
+        ("jobs/recommend/training.py", "from jobs.evaluate.judge import judge"),
+        ("jobs/rank/models.py", "from jobs.recommend.training import train"),
+        ("jobs/rank/factors.py", "import torch"),
         ("jobs/night/steps.py", "from jobs.demo import log"),
         ("jobs/night/steps.py", "import jobs.publish_run"),
         ("jobs/demo/log.py", "from jobs.io.messages import say"),

@@ -5,7 +5,9 @@ from datetime import date
 from typing import Any, Final
 
 DAYS_SHOWN: Final = 12
-BAR, TEXT_WIDTH = 24, 44
+BAR, TEXT_WIDTH, NAME_WIDTH = 24, 44, 30
+# Of a list's score, as the table recommendations has them.
+PARTS: Final = ("content", "collaborative", "popularity", "own", "freshness")
 QUERIES: Final = {
     "Which profiles moved most in one day?": (
         "SELECT user_id, facet, as_of_date, event_count, round(drift, 3) AS drift FROM profile_states "
@@ -62,6 +64,22 @@ def profile_lines(days: Sequence[Any], turn: date) -> list[str]:
     return lines
 
 
+def list_lines(items: Sequence[Any]) -> list[str]:
+    """A line for each item of a user's list, with the parts of its score, and one for the events behind it.
+
+    An item has `rank`, `name`, `score`, each of PARTS, and `because`: events with `event_type` and `text`.
+    """
+    widths = {name: max(len(name), 6) for name in ("score", *PARTS)}
+    heads = " ".join(f"{name:>{width}}" for name, width in widths.items())
+    lines = [f"     {'item':<{NAME_WIDTH}} {heads}"]
+    for item in items:
+        numbers = " ".join(f"{item[name]:>{width}.3f}" for name, width in widths.items())
+        lines.append(f"  {item['rank']:>2} {_short(item['name'], NAME_WIDTH):<{NAME_WIDTH}} {numbers}")
+        causes = [f"{e['event_type']} '{_short(e['text'] or '', NAME_WIDTH)}'" for e in item["because"]]
+        lines += [f"     because of {', '.join(causes)}"] if causes else []
+    return lines
+
+
 def truth_lines(truth: Mapping[str, Any] | None) -> list[str]:
     """The true interests of a user of a demo log; none for another log."""
     if truth is None:
@@ -81,9 +99,12 @@ def query_lines(warehouse: str) -> list[str]:
 
 
 def _cause(event: Any) -> str:
-    text: str = event["text"]
-    short = text if len(text) <= TEXT_WIDTH else text[: TEXT_WIDTH - 1] + "…"
+    short = _short(event["text"], TEXT_WIDTH)
     return f"{event['event_type']} '{short}' {100 * event['weight']:.0f}%"
+
+
+def _short(text: str, width: int) -> str:
+    return text if len(text) <= width else text[: width - 1] + "…"
 
 
 def _main_topics(weights: Mapping[str, float]) -> str:

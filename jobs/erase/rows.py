@@ -1,8 +1,8 @@
 """Which rows an erasure takes from each table, and their removal: by what the tables declare (erased_by).
 
 Rows that name a user go with the user; rejected records that hold an id go, whoever's they are; items go
-that only the users' events name; vectors and refusals of texts go where no event and no item needs the text
-any more.
+that only the users' events name, and lists' rows of them; vectors and refusals of texts go where no event
+and no item needs the text any more; all models go that were fitted to every user.
 """
 
 import re
@@ -18,14 +18,14 @@ from pyspark.sql import types as T
 
 from jobs.io.erased import companions_without, hmac_of
 from jobs.io.warehouse import Warehouse, Writer
-from schemas import erased_users
+from schemas import erased_users, items
 from schemas.all_tables import ALL_TABLES
 from schemas.erased_users import SALT
 from schemas.items import BY_CATALOGUE
 from schemas.table import APPEND_ONLY, Table
 from udfs.traces import Ids
 
-USER, SEARCH, TEXT, ITEM, MESSAGE = "user", "search", "text", "item", "message"
+USER, SEARCH, TEXT, ITEM, MODEL, MESSAGE = "user", "search", "text", "item", "model", "message"
 # Stands for the message of a run that held an id.
 HIDDEN = "[it held the id of an erased user]"
 
@@ -99,13 +99,34 @@ def alone(text: str) -> str:
 def doomed(warehouse: Warehouse, table: Table, wanted: Wanted) -> DataFrame | None:
     """The rows that go, in the columns that name them; None where the table has nothing of users."""
     find: dict[str, Callable[[Warehouse, Table, Wanted], DataFrame]]
-    find = {USER: of_users, SEARCH: holding_an_id, TEXT: of_no_use, ITEM: of_no_event}
+    find = {USER: of_users, SEARCH: holding_an_id, TEXT: of_no_use, ITEM: of_no_event, MODEL: of_everybody}
+    if table.erased_by == USER and "item_id" in table.names and not is_fact(table):
+        return of_users_and_items(warehouse, table, wanted)
     return find[table.erased_by](warehouse, table, wanted) if table.erased_by in find else None
 
 
 def of_users(warehouse: Warehouse, table: Table, wanted: Wanted) -> DataFrame:
     """(user_id) of the users' rows."""
     return warehouse.read(table).select("user_id").join(wanted.users, "user_id", "left_semi")
+
+
+def of_users_and_items(warehouse: Warehouse, table: Table, wanted: Wanted) -> DataFrame:
+    """The keys of the users' rows, and of others' rows of items that nothing names any more."""
+    rows, facts = warehouse.read(table), [other for other in ALL_TABLES if is_fact(other)]
+    named = [left_of(warehouse, fact, wanted).select("item_id") for fact in facts]
+    lost = rows.join(reduce(DataFrame.unionAll, named).distinct(), "item_id", "left_anti")
+    own = rows.join(wanted.users, "user_id", "left_semi")
+    return own.select(*table.key).unionAll(lost.select(*table.key))
+
+
+def of_everybody(warehouse: Warehouse, table: Table, _: Wanted) -> DataFrame:
+    """The keys of all rows."""
+    return warehouse.read(table).select(*table.key)
+
+
+def is_fact(table: Table) -> bool:
+    """Whether the table has items as the log named them; what follows from it keeps no item alive."""
+    return "item_id" in table.names and table.written_by == items.TABLE.written_by
 
 
 def holding_an_id(warehouse: Warehouse, table: Table, wanted: Wanted) -> DataFrame:
@@ -140,7 +161,7 @@ def of_no_event(warehouse: Warehouse, table: Table, wanted: Wanted) -> DataFrame
     others = [
         left_of(warehouse, other, wanted).select("item_id")
         for other in ALL_TABLES
-        if "item_id" in other.names and other.erased_by == USER
+        if is_fact(other) and other.erased_by == USER
     ]
     rows = warehouse.read(table)
     of_catalogues = rows.where(F.col("named_by") == BY_CATALOGUE).select("item_id")

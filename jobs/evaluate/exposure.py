@@ -10,7 +10,7 @@ from typing import Any, Final
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from jobs.evaluate.target import IMPRESSION
+from jobs.rank.target import IMPRESSION
 
 CLICK: Final = "click"
 # Impressions at a later position do not count for conversion.

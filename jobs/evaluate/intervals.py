@@ -10,7 +10,7 @@ from typing import Final
 
 import numpy as np
 
-from jobs.evaluate.metrics import Floats
+from jobs.rank.metrics import Floats
 
 # Samples at least, and for each comparison of a run. The smallest p of R samples is 2 / (R + 1), which Holm
 # multiplies by the number of comparisons: with too few samples many comparisons could show nothing at all.

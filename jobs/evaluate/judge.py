@@ -10,48 +10,20 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from jobs.evaluate.blend import blended, min_max
-from jobs.evaluate.cases import Cases, Rules, ranked
-from jobs.evaluate.catalogue import Shelf
-from jobs.evaluate.content import (
-    MAIN,
-    NEGATIVE,
-    Profiles,
-    content_scores,
-    raw_scores,
-    with_facet,
-)
-from jobs.evaluate.events import Bools, History, Keys, Places, history_at
-from jobs.evaluate.metrics import NAMES, Floats, Truth, measure
-from jobs.evaluate.models import MODELS
-from jobs.evaluate.moment import Moment
-from jobs.evaluate.popularity import Arrays, Parameters
-from jobs.evaluate.states import States
+from jobs.rank.blend import blended, min_max
+from jobs.rank.cases import Cases, Rules, ranked
+from jobs.rank.catalogue import Shelf
+from jobs.rank.choice import CONTENT, FACET, RAW, Choice
+from jobs.rank.content import Profiles, content_scores, raw_scores, with_facet
+from jobs.rank.events import Bools, History, Keys, Places, history_at
+from jobs.rank.metrics import NAMES, Floats, Truth, measure
+from jobs.rank.models import MODELS
+from jobs.rank.moment import Moment
+from jobs.rank.popularity import Arrays
 
-CONTENT, RAW, FACET = "content", "content_raw", "content_with_"
 Fitted = Mapping[str, Arrays]
 # Stands for an item in a ranking of fewer than k.
 NOTHING = -1
-
-
-@dataclass(frozen=True)
-class Choice:
-    """What the days before the test decided: the parameters of each model, and the weights of the blends.
-
-    aversion: the weight of `negative` in content scores. blends: by name, the weight of each part, a row of
-    the table itself. facets: context facets, each shown with and without.
-    """
-
-    parameters: Mapping[str, Parameters]
-    aversion: float
-    blends: Mapping[str, Mapping[str, float]]
-    facets: tuple[str, ...]
-
-    @property
-    def rows(self) -> tuple[str, ...]:
-        """The rows of the table, in their order."""
-        facets = [f"{FACET}{facet}" for facet in self.facets]
-        return (*[model.name for model in MODELS], CONTENT, RAW, *facets, *self.blends)
 
 
 @dataclass(frozen=True)
@@ -70,11 +42,6 @@ class Rows:
     cold: Floats
     there: Bools
     shown: NDArray[np.int32]
-
-
-def context_facets(states: States) -> tuple[str, ...]:
-    """The facets besides `main` and `negative`, by name."""
-    return tuple(sorted(set(states.facets) - {MAIN, NEGATIVE}))
 
 
 def scores_of(

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import yaml
 
-from jobs.evaluate.metrics import NAMES
+from jobs.rank.metrics import NAMES
 
 EXPERIMENT, EXPERIMENT_ID = "nightfold evaluation", "1"
 # MLflow's numbers for a finished run and for a source that is a script.

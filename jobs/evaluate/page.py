@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from jobs.evaluate.judge import CONTENT, FACET
-from jobs.evaluate.tuning import ALL, WITHOUT_CONTENT
+from jobs.rank.choice import CONTENT, FACET
+from jobs.rank.tuning import ALL, WITHOUT_CONTENT
 
 COLUMNS: Final = ("ndcg", "recall", "mrr", "hit", "coverage", "gini", "novelty")
 LIMITS: Final = """\

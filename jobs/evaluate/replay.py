@@ -2,30 +2,21 @@
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
-from jobs.evaluate.cases import Cases, Rules, blocks, step_on
-from jobs.evaluate.catalogue import Catalogue, Shelf, shelf_on
-from jobs.evaluate.content import Profiles, profiles_on
-from jobs.evaluate.events import Events, Keys
-from jobs.evaluate.fits import Models
-from jobs.evaluate.judge import Choice, Fitted, Rows, judge
-from jobs.evaluate.moment import Moment, asked_at, day_of
-from jobs.evaluate.states import States
+from jobs.evaluate.judge import Fitted, Rows, judge
 from jobs.evaluate.tally import Tally
 from jobs.io.messages import say, time_left
-
-
-@dataclass(frozen=True)
-class World:
-    """Everything the warehouse knows, of all days; functions that take a day decide what a step may use."""
-
-    events: Events
-    catalogue: Catalogue
-    states: States
-
+from jobs.rank.cases import Cases, Rules, blocks, step_on
+from jobs.rank.catalogue import Shelf, shelf_on
+from jobs.rank.choice import Choice
+from jobs.rank.content import Profiles, profiles_on
+from jobs.rank.events import Events, Keys
+from jobs.rank.fits import Models
+from jobs.rank.moment import Moment, asked_at, day_of
+from jobs.rank.states import States
+from jobs.rank.world import World
 
 # Users of a step with their profiles, block by block, and how they are judged: here, or spread over workers.
 Blocks = Iterator[tuple[Cases, Profiles]]

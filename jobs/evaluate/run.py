@@ -5,11 +5,12 @@ from typing import Any
 
 from threadpoolctl import threadpool_limits
 
-from jobs.evaluate.moment import possible_tuning_steps, replay_steps, tuning_steps
-from jobs.evaluate.replay import Judging, World, judge_here, replay
+from jobs.evaluate.replay import Judging, judge_here, replay
 from jobs.evaluate.summary import Run, summarise
-from jobs.evaluate.tuning import rehearse, tune
 from jobs.io.messages import say
+from jobs.rank.moment import possible_tuning_steps, replay_steps, tuning_steps
+from jobs.rank.tuning import rehearse, tune
+from jobs.rank.world import World
 
 # Days between the steps before the test on which parameters are chosen.
 TUNE_EVERY = 7

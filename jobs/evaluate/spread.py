@@ -15,13 +15,14 @@ from numpy.typing import NDArray
 from pyspark.sql import SparkSession
 from threadpoolctl import threadpool_limits
 
-from jobs.evaluate.cases import Cases, Rules
-from jobs.evaluate.catalogue import Shelf
-from jobs.evaluate.content import Profiles
-from jobs.evaluate.judge import Choice, Fitted, Rows, judge
-from jobs.evaluate.moment import Moment
+from jobs.evaluate.judge import Fitted, Rows, judge
 from jobs.evaluate.replay import Blocks, Judging, judge_here
 from jobs.io.scratch import scratch_folders
+from jobs.rank.cases import Cases, Rules
+from jobs.rank.catalogue import Shelf
+from jobs.rank.choice import Choice
+from jobs.rank.content import Profiles
+from jobs.rank.moment import Moment
 
 # With fewer blocks the driver is done before a job of Spark has begun.
 FEW_BLOCKS = 8

@@ -5,14 +5,14 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
-from jobs.evaluate.cases import BUCKET_NAMES, Rules
 from jobs.evaluate.intervals import LEVEL, compare, resamples_for
-from jobs.evaluate.judge import CONTENT, FACET
-from jobs.evaluate.metrics import NAMES, NDCG, Floats, coverage, gini
-from jobs.evaluate.models import DECAYED
-from jobs.evaluate.moment import day_of
 from jobs.evaluate.tally import Group, Tally
-from jobs.evaluate.tuning import ALL, WITHOUT_CONTENT, Tuned
+from jobs.rank.cases import BUCKET_NAMES, Rules
+from jobs.rank.choice import CONTENT, FACET
+from jobs.rank.metrics import NAMES, NDCG, Floats, coverage, gini
+from jobs.rank.models import DECAYED
+from jobs.rank.moment import day_of
+from jobs.rank.tuning import ALL, WITHOUT_CONTENT, Tuned
 
 # Raised when a key of the JSON file changes its meaning.
 FORMAT: Final = 1

@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from jobs.evaluate.cases import BUCKETS
-from jobs.evaluate.events import Keys
 from jobs.evaluate.judge import NOTHING, Rows
-from jobs.evaluate.metrics import NAMES, NDCG, Floats, Ints
+from jobs.rank.cases import BUCKETS
+from jobs.rank.events import Keys
+from jobs.rank.metrics import NAMES, NDCG, Floats, Ints
 
 
 @dataclass

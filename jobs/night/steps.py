@@ -21,9 +21,12 @@ from jobs.io.messages import progress, say
 from jobs.io.runs import Run, step
 from jobs.night.checks import JOB as CHECK
 from jobs.night.checks import check_days
+from jobs.night.choices import marked_events
 from jobs.night.guards import unfinished_ingests
 from jobs.night.publication import JOB as PUBLISH
 from jobs.night.publication import Publication, publish
+from jobs.recommend.lists import JOB as RECOMMEND
+from jobs.recommend.lists import Asked, recommend_in_night
 from schemas import pipeline_runs
 from schemas.settings import Settings
 
@@ -74,6 +77,16 @@ def _fold(parent: Run, night: Night) -> None:
         night.fold(run, night.settings, night.days)
 
 
+def _recommend(parent: Run, night: Night) -> None:
+    """Lists of the last day: for users with events of the days, or after a rebuild for all."""
+    if not night.settings.recommend.nightly:
+        return
+    with step(parent, RECOMMEND) as run:
+        marked = marked_events(run.warehouse, night.settings.fold)
+        asked = Asked(night.days, everybody=night.logs is None)
+        recommend_in_night(run, night.settings, marked, asked)
+
+
 def _check(parent: Run, night: Night) -> None:
     with step(parent, CHECK) as run:
         check_days(run, night.settings, night.days)
@@ -95,11 +108,14 @@ NIGHT = (
     Step(INGEST, _ingest),
     Step(EMBED, _embed),
     Step(FOLD, _fold),
+    Step(RECOMMEND, _recommend),
     Step(CHECK, _check),
     Step(PUBLISH, _publish),
 )
+# Steps that a night may leave out, by the settings.
+OPTIONAL = (RECOMMEND,)
 # The jobs that must have done a day before it is published.
-CHAIN = tuple(step.job for step in NIGHT[:-1])
+CHAIN = tuple(step.job for step in NIGHT[:-1] if step.job not in OPTIONAL)
 
 
 def run_steps(parent: Run, night: Night) -> None:

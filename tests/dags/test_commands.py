@@ -188,6 +188,7 @@ def test_a_night_started_by_hand_takes_the_day_before_its_logical_date(bag, root
         "ingest_events",
         "embed_texts",
         "fold_profiles",
+        "recommend_items",
         "check_tables",
         "publish_run",
     ]

@@ -41,7 +41,15 @@ def test_a_task_has_an_owner_retries_with_backoff_and_a_time_limit(task):
 
 def test_the_steps_of_a_night_are_in_order():
     nightly = BAG.dags["profiles_nightly"]
-    steps = ["wait_for_log", "ingest_events", "embed_texts", "fold_profiles", "check_tables", "publish_run"]
+    steps = [
+        "wait_for_log",
+        "ingest_events",
+        "embed_texts",
+        "fold_profiles",
+        "recommend_items",
+        "check_tables",
+        "publish_run",
+    ]
     assert [task.task_id for task in nightly.topological_sort()] == steps
     assert [task.downstream_list for task in map(nightly.get_task, steps)] == [
         [nightly.get_task(step)] for step in steps[1:]

@@ -99,6 +99,9 @@ def before(spark, logs, config, tmp_path_factory):
     with suppress(JobError), recorded(log, spec):
         raise JobError(f"{logs}/{GONE}-7.jsonl.gz is cut off")
     (warehouse / "behavior_events" / "part-left-behind.parquet").write_bytes(f"PAR1 {GONE}".encode())
+    # Of a training that was killed before its row.
+    (warehouse / "_models").mkdir()
+    (warehouse / "_models" / "2025-04-03-0.npz").write_bytes(f"PK {HERS}".encode())
     return warehouse
 
 

@@ -38,7 +38,8 @@ def test_a_night_by_the_dag_gives_the_same_as_run_night(given, after_nights, tmp
     by_dag = str(tmp_path / "by_dag")
     night = night_by_dag(FIRST, WAREHOUSE=by_dag, **given)
     assert night.returncode == 0, night.stderr
-    jobs = ["ingest_events", "embed_texts", "fold_profiles", "check_tables", "publish_run"]
+    jobs = ["ingest_events", "embed_texts", "fold_profiles", "recommend_items"]
+    jobs += ["check_tables", "publish_run"]
     printing = dict.fromkeys(line.split()[0].rstrip(":") for line in night.stdout.splitlines())
     assert list(printing) == jobs
     assert published(by_dag) == [(FIRST, f"profiles_nightly-{FIRST}")]

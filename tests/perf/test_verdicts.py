@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from jobs.evaluate.catalogue import Catalogue, shelf_on
-from jobs.evaluate.content import content_scores, profiles_on, raw_scores, with_facet
+from jobs.rank.catalogue import Catalogue, shelf_on
+from jobs.rank.content import content_scores, profiles_on, raw_scores, with_facet
 from tests.perf.verdicts.judge import content_of
 from tests.perf.verdicts.logs import log_of
 from tests.perf.verdicts.profiles import choices, negative, states_of, weights_of

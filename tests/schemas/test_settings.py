@@ -86,6 +86,15 @@ OTHER: dict[str, dict[str, Any]] = {
         "small_file_mb": 16,
         "small_files": 4,
     },
+    "recommend": {
+        "nightly": True,
+        "top": 20,
+        "repeat": "exclude",
+        "min_drift": 0.01,
+        "block_items": ["knife"],
+        "block_categories": ["weapons"],
+        "category_attribute": "genre",
+    },
     "spark": {"shuffle_partitions": 4, "driver_memory": "4g"},
 }
 # For each constant that a facet may have, a value other than the default.
@@ -223,7 +232,7 @@ def test_only_what_determines_profiles_changes_the_fold_hash(section, key):
 def test_hashes_equal_those_already_stored():
     """Update them with a new setting: one of the fold changes all of them, any other one the config_hash."""
     settings = changed("fold", "facets")
-    assert Settings().config_hash() == "662547f73ae33957"
+    assert Settings().config_hash() == "6f660e41e10f88d0"
     assert Settings().fold_hash(MODEL) == "a2a209cafd48a672"
     assert settings.facet_hashes(MODEL) == {
         "main": "a2a209cafd48a672",

@@ -9,7 +9,7 @@ import pytest
 from jobs import evaluate_profiles
 from jobs.io.messages import JobError
 from jobs.io.model import model_key_of
-from schemas import behavior_events, items, pipeline_runs, profile_states, text_embeddings
+from schemas import behavior_events, items, pipeline_runs, profile_states, text_embeddings, user_profiles
 from schemas.pipeline_runs import PUBLISHED
 from schemas.settings import parse_settings
 from tests.builders import row, store
@@ -46,19 +46,20 @@ def states(model_key: str) -> list[dict]:
             facet="main",
             as_of_date=day(user % 2),
             model_key=model_key,
+            drift=0.5 if user % 3 else 0.001,
             vector=[0.1, 1.0] if user % 4 // 2 else [1.0, 0.1],
         )
         for user in range(USERS)
     ]
 
 
-@pytest.fixture(scope="module")
-def shop(spark, tmp_path_factory) -> str:
-    folder = str(tmp_path_factory.mktemp("shop") / "warehouse")
+def open_shop(spark, folder: str) -> str:
+    """A warehouse whose days FIRST..END are published."""
     model_key = model_key_of(parse_settings(HASH, "test").engine)
     catalogue, vectors = [], []
     for item in range(ITEMS):
         named = {"item_id": f"i{item:02}", "text": f"t{item}", "text_key": f"k{item}"}
+        named["attributes"] = {"category": "even" if item % 2 == 0 else "odd"}
         catalogue.append(row(items.TABLE, valid_from=day(0), **named))
         vector = [0.1 * (item % 3), 1.0] if item >= ITEMS // 2 else [1.0, 0.1 * (item % 3)]
         vectors.append(
@@ -69,6 +70,7 @@ def shop(spark, tmp_path_factory) -> str:
         items.TABLE: catalogue,
         text_embeddings.TABLE: vectors,
         profile_states.TABLE: states(model_key),
+        user_profiles.TABLE: states(model_key),
     }
     for table, own in rows.items():
         store(spark, folder, table, own)
@@ -76,6 +78,11 @@ def shop(spark, tmp_path_factory) -> str:
     published["output_versions"] = {table.name: 1 for table in rows}
     store(spark, folder, pipeline_runs.TABLE, [row(pipeline_runs.TABLE, **published)])
     return folder
+
+
+@pytest.fixture(scope="module")
+def shop(spark, tmp_path_factory) -> str:
+    return open_shop(spark, str(tmp_path_factory.mktemp("shop") / "warehouse"))
 
 
 @pytest.fixture

@@ -2,7 +2,16 @@
 
 from datetime import date, timedelta
 
-from jobs.demo.page import QUERIES, embedding_lines, profile_lines, query_lines, table_lines, truth_lines
+from jobs.demo.page import (
+    PARTS,
+    QUERIES,
+    embedding_lines,
+    list_lines,
+    profile_lines,
+    query_lines,
+    table_lines,
+    truth_lines,
+)
 
 FIRST = date(2025, 3, 1)
 
@@ -33,6 +42,16 @@ def test_twelve_days_around_the_turn_are_shown() -> None:
 def test_a_long_text_is_cut() -> None:
     line = profile_lines([day(0, 0.1, "x" * 45)], FIRST)[1]
     assert f"'{'x' * 43}…'" in line
+
+
+def test_an_item_has_its_parts_and_the_events_behind_it() -> None:
+    parts = dict.fromkeys(PARTS, 0.0) | {"content": 0.25, "own": 0.5}
+    item = {"rank": 1, "name": "x" * 31, "score": 0.75, **parts}
+    cause = {"event_type": "click", "text": "tea"}
+    head, *lines = list_lines([item | {"because": [cause]}, item | {"rank": 10, "because": []}])
+    assert head.split() == ["item", "score", *PARTS]
+    assert lines[0].split() == ["1", "x" * 29 + "…", "0.750", "0.250", "0.000", "0.000", "0.500", "0.000"]
+    assert lines[1] == "     because of click 'tea'" and lines[2].startswith("  10 ") and len(lines) == 3
 
 
 def test_truth_names_the_main_topics() -> None:

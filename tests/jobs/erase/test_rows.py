@@ -25,6 +25,8 @@ from schemas import (
     pipeline_runs,
     profile_states,
     quarantined_events,
+    ranking_models,
+    recommendations,
     rejected_texts,
     text_embeddings,
 )
@@ -195,3 +197,36 @@ def test_no_id_stands_in_a_tables_log(spark, warehouse, run_on):
     logs = [file.read_text(encoding="utf-8") for file in Path(path, "_delta_log").glob("*.json")]
     assert counts["behavior_events_removed"] == 1 and len(logs) == 3
     assert not [log for log in logs if "anneliese" in log]
+
+
+# ---- models and lists
+
+
+def test_lists_lose_the_users_and_the_items_that_only_they_named(spark, warehouse, warehouse_at):
+    events = [event("ann", n, item_id=item) for n, item in enumerate(["hers", "shared"])]
+    store(spark, warehouse, behavior_events.TABLE, [*events, event("bob", 1, item_id="shared")])
+    stored = [row(items.TABLE, item_id=item, named_by=by) for item, by in NAMED.items()]
+    store(spark, warehouse, items.TABLE, stored)
+    found = [
+        row(recommendations.TABLE, user_id=user, rank=rank, item_id=item, score=5.0)
+        for user in ("ann", "bob")
+        for rank, item in enumerate(["hers", "shared", "sold"], 1)
+    ]
+    store(spark, warehouse, recommendations.TABLE, found)
+    opened = warehouse_at(warehouse)
+    # A list keeps no item alive.
+    assert {r["item_id"] for r in doomed(opened, items.TABLE, wanted(spark, "ann")).collect()} == {"hers"}
+    gone = doomed(opened, recommendations.TABLE, wanted(spark, "ann"))
+    assert gone.columns == list(recommendations.TABLE.key)
+    rows = sorted((r["user_id"], r["rank"]) for r in gone.distinct().collect())
+    assert rows == [("ann", 1), ("ann", 2), ("ann", 3), ("bob", 1)]
+
+
+NAMED = {"hers": BY_EVENTS, "shared": BY_EVENTS, "sold": BY_CATALOGUE}
+
+
+def test_every_model_goes(spark, warehouse, warehouse_at):
+    stored = [row(ranking_models.TABLE, version=version) for version in ("v1", "v2")]
+    store(spark, warehouse, ranking_models.TABLE, stored)
+    gone = doomed(warehouse_at(warehouse), ranking_models.TABLE, wanted(spark, "ann"))
+    assert sorted(r["version"] for r in gone.collect()) == ["v1", "v2"]

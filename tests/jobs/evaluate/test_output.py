@@ -6,24 +6,24 @@ from xml.etree import ElementTree as ET
 import pytest
 import yaml
 
-from jobs.evaluate.cases import ALLOW, Rules
 from jobs.evaluate.mlflow_folder import run_files
-from jobs.evaluate.moment import replay_steps, tuning_steps
 from jobs.evaluate.output import JSON_FILE, PAGE_FILE, write_result
 from jobs.evaluate.page import page, verdict
 from jobs.evaluate.plots import plots
 from jobs.evaluate.replay import replay
 from jobs.evaluate.summary import Run, summarise
-from jobs.evaluate.tuning import ALL, rehearse, tune
+from jobs.rank.cases import ALLOW, Rules
+from jobs.rank.moment import replay_steps, tuning_steps
+from jobs.rank.tuning import ALL, rehearse, tune
 from tests.jobs.evaluate.test_replay import FIRST, LAST
-from tests.jobs.evaluate.worlds import random_world
+from tests.jobs.rank.worlds import random_world
 
 RULES = Rules(k=5, horizon=7, repeat=ALLOW)
 
 
 @pytest.fixture(scope="module")
 def result():
-    from jobs.evaluate.models import MODELS
+    from jobs.rank.models import MODELS
 
     world = random_world(1)
     with pytest.MonkeyPatch.context() as patched:

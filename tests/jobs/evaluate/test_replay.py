@@ -5,20 +5,21 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from jobs.evaluate import events as known_then
 from jobs.evaluate import replay as replays
-from jobs.evaluate.cases import ALLOW, EXCLUDE, ONLY, Rules, blocks, cases_at
-from jobs.evaluate.events import Events
-from jobs.evaluate.judge import CONTENT
-from jobs.evaluate.metrics import NDCG
-from jobs.evaluate.models import DECAYED
-from jobs.evaluate.moment import MOST_STEPS, fit_days, moment_at, replay_steps, tuning_steps
-from jobs.evaluate.replay import World, replay
+from jobs.evaluate.replay import replay
 from jobs.evaluate.summary import Run, summarise
 from jobs.evaluate.tally import Tally
-from jobs.evaluate.tuning import ALL, Tuned, rehearse, tune
 from jobs.io.messages import JobError
-from tests.jobs.evaluate.worlds import catalogue_of, events_of, random_world, world_of
+from jobs.rank import events as known_then
+from jobs.rank.cases import ALLOW, EXCLUDE, ONLY, Rules, blocks, cases_at
+from jobs.rank.choice import CONTENT
+from jobs.rank.events import Events
+from jobs.rank.metrics import NDCG
+from jobs.rank.models import DECAYED
+from jobs.rank.moment import MOST_STEPS, fit_days, moment_at, replay_steps, tuning_steps
+from jobs.rank.tuning import ALL, Tuned, rehearse, tune
+from jobs.rank.world import World
+from tests.jobs.rank.worlds import catalogue_of, events_of, random_world, world_of
 
 RULES = Rules(k=5, horizon=7, repeat=ALLOW)
 FIRST, LAST = 40, 59

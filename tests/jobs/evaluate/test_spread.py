@@ -3,14 +3,14 @@
 import numpy as np
 
 from jobs.evaluate import spread
-from jobs.evaluate.cases import ALLOW, Rules
-from jobs.evaluate.catalogue import shelf_on
-from jobs.evaluate.moment import moment_at, replay_steps, tuning_steps
 from jobs.evaluate.replay import replay
 from jobs.evaluate.spread import arrays_of, load, models_of, save, spread_on
-from jobs.evaluate.tuning import rehearse, tune
+from jobs.rank.cases import ALLOW, Rules
+from jobs.rank.catalogue import shelf_on
+from jobs.rank.moment import moment_at, replay_steps, tuning_steps
+from jobs.rank.tuning import rehearse, tune
 from tests.jobs.evaluate.test_replay import FIRST, LAST
-from tests.jobs.evaluate.worlds import random_world
+from tests.jobs.rank.worlds import random_world
 
 RULES = Rules(k=5, horizon=7, repeat=ALLOW)
 

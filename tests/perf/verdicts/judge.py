@@ -10,19 +10,20 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from jobs.evaluate.blend import blended, min_max, simplex
-from jobs.evaluate.cases import ALLOW, EXCLUDE, Cases, Rules, blocks, step_on
-from jobs.evaluate.catalogue import NO_TEXT, Shelf, shelf_on
-from jobs.evaluate.content import MAIN, Profiles, content_scores, profiles_on
-from jobs.evaluate.events import History, Keys, Places, history_at
-from jobs.evaluate.fits import Models
-from jobs.evaluate.metrics import Truth, ndcg, top_items
-from jobs.evaluate.models import BY_NAME, DECAYED, EASE, OWN
-from jobs.evaluate.moment import Moment, tuning_steps
-from jobs.evaluate.popularity import Parameters
 from jobs.evaluate.replay import World, asked_users
 from jobs.evaluate.tally import Group
-from jobs.evaluate.tuning import (
+from jobs.io.messages import say
+from jobs.rank.blend import blended, min_max, simplex
+from jobs.rank.cases import ALLOW, EXCLUDE, Cases, Rules, blocks, step_on
+from jobs.rank.catalogue import NO_TEXT, Shelf, shelf_on
+from jobs.rank.content import MAIN, Profiles, content_scores, profiles_on
+from jobs.rank.events import History, Keys, Places, history_at
+from jobs.rank.fits import Models
+from jobs.rank.metrics import Truth, ndcg, top_items
+from jobs.rank.models import BY_NAME, DECAYED, EASE, OWN
+from jobs.rank.moment import Moment, tuning_steps
+from jobs.rank.popularity import Parameters
+from jobs.rank.tuning import (
     AVERSIONS,
     BLEND_STEPS,
     Rehearsal,
@@ -34,7 +35,6 @@ from jobs.evaluate.tuning import (
     rehearse,
     tried,
 )
-from jobs.io.messages import say
 from tests.perf.verdicts.settings import Candidate
 
 Floats = NDArray[np.float64]
@@ -104,7 +104,7 @@ class Shelves:
 
 
 def content_scorer(world: World, shelves: Shelves, aversion: float) -> Scorer:
-    """Content scores of the default's profiles, as jobs/evaluate/tuning.py has them."""
+    """Content scores of the default's profiles, as jobs/rank/tuning.py has them."""
 
     def at(step: Rehearsal) -> Callable[[Cases, History], Floats]:
         shelf, day = shelves.on(world, step.moment.day), step.moment.day

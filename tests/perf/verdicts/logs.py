@@ -24,7 +24,7 @@ import pyarrow.parquet
 from numpy.typing import NDArray
 
 from jobs import make_demo_logs
-from jobs.evaluate.events import NEVER, Events
+from jobs.rank.events import NEVER, Events
 from udfs.text import normalise
 
 GENERATED_DAYS, GENERATED_USERS = 75, 240

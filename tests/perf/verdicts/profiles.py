@@ -8,8 +8,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from jobs.evaluate.content import MAIN
-from jobs.evaluate.states import Changes, FacetStates, States
+from jobs.rank.content import MAIN
+from jobs.rank.states import Changes, FacetStates, States
 from schemas.fold_settings import FoldSettings
 from tests.perf.verdicts.logs import Log
 from udfs.fold.contract import EVENT_ROW, INPUT_SCHEMA, VECTOR_ROW, FoldConstants
@@ -48,7 +48,7 @@ def negative(log: Log, bound: float = 0.4) -> NDArray[np.bool_]:
 
 
 def choices(log: Log) -> NDArray[np.bool_]:
-    """bool[n]: what the evaluation calls a choice by default (jobs/evaluate/target.py)."""
+    """bool[n]: what the evaluation calls a choice by default (jobs/rank/target.py)."""
     types = DEFAULTS.type_weights
     heavy = [name for name, weight in types.items() if weight >= 0.5 * max(types.values())]
     is_liked = np.isnan(log.rating) | (log.rating >= 0.75)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from jobs.evaluate.content import MAIN, NEGATIVE
+from jobs.rank.content import MAIN, NEGATIVE
 from tests.perf.verdicts.logs import Log
 from tests.perf.verdicts.profiles import DEFAULTS, Fold, negative, weights_of
 from tests.udfs.fold.configs import constants

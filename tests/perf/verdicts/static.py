@@ -6,16 +6,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from jobs.evaluate.blend import min_max
-from jobs.evaluate.cases import EXCLUDE, Rules, blocks, ranked, step_on
-from jobs.evaluate.catalogue import Catalogue, shelf_on
-from jobs.evaluate.content import MAIN, content_scores, profiles_on
-from jobs.evaluate.events import history_at
-from jobs.evaluate.metrics import hits, ndcg, top_items
-from jobs.evaluate.models import DECAYED, EASE, POPULARITY, Model
-from jobs.evaluate.moment import day_of
-from jobs.evaluate.popularity import Parameters
-from jobs.evaluate.states import States
+from jobs.rank.blend import min_max
+from jobs.rank.cases import EXCLUDE, Rules, blocks, ranked, step_on
+from jobs.rank.catalogue import Catalogue, shelf_on
+from jobs.rank.content import MAIN, content_scores, profiles_on
+from jobs.rank.events import history_at
+from jobs.rank.metrics import hits, ndcg, top_items
+from jobs.rank.models import DECAYED, EASE, POPULARITY, Model
+from jobs.rank.moment import day_of
+from jobs.rank.popularity import Parameters
+from jobs.rank.states import States
 from tests.perf.verdicts.logs import Log
 from tests.perf.verdicts.profiles import Fold, choices, negative, states_of, weights_of
 from tests.udfs.fold.configs import constants

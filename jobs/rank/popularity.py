@@ -1,0 +1,53 @@
+"""Baselines that count: what everybody chose, what they chose lately, and what the user chose before.
+
+Each is a pair of pure functions: `fit` takes a history of all users and gives arrays by name, `scores` takes
+these and the histories of some users and gives float64[users, items].
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from jobs.rank.events import History
+
+Arrays = Mapping[str, NDArray[np.generic]]
+Floats = NDArray[np.float64]
+Parameters = Mapping[str, float]
+# How far popularity moves a score that ranks few items, as a share of its largest: only ties are decided by
+# it.
+TIE = 1e-9
+
+
+def fit_popularity(history: History, _: Parameters) -> dict[str, NDArray[np.generic]]:
+    """popularity: float64[items], how many choices each item has."""
+    counts = np.bincount(history.events.item, minlength=history.items)
+    return {"popularity": counts.astype(np.float64)}
+
+
+def fit_decayed(history: History, parameters: Parameters) -> dict[str, NDArray[np.generic]]:
+    """popularity: float64[items], choices that count half as much every `half_life` days."""
+    weights = np.exp2(-history.age / parameters["half_life"])
+    return {"popularity": np.bincount(history.events.item, weights, minlength=history.items)}
+
+
+def popularity_scores(arrays: Arrays, history: History, _: Parameters) -> Floats:
+    """The same for every user."""
+    return np.tile(np.asarray(arrays["popularity"], np.float64), (history.users, 1))
+
+
+def own_scores(arrays: Arrays, history: History, parameters: Parameters) -> Floats:
+    """How often the user chose the item, halved every `half_life` days: the bar where people buy again.
+
+    Items that the user never chose follow in the order of popularity, as in GP-TopFreq (Hu et al., 2020).
+    """
+    own = history.weighted(np.exp2(-history.age / parameters["half_life"]))
+    return with_ties_by_popularity(own.toarray(), arrays)
+
+
+def with_ties_by_popularity(scores: Floats, arrays: Arrays) -> Floats:
+    """The scores (at least 0), their ties decided by the popularity in `arrays`."""
+    popularity = np.asarray(arrays["popularity"], np.float64)
+    top = popularity.max(initial=0.0)
+    largest = scores.max(axis=1, initial=0.0, keepdims=True)
+    return scores + TIE * np.where(largest > 0, largest, 1.0) * (popularity / top if top else popularity)

@@ -1,0 +1,99 @@
+"""What the lists of a day are made of besides users: the catalogue of the day, under a stored ranker."""
+
+from dataclasses import dataclass
+from datetime import date
+from typing import Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from jobs.io.messages import JobError
+from jobs.rank.blend import min_max
+from jobs.rank.catalogue import Catalogue, vectors_on
+from jobs.rank.moment import day_number
+from jobs.rank.tables import Tables, read_catalogue
+from jobs.recommend.models import LAST
+from jobs.recommend.stored import Stored
+from jobs.recommend.training import freshness_on
+from schemas import items
+from schemas.settings import RecommendSettings
+from udfs.rank import Ranker
+from udfs.score import centred_units
+
+# Items whose vectors the driver holds and every worker gets: 384 numbers each make 770 MB.
+MOST_ITEMS: Final = 500_000
+
+
+@dataclass(frozen=True)
+class Shop:
+    """The catalogue of a day. ids: string[m], of all its items, ascending; blocked: ids in no list."""
+
+    catalogue: Catalogue
+    ids: pa.Array
+    blocked: pa.Array
+
+
+def read_shop(
+    tables: Tables, events: DataFrame, settings: RecommendSettings, model_key: str, day: date
+) -> Shop:
+    """The catalogue. events: those known by the day, that count. Raises JobError where there is no room."""
+    size = tables.read(items.TABLE).select("item_id").distinct().count()
+    if size > MOST_ITEMS:
+        raise JobError(f"the catalogue has {size:,} items, and lists are made of at most {MOST_ITEMS:,}")
+    catalogue, ids = read_catalogue(tables, events, model_key)
+    return Shop(catalogue, ids, pa.array(sorted(blocked_items(tables, settings, day)), pa.string()))
+
+
+def blocked_items(tables: Tables, settings: RecommendSettings, day: date) -> set[str]:
+    """The items of the block lists, by id, and by their category on the day."""
+    found = set(settings.block_items)
+    if settings.block_categories:
+        versions = tables.read(items.TABLE).where(F.col("valid_from") <= F.lit(day))
+        latest = versions.groupBy("item_id").agg(F.max_by("attributes", "valid_from").alias("attributes"))
+        category = F.try_element_at("attributes", F.lit(settings.category_attribute))
+        rows = latest.where(category.isin(list(settings.block_categories))).select("item_id").collect()
+        found |= {row["item_id"] for row in rows}
+    return found
+
+
+def ranker_of(shop: Shop, stored: Stored, settings: RecommendSettings, day: date) -> Ranker:
+    """The ranker of the day: items known by then, their texts and the model's weights."""
+    number = day_number(day)
+    known = np.flatnonzero(shop.catalogue.known_on(number))
+    ids = shop.ids.take(pa.array(known))
+    there, vectors, mean = vectors_on(shop.catalogue, number)
+    moved = vectors.astype(np.float64) - mean
+    at = np.searchsorted(known, there)
+    units, lengths = np.zeros((len(ids), len(mean)), np.float32), np.zeros(len(ids))
+    units[at] = centred_units(vectors, mean)
+    lengths[at] = np.sqrt(np.add.reduce(moved * moved, axis=1))
+    popularity, near = stored.artefact.placed(ids)
+    own = stored.parameters
+    fresh = freshness_on(shop.catalogue.known[known], number, own["freshness_half_life"])
+    return Ranker(
+        ids=ids,
+        units=units,
+        lengths=lengths,
+        mean=mean,
+        popularity=scaled(popularity),
+        freshness=scaled(fresh),
+        blocked=pc.is_in(ids, value_set=shop.blocked).to_numpy(zero_copy_only=False),
+        near=near,
+        weights=stored.weights,
+        aversion=own["content_aversion"],
+        half_life=own["own_half_life"],
+        last_only=stored.kind == LAST.name,
+        today=number,
+        top=settings.top,
+        repeat=settings.repeat,
+    )
+
+
+def scaled(scores: NDArray[np.float64]) -> NDArray[np.float64]:
+    """float64[n] brought to 0..1; zeros where all are equal."""
+    found: NDArray[np.float64] = min_max(scores[None], np.ones((1, len(scores)), bool))[0]
+    return found

@@ -1,0 +1,177 @@
+"""Makes the lists of a day for the users whose profile moved, and writes them in one commit.
+
+Everything is read as it was known at the end of the day; so a night, a range and a rerun make the same lists
+of the same tables.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+import pyarrow as pa
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
+from pyspark.sql.pandas.types import from_arrow_schema
+from threadpoolctl import threadpool_limits
+
+from jobs.io.days import Days
+from jobs.io.messages import JobError, say
+from jobs.io.model import model_key_of
+from jobs.io.runs import Run
+from jobs.io.warehouse import conformed, same_rows
+from jobs.rank.content import MAIN, NEGATIVE
+from jobs.rank.tables import Tables
+from jobs.rank.target import counted
+from jobs.recommend.catalogue import Shop, ranker_of, read_shop
+from jobs.recommend.stored import Stored, newest
+from schemas import profile_states, recommendations, user_profiles
+from schemas.settings import Settings
+from udfs.rank import OUTPUT_SCHEMA, Ranker, rank_stream
+
+JOB: Final = "recommend_items"
+NO_MODEL: Final = "no ranking model was trained by then; run train_ranker first"
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Which lists are made: of the last of the days, for a facet.
+
+    For all users, or for those with events that arrived on the days.
+    """
+
+    days: Days
+    facet: str = MAIN
+    everybody: bool = False
+
+
+def recommend_in_night(run: Run, settings: Settings, marked: DataFrame, asked: Asked) -> None:
+    """As recommend, but a warehouse without a model keeps its lists, and the night goes on."""
+    stored = newest(run.warehouse, model_key_of(settings.engine), asked.days.last)
+    if stored is None:
+        say(f"{JOB} {asked.days.last}: {NO_MODEL}; the lists stay as they are")
+        return
+    recommend(run, settings, marked, asked, stored)
+
+
+def recommend(run: Run, settings: Settings, marked: DataFrame, asked: Asked, stored: Stored) -> None:
+    """Replaces the lists of the day and facet; without a commit where they are the same.
+
+    marked: all events, with `gone` and `chosen`. Counts users with events of the days (`active`), those whose
+    profile moved too little (`unmoved`), and those with a list (`listed`).
+    """
+    day, model_key = asked.days.last, model_key_of(settings.engine)
+    known = known_by(marked, asked.days)
+    with run.phase("catalogue"):
+        events = known.where(counted(settings.fold))
+        shop = read_shop(run.warehouse, events, settings.recommend, model_key, day)
+        ranker = ranker_of(shop, stored, settings.recommend, day)
+    with run.phase("score"):
+        profiles = profiles_by(run.warehouse, asked, model_key)
+        users = users_asked(run, settings, marked, profiles, asked)
+        inputs = rows_of(users, profiles, events, asked.facet)
+        lists = listed(inputs, ranker).withColumns(
+            {"as_of_date": F.lit(day), "facet": F.lit(asked.facet), "version": F.lit(stored.version)}
+        )
+        rows = conformed(lists, recommendations.TABLE).localCheckpoint()
+        refuse_blocked(rows, shop)
+        run.counts["listed"] = rows.where("rank = 1").count()
+    with run.phase("write"):
+        write(run, rows, asked)
+
+
+def known_by(marked: DataFrame, days: Days) -> DataFrame:
+    """The events that were known at the end of the days: happened and arrived, and not taken back."""
+    last = F.lit(days.last)
+    is_there = F.col("gone").isNull() | (F.col("gone") > last)
+    return marked.where((F.col("log_date") <= last) & (F.col("event_date") <= last) & is_there)
+
+
+def profiles_by(tables: Tables, asked: Asked, model_key: str) -> DataFrame:
+    """(user_id, facet, drift, contributions, vector): each user's latest state of the facets that count."""
+    day, facets = F.lit(asked.days.last), [MAIN, NEGATIVE, asked.facet]
+    latest = tables.read(user_profiles.TABLE)
+    columns = ["user_id", "facet", "as_of_date", "drift", "contributions", "vector"]
+    if latest.where(F.col("as_of_date") > day).isEmpty():
+        states = latest
+    else:
+        earlier = tables.read(profile_states.TABLE).where(F.col("as_of_date") <= day)
+        newest_state = F.max_by(F.struct(*earlier.columns), "as_of_date").alias("s")
+        states = earlier.groupBy("user_id", "facet").agg(newest_state).select("s.*")
+    return states.where((F.col("model_key") == model_key) & F.col("facet").isin(facets)).select(*columns)
+
+
+def users_asked(
+    run: Run, settings: Settings, marked: DataFrame, profiles: DataFrame, asked: Asked
+) -> DataFrame:
+    """(user_id) of the users who get a list: of the facet, those who have a profile of it."""
+    if asked.everybody:
+        users = known_by(marked, asked.days).select("user_id").distinct()
+    else:
+        users = marked.where(asked.days.sql("log_date")).select("user_id").distinct()
+    own = profiles.where(F.col("facet") == asked.facet).select("user_id", "drift")
+    users = users.join(own, "user_id", "left" if asked.facet == MAIN else "inner")
+    # A first state has no drift, and a user without a state none at all: both are new.
+    is_moved = F.coalesce(F.col("drift") >= settings.recommend.min_drift, F.lit(True)) | F.lit(
+        asked.everybody
+    )
+    counts = users.agg(F.count("*"), F.count_if(~is_moved)).collect()[0]
+    run.counts |= {"active": counts[0], "unmoved": counts[1]}
+    return users.where(is_moved).select("user_id")
+
+
+def rows_of(users: DataFrame, profiles: DataFrame, events: DataFrame, facet: str) -> DataFrame:
+    """The users as udfs/rank.py INPUT_SCHEMA has them. events: those that were known and count."""
+    own = profiles.join(users, "user_id", "left_semi")
+
+    def vector(name: str) -> Column:
+        return F.first(F.when(F.col("facet") == name, F.col("vector")), ignorenulls=True)
+
+    context = vector(facet) if facet != MAIN else F.first(F.lit(None).cast("array<float>"))
+    vectors = own.groupBy("user_id").agg(
+        vector(MAIN).alias("main"), vector(NEGATIVE).alias("negative"), context.alias("facet")
+    )
+    ledger = own.where(F.col("facet") == facet).select("user_id", F.explode("contributions").alias("c"))
+    shares = ledger.select("user_id", "c.event_id", F.col("c.weight").alias("share"))
+    of_users = events.join(users, "user_id", "left_semi").join(shares, ["user_id", "event_id"], "left")
+    share = F.coalesce("share", F.lit(0.0)).cast("float").alias("share")
+    day = F.unix_date("event_date").alias("day")
+    # By time, as the first two fields say.
+    event = F.struct("event_ts", "event_id", "item_id", day, "chosen", share)
+    used = of_users.where("chosen OR share IS NOT NULL").groupBy("user_id")
+    by_time = used.agg(F.array_sort(F.collect_list(event)).alias("events"))
+    return (
+        users.join(vectors, "user_id", "left")
+        .join(by_time, "user_id", "left")
+        .select("user_id", "main", "negative", "facet", "events")
+    )
+
+
+def listed(users: DataFrame, ranker: Ranker) -> DataFrame:
+    """The lists (udfs/rank.py OUTPUT_SCHEMA) of users, as rows_of returns them."""
+    shared = users.sparkSession.sparkContext.broadcast(ranker)
+
+    def rank(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        with threadpool_limits(1):  # tasks share the cores already
+            yield from rank_stream(batches, shared.value)
+
+    return users.mapInArrow(rank, from_arrow_schema(OUTPUT_SCHEMA))
+
+
+def refuse_blocked(rows: DataFrame, shop: Shop) -> None:
+    """Raises JobError where a list has a blocked item, whatever the scores say."""
+    if not len(shop.blocked):
+        return
+    blocked = rows.sparkSession.createDataFrame(
+        [(item,) for item in shop.blocked.to_pylist()], "item_id string"
+    )
+    if not rows.join(F.broadcast(blocked), "item_id", "left_semi").isEmpty():
+        raise JobError("a list has an item of the block list; nothing was written, report this")
+
+
+def write(run: Run, rows: DataFrame, asked: Asked) -> None:
+    """Replaces the lists of the day and facet in one commit, where they differ."""
+    table = recommendations.TABLE
+    predicate = f"as_of_date = DATE'{asked.days.last}' AND facet = '{asked.facet}'"
+    stored = run.warehouse.read(table).where(predicate)
+    if not same_rows(stored, rows, table.names):
+        run.writer.replace(table, rows, predicate)

@@ -1,0 +1,91 @@
+"""Trains a ranker by what users chose on published days, and stores it in ranking_models.
+
+The parameters of each part and the weights of their blend are those that rank best at weekly steps of the
+days; the model then knows the log up to --end. Training reads what is published, so nights go on; only the
+result is written under the lease.
+
+    python -m jobs.train_ranker --start D --end D --warehouse URI
+"""
+
+import argparse
+import sys
+import time
+from collections.abc import Sequence
+
+import pyarrow as pa
+from pyspark.sql import SparkSession
+
+from jobs.fold.facets import require_predicates
+from jobs.io.cli import Parser, iso_day, job_parser, range_problem, run_main
+from jobs.io.days import Days
+from jobs.io.messages import say
+from jobs.io.model import model_key_of
+from jobs.io.runs import RunLog, RunSpec, recorded
+from jobs.io.warehouse import Warehouse
+from jobs.night.choices import marked_events
+from jobs.night.losses import refuse_losses
+from jobs.rank.cases import Rules
+from jobs.rank.moment import day_number
+from jobs.rank.tables import Published, published_tables, read_world, sampled, size_of, users_share
+from jobs.rank.target import counted
+from jobs.recommend.stored import store
+from jobs.recommend.training import HORIZON, Trained, steps_between, train
+from schemas.settings import Settings
+
+JOB = "train_ranker"
+# What training needs of an event.
+USED = [
+    "user_id",
+    "item_id",
+    "event_type",
+    "event_ts",
+    "event_id",
+    "event_date",
+    "log_date",
+    "gone",
+    "chosen",
+]
+
+
+def arg_parser() -> Parser:
+    parser = job_parser(JOB, __doc__)
+    start = "first day whose choices decide; what came before is history"
+    parser.add_argument("--start", required=True, type=iso_day, metavar="D", help=start)
+    parser.add_argument("--end", required=True, type=iso_day, metavar="D", help="last such day")
+    return parser
+
+
+def trained_on(published: Published, settings: Settings, days: Days) -> tuple[Trained, pa.Array]:
+    """The ranker, and the ids of the items of its arrays."""
+    fold, first, last = settings.fold, day_number(days.first), day_number(days.last)
+    rules = Rules(settings.recommend.top, HORIZON, settings.recommend.repeat)
+    steps = steps_between(first, last)
+    marked = marked_events(published, fold)
+    share = users_share(size_of(published, marked.where(counted(fold)), steps))
+    if share < 1:
+        say(f"{JOB}: trained on a sample of {share:.1%} of the users, whose events fit in memory")
+    events = sampled(marked, share).select(*USED).localCheckpoint()
+    world, ids = read_world(published, events, fold, model_key_of(settings.engine), steps)
+    return train(world, first, last, rules, lambda text: say(f"{JOB}: {text}")), ids
+
+
+def run(spark: SparkSession, args: argparse.Namespace) -> None:
+    settings, days = args.config, Days(args.start, args.end)
+    require_predicates(spark, settings.fold)
+    log, began = RunLog(Warehouse(spark, args.warehouse)), time.monotonic()
+    refuse_losses(log, JOB, days)
+    trained, ids = trained_on(published_tables(log.warehouse, days), settings, days)
+    about = {"model_key": model_key_of(settings.engine), "repeat": settings.recommend.repeat}
+    with recorded(log, RunSpec.of(args, JOB, days)) as record:
+        record.seconds["train"] = round(time.monotonic() - began, 3)
+        version = store(record, trained, ids, days, about)
+        record.counts |= {"items": len(ids), "users": int(trained.metrics["users"])}
+    say(f"{JOB}: {version} ({trained.kind}), NDCG@{settings.recommend.top} {trained.metrics['ndcg']:.4f}")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    return run_main(arg_parser(), argv, run, range_problem)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,153 @@
+"""Trained on published days, lists of a day: the same again, as of the day, without what is blocked."""
+
+import stat
+from datetime import UTC, date, datetime, time, timedelta
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from jobs import recommend_items, train_ranker
+from jobs.io.messages import JobError
+from jobs.io.model import model_key_of
+from jobs.io.session import configured
+from jobs.io.warehouse import Warehouse
+from schemas import behavior_events, ranking_models, recommendations, user_profiles
+from schemas.settings import parse_settings
+from tests.builders import row, store
+from tests.e2e.tables import rows_of, version_of
+from tests.jobs.commands.test_evaluate_profiles import END, HASH, ITEMS, START, USERS, open_shop
+from tests.jobs.recommend.points import one_point_each
+from udfs.rank import PARTS
+
+NEXT = END + timedelta(days=1)
+NAMES = recommendations.TABLE.names
+
+
+def called(spark, job, shop: str, *words: object, settings: str = "") -> None:
+    args = job.arg_parser().parse_args(["--warehouse", shop, *map(str, words)])
+    args.config = parse_settings(HASH + settings, "test")
+    job.run(spark, args)
+
+
+def train(spark, shop: str) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        one_point_each(patch)
+        called(spark, train_ranker, shop, "--start", START, "--end", END)
+
+
+@pytest.fixture(scope="module")
+def trained(spark, tmp_path_factory) -> str:
+    shop = open_shop(spark, str(tmp_path_factory.mktemp("lists") / "warehouse"))
+    train(spark, shop)
+    return shop
+
+
+def arriving_next(name: str, happened: date) -> dict:
+    """A purchase that arrives on the day after the published ones."""
+    values = {"event_id": name, "event_date": happened, "log_date": NEXT, "item_id": "i00"}
+    values["event_ts"] = datetime.combine(happened, time(12), UTC)
+    return row(behavior_events.TABLE, user_id="u1", event_type="purchase", **values)
+
+
+def lists(shop: str, facet: str = "main") -> list[tuple]:
+    found = [r for r in rows_of(shop, "recommendations") if (r["as_of_date"], r["facet"]) == (END, facet)]
+    return sorted(tuple(r[name] if name != "because" else tuple(r[name]) for name in NAMES) for r in found)
+
+
+@pytest.mark.slow
+def test_training_again_gives_the_same_model_and_writes_nothing(spark, trained):
+    (model,) = rows_of(trained, "ranking_models")
+    before, file = version_of(trained, "ranking_models"), Path(trained, model["artefact"])
+    content = file.read_bytes()
+    train(spark, trained)
+    assert version_of(trained, "ranking_models") == before and file.read_bytes() == content
+    assert (model["trained_from"], model["trained_to"]) == (START, END)
+    assert stat.S_IMODE(file.stat().st_mode) & 0o077 == 0
+    weights = dict(model["parameters"])
+    assert sum(weights[f"weight_{part}"] for part in PARTS) == pytest.approx(1)
+    assert dict(model["metrics"])["users"] == USERS
+
+
+def test_lists_are_the_same_again_on_any_partitions_and_after_later_days(spark, trained):
+    called(spark, recommend_items, trained, "--date", END, "--all")
+    found, before = lists(trained), version_of(trained, "recommendations")
+    assert len(found) == USERS * 10 and len({r[1] for r in found}) == USERS
+    # Everybody likes the items of one half of the catalogue, and each list begins there.
+    for r in found:
+        half = int(r[NAMES.index("item_id")][1:]) >= ITEMS // 2
+        assert r[NAMES.index("rank")] > 3 or half == (int(r[1][1:]) % 4 // 2 == 1)
+        assert all(event.startswith(f"{r[1][1:]}-") for event in r[NAMES.index("because")])
+        parts = [np.float32(r[NAMES.index(part)]) for part in PARTS]
+        assert np.float32(r[NAMES.index("score")]) == ((parts[0] + parts[1] + parts[2]) + parts[3]) + parts[4]
+    store(spark, trained, behavior_events.TABLE, [arriving_next("on time", NEXT), arriving_next("late", END)])
+    with configured(spark, {"spark.sql.shuffle.partitions": "7"}):
+        called(spark, recommend_items, trained, "--date", END, "--all")
+    assert lists(trained) == found and version_of(trained, "recommendations") == before
+
+
+def test_only_users_with_events_of_the_day_get_a_list(spark, trained):
+    called(spark, recommend_items, trained, "--date", END)
+    active = {r["user_id"] for r in rows_of(trained, "behavior_events") if r["log_date"] == END}
+    assert {r[1] for r in lists(trained)} == active and 0 < len(active) < USERS
+
+
+@pytest.mark.slow
+def test_users_whose_profile_moved_too_little_keep_their_list(spark, trained, capsys):
+    called(spark, recommend_items, trained, "--date", END, settings="recommend: {min_drift: 0.01}\n")
+    assert "12 active, 4 unmoved, 8 listed" in capsys.readouterr().out
+    assert {r[1] for r in lists(trained)} == {f"u{user}" for user in range(1, USERS, 2) if user % 3}
+
+
+@pytest.mark.slow
+def test_a_context_facet_has_lists_for_those_who_have_it(spark, trained):
+    called(spark, recommend_items, trained, "--date", END, "--all")
+    before, model_key = lists(trained), model_key_of(parse_settings(HASH, "test").engine)
+    evening = {"facet": "evening", "as_of_date": END, "model_key": model_key, "vector": [1.0, 0.1]}
+    store(spark, trained, user_profiles.TABLE, [row(user_profiles.TABLE, user_id="u2", **evening)])
+    settings = 'fold: {facets: [{name: evening, where: "local_hour >= 18"}]}\n'
+    called(spark, recommend_items, trained, "--date", END, "--all", "--facet", "evening", settings=settings)
+    assert {r[1] for r in lists(trained, "evening")} == {"u2"} and lists(trained) == before
+
+
+@pytest.mark.slow
+def test_what_is_blocked_is_in_no_list(spark, trained):
+    blocked = 'recommend: {block_items: ["i01", "gone"], block_categories: [even]}\n'
+    called(spark, recommend_items, trained, "--date", END, "--all", settings=blocked)
+    shown = {int(r[NAMES.index("item_id")][1:]) for r in lists(trained)}
+    assert shown == {3, 5, 7, 9, 11}
+
+
+def test_a_day_before_any_training_has_no_model(spark, trained):
+    with pytest.raises(JobError, match="run train_ranker first"):
+        called(spark, recommend_items, trained, "--date", END - timedelta(days=1))
+
+
+def test_a_model_whose_file_was_replaced_is_refused(spark, trained):
+    (model,) = rows_of(trained, "ranking_models")
+    file = Path(trained, model["artefact"])
+    content = file.read_bytes()
+    file.write_bytes(content[:-1])
+    try:
+        with pytest.raises(JobError, match="run train_ranker again"):
+            called(spark, recommend_items, trained, "--date", END)
+    finally:
+        file.write_bytes(content)
+
+
+def test_tables_that_were_never_written_have_no_lists(warehouse_at, warehouse):
+    found: Warehouse = warehouse_at(warehouse)
+    assert found.read(ranking_models.TABLE).isEmpty() and found.read(recommendations.TABLE).isEmpty()
+
+
+@pytest.mark.parametrize("facet", ["negative", "evening"])
+def test_facets_without_lists_are_refused(facet):
+    args = recommend_items.arg_parser().parse_args(
+        ["--warehouse", "w", "--date", "2025-04-01", "--facet", facet]
+    )
+    assert "there are main" in str(recommend_items.arguments_problem(args))
+
+
+def test_a_scheduler_is_told_that_lists_are_off(capsys):
+    assert recommend_items.main(["--warehouse", "w", "--date", "2025-04-01", "--nightly"]) == 0
+    assert "recommend.nightly is not set" in capsys.readouterr().out
