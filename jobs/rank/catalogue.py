@@ -61,7 +61,7 @@ class Shelf:
 def vectors_on(
     catalogue: Catalogue, day: int
 ) -> tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.float32]]:
-    """Of the items whose text has a vector at the end of a day: int64[n], float32[n, d], and the mean, float32[d]."""
+    """Of the items whose text has a vector that day: int64[n], float32[n, d], and their mean, float32[d]."""
     texts = catalogue.texts_on(day)
     there = np.flatnonzero((texts != NO_TEXT) & catalogue.known_on(day))
     vectors = catalogue.vectors[texts[there]]
