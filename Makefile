@@ -138,22 +138,28 @@ backfill: setup ## a range of days: START= END= LOGS= WAREHOUSE= [MAPPING=] [CON
 JUDGED := build/evaluate
 ifneq ($(wildcard $(DATA)/ratings.csv),)
 JUDGED_AS := movielens
+# Nothing arrives late in 22 years; a long window reads more days at once.
+JUDGED_SETTINGS := fold: {window_days: 60}
 JUDGED_DAYS := --start 1996-03-29 --end 2018-09-24
 JUDGED_TEST := --start 2014-03-27 --end 2018-09-24
 else
 JUDGED_AS := online_retail
+JUDGED_SETTINGS := {}
 JUDGED_DAYS := --start 2010-12-01 --end 2011-12-09
 JUDGED_TEST := --start 2011-10-02 --end 2011-12-09
 endif
 
+JUDGED_IN = $(JUDGED)/$(JUDGED_AS)
+
 evaluate: setup ## judge profiles and baselines on a data set, from its files: DATA=folder of Online Retail or MovieLens
 	@: $(call need,DATA,evaluate DATA=path/to/online-retail)
-	@rm -rf $(JUDGED)/$(JUDGED_AS)
-	@$(PYTHON) -m jobs.import_dataset --mapping $(JUDGED_AS) --source "$$DATA" --logs $(JUDGED)/$(JUDGED_AS)/logs
-	@$(PYTHON) -m jobs.backfill_profiles --logs $(JUDGED)/$(JUDGED_AS)/logs --mapping $(JUDGED_AS) \
-		--warehouse $(JUDGED)/$(JUDGED_AS)/warehouse $(JUDGED_DAYS)
-	@$(PYTHON) -m jobs.evaluate_profiles --warehouse $(JUDGED)/$(JUDGED_AS)/warehouse $(JUDGED_TEST) --every 7 \
-		--out $(JUDGED)/$(JUDGED_AS)/result
+	@rm -rf $(JUDGED_IN)
+	@$(PYTHON) -m jobs.import_dataset --mapping $(JUDGED_AS) --source "$$DATA" --logs $(JUDGED_IN)/logs
+	@echo '$(JUDGED_SETTINGS)' >$(JUDGED_IN)/settings.yaml
+	@$(PYTHON) -m jobs.backfill_profiles --logs $(JUDGED_IN)/logs --warehouse $(JUDGED_IN)/warehouse \
+		--mapping $(JUDGED_AS) --config $(JUDGED_IN)/settings.yaml $(JUDGED_DAYS)
+	@$(PYTHON) -m jobs.evaluate_profiles --warehouse $(JUDGED_IN)/warehouse --config $(JUDGED_IN)/settings.yaml \
+		$(JUDGED_TEST) --every 7 --out $(JUDGED_IN)/result
 
 query: setup ## one SQL query over the published tables, without Spark: WAREHOUSE= SQL= [WITH=name=file]
 	@: $(foreach name,WAREHOUSE SQL,$(call need,$(name),query WAREHOUSE=warehouse SQL="SELECT ..."))
