@@ -1,10 +1,11 @@
 """Trains a ranker by what users chose on published days, and stores it in ranking_models.
 
-The parameters of each part and the weights of their blend are those that rank best at weekly steps of the
-days; the model then knows the log up to --end. Training reads what is published, so nights go on; only the
-result is written under the lease.
+The parameters of each part and the weights of their blend are those that rank best at the first weekly steps
+of the days. On the last ones it is judged: lists are made by it only if it is not worse than the model in
+force and than decayed popularity. The model then knows the log up to --end. Training reads what is published,
+so nights go on; only the result is written under the lease.
 
-    python -m jobs.train_ranker --start D --end D --warehouse URI
+    python -m jobs.train_ranker --start D --end D --warehouse URI [--accept-unjudged]
 """
 
 import argparse
@@ -28,8 +29,10 @@ from jobs.rank.cases import Rules
 from jobs.rank.moment import day_number
 from jobs.rank.tables import Published, published_tables, read_world, sampled, size_of, users_share
 from jobs.rank.target import counted
-from jobs.recommend.stored import store
-from jobs.recommend.training import HORIZON, Trained, steps_between, train
+from jobs.rank.world import World
+from jobs.recommend.gate import judge
+from jobs.recommend.stored import in_force, store
+from jobs.recommend.training import HORIZON, steps_between, train
 from schemas.settings import Settings
 
 JOB = "train_ranker"
@@ -52,21 +55,21 @@ def arg_parser() -> Parser:
     start = "first day whose choices decide; what came before is history"
     parser.add_argument("--start", required=True, type=iso_day, metavar="D", help=start)
     parser.add_argument("--end", required=True, type=iso_day, metavar="D", help="last such day")
+    unjudged = "put the model into force even where the days have too few steps or users to judge it"
+    parser.add_argument("--accept-unjudged", action="store_true", help=unjudged)
     return parser
 
 
-def trained_on(published: Published, settings: Settings, days: Days) -> tuple[Trained, pa.Array]:
-    """The ranker, and the ids of the items of its arrays."""
-    fold, first, last = settings.fold, day_number(days.first), day_number(days.last)
-    rules = Rules(settings.recommend.top, HORIZON, settings.recommend.repeat)
-    steps = steps_between(first, last)
+def world_of(published: Published, settings: Settings, days: Days) -> tuple[World, pa.Array]:
+    """What training needs to know, and the ids of the items of its arrays."""
+    fold = settings.fold
+    steps = steps_between(day_number(days.first), day_number(days.last))
     marked = marked_events(published, fold)
     share = users_share(size_of(published, marked.where(counted(fold)), steps))
     if share < 1:
         say(f"{JOB}: trained on a sample of {share:.1%} of the users, whose events fit in memory")
     events = sampled(marked, share).select(*USED).localCheckpoint()
-    world, ids = read_world(published, events, fold, model_key_of(settings.engine), steps)
-    return train(world, first, last, rules, lambda text: say(f"{JOB}: {text}")), ids
+    return read_world(published, events, fold, model_key_of(settings.engine), steps)
 
 
 def run(spark: SparkSession, args: argparse.Namespace) -> None:
@@ -74,13 +77,18 @@ def run(spark: SparkSession, args: argparse.Namespace) -> None:
     require_predicates(spark, settings.fold)
     log, began = RunLog(Warehouse(spark, args.warehouse)), time.monotonic()
     refuse_losses(log, JOB, days)
-    trained, ids = trained_on(published_tables(log.warehouse, days), settings, days)
+    world, ids = world_of(published_tables(log.warehouse, days), settings, days)
+    first, last = day_number(days.first), day_number(days.last)
+    rules = Rules(settings.recommend.top, HORIZON, settings.recommend.repeat)
+    trained = train(world, first, last, rules, lambda text: say(f"{JOB}: {text}"))
     about = {"model_key": model_key_of(settings.engine), "repeat": settings.recommend.repeat}
+    rival = in_force(log.warehouse, trained, days, about)
+    verdict = judge(world, trained, rival, last, rules, args.accept_unjudged)
     with recorded(log, RunSpec.of(args, JOB, days)) as record:
         record.seconds["train"] = round(time.monotonic() - began, 3)
-        version = store(record, trained, ids, days, about)
+        version = store(record, trained, verdict, ids, days, about)
         record.counts |= {"items": len(ids), "users": int(trained.metrics["users"])}
-    say(f"{JOB}: {version} ({trained.kind}), NDCG@{settings.recommend.top} {trained.metrics['ndcg']:.4f}")
+    say(f"{JOB}: {version} ({trained.kind}) is {verdict}")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
-from jobs.evaluate.intervals import LEVEL, compare, resamples_for
 from jobs.evaluate.tally import Group, Tally
 from jobs.rank.cases import BUCKET_NAMES, Rules
 from jobs.rank.choice import CONTENT, FACET
+from jobs.rank.intervals import LEVEL, compare, resamples_for
 from jobs.rank.metrics import NAMES, NDCG, Floats, coverage, gini
 from jobs.rank.models import DECAYED
 from jobs.rank.moment import day_of

@@ -80,15 +80,21 @@ class Mean:
         self.users.append(users)
         self.figures.append(figures)
 
-    def value(self) -> Floats:
-        """float64[points], or a number; zeros without users."""
+    def by_user(self) -> Floats:
+        """float64[users], or float64[users, points]: each user's mean over the steps."""
         figures = np.concatenate(self.figures)
         _, place, steps = np.unique(np.concatenate(self.users), return_inverse=True, return_counts=True)
         sums = np.zeros((len(steps), *figures.shape[1:]))
         np.add.at(sums, place, figures)
-        if not len(steps):
-            return np.zeros(figures.shape[1:])
-        mean: Floats = np.add.reduce((sums.T / steps).T, axis=0) / len(steps)
+        means: Floats = (sums.T / steps).T
+        return means
+
+    def value(self) -> Floats:
+        """float64[points], or a number; zeros without users."""
+        means = self.by_user()
+        if not len(means):
+            return np.zeros(means.shape[1:])
+        mean: Floats = np.add.reduce(means, axis=0) / len(means)
         return mean
 
 

@@ -29,7 +29,7 @@ from schemas.settings import Settings
 from udfs.rank import OUTPUT_SCHEMA, Ranker, rank_stream
 
 JOB: Final = "recommend_items"
-NO_MODEL: Final = "no ranking model was trained by then; run train_ranker first"
+NO_MODEL: Final = "no ranking model was accepted by then; run train_ranker first"
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import pyarrow as pa
+from pyspark.sql import DataFrame, Row
 from pyspark.sql import functions as F
 
 from jobs.io.days import Days
@@ -19,6 +20,7 @@ from jobs.io.scratch import scratch_folders
 from jobs.io.storage import copy_files, is_local, path_exists
 from jobs.io.warehouse import Warehouse
 from jobs.recommend.artefact import Artefact, load, save
+from jobs.recommend.gate import InForce, Verdict
 from jobs.recommend.training import Trained
 from schemas import ranking_models
 from schemas.ranking_models import FOLDER
@@ -43,8 +45,10 @@ class Stored:
         return content, collaborative, popularity, own, freshness
 
 
-def store(run: Run, trained: Trained, ids: pa.Array, days: Days, about: dict[str, str]) -> str:
-    """Stores a ranker; returns its version. Without a commit where the same one is stored.
+def store(
+    run: Run, trained: Trained, verdict: Verdict, ids: pa.Array, days: Days, about: dict[str, str]
+) -> str:
+    """Stores a ranker and its verdict; returns its version. Without a commit where the same one is stored.
 
     ids: of the items of its arrays. about: the columns model_key and repeat.
     """
@@ -52,7 +56,9 @@ def store(run: Run, trained: Trained, ids: pa.Array, days: Days, about: dict[str
     says: dict[str, Any] = about | {
         "kind": trained.kind,
         "parameters": trained.parameters,
-        "metrics": trained.metrics,
+        "metrics": trained.metrics | verdict.metrics,
+        "accepted": verdict.accepted,
+        "verdict": verdict.reason,
     }
     says |= {"trained_from": days.first, "trained_to": days.last}
     with TemporaryDirectory(dir=scratch_folders()[0]) as folder:
@@ -67,23 +73,47 @@ def store(run: Run, trained: Trained, ids: pa.Array, days: Days, about: dict[str
         # The row must not outlive the file in a power loss.
         for path in (Path(warehouse.uri, FOLDER, f"{version}.npz"), Path(warehouse.uri, FOLDER)):
             sync(path)
-    stored = warehouse.read(ranking_models.TABLE).where(F.col("version") == version)
-    if stored.isEmpty():
+    stored = warehouse.read(ranking_models.TABLE)
+    if stored.where(F.col("version") == version).isEmpty():
         row = says | {"version": version, "artefact": f"{FOLDER}/{version}.npz"}
+        row |= {"sequence": 1 + stored.count()}
         rows = run.spark.createDataFrame([row], ranking_models.TABLE.spark_schema())
         run.writer.insert_absent(ranking_models.TABLE, rows, F.lit(True))
     return version
 
 
-def newest(warehouse: Warehouse, model_key: str, day: date) -> Stored | None:
-    """The newest ranker that was trained to the day or before it, on vectors of the model; None without one.
+def accepted(warehouse: Warehouse, model_key: str, day: date) -> DataFrame:
+    """The accepted rankers, trained to the day or before it on vectors of the model, newest first.
 
-    Of several of a day the last by version. Raises JobError where its file is gone or is another one.
+    Of those trained to the same day the one stored last comes first.
     """
     rows = warehouse.read(ranking_models.TABLE).where(
-        (F.col("model_key") == model_key) & (F.col("trained_to") <= F.lit(day))
+        F.col("accepted") & (F.col("model_key") == model_key) & (F.col("trained_to") <= F.lit(day))
     )
-    found = rows.orderBy(F.desc("trained_to"), F.desc("version")).first()
+    return rows.orderBy(F.desc("trained_to"), F.desc("sequence"))
+
+
+def in_force(warehouse: Warehouse, trained: Trained, days: Days, about: dict[str, str]) -> InForce | None:
+    """The ranker that a newly trained one would replace; None without one.
+
+    The same one, stored before, is not its own predecessor: trained again, it gets the same verdict again.
+    """
+
+    def is_same(row: Row) -> bool:
+        other = row["kind"], row["parameters"], row["trained_from"], row["trained_to"], row["repeat"]
+        return other == (trained.kind, trained.parameters, days.first, days.last, about["repeat"])
+
+    rows = accepted(warehouse, about["model_key"], days.last).collect()
+    found = next((row for row in rows if not is_same(row)), None)
+    return found and InForce(found["version"], found["kind"], found["parameters"])
+
+
+def newest(warehouse: Warehouse, model_key: str, day: date) -> Stored | None:
+    """The ranker in force on a day: the first of `accepted`; None without one.
+
+    Raises JobError where its file is gone or is another one.
+    """
+    found = accepted(warehouse, model_key, day).first()
     if found is None:
         return None
     uri = f"{warehouse.uri}/{found['artefact']}"

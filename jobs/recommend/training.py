@@ -2,9 +2,10 @@
 
 As the evaluator tunes (jobs/rank/tuning.py): weekly steps, NDCG averaged by user and then over users, short
 grids of which the first of equal points wins. Weights are multiples of 0.2, non-negative, with a sum of 1.
+The last steps are held out, for jobs/recommend/gate.py to judge on.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -16,10 +17,12 @@ from jobs.io.messages import JobError
 from jobs.rank.blend import simplex
 from jobs.rank.cases import Cases, Rules
 from jobs.rank.choice import CONTENT
-from jobs.rank.events import History, history_at
+from jobs.rank.events import Events, History, history_at
 from jobs.rank.metrics import Floats
-from jobs.rank.models import grid
-from jobs.rank.moment import replay_steps
+from jobs.rank.models import DECAYED, grid
+from jobs.rank.moment import asked_at, replay_steps
+from jobs.rank.popularity import Parameters
+from jobs.rank.states import States
 from jobs.rank.tuning import (
     AVERSIONS,
     BLEND_STEPS,
@@ -43,6 +46,8 @@ from udfs.rank import PARTS
 HORIZON: Final = 7
 FRESHNESS: Final = "freshness"
 FRESHNESS_GRID: Final = grid(half_life=(7, 30, 90))
+# One of so many steps is held out, the last ones; of two or more at least one is.
+ONE_HELD_OF: Final = 4
 
 
 @dataclass(frozen=True)
@@ -51,13 +56,16 @@ class Trained:
 
     kind: the collaborative model. parameters: of the parts by `part_parameter`, and the weights by
     `weight_part`. metrics: NDCG of the blend and of each part alone, and the users and steps they rest on.
-    arrays: popularity and the near_* of jobs/recommend/models.py.
+    arrays: popularity and the near_* of jobs/recommend/models.py. held: the steps held out from tuning.
+    reference: the parameters of decayed popularity, tuned on the same steps.
     """
 
     kind: str
     parameters: dict[str, float]
     metrics: dict[str, float]
     arrays: dict[str, NDArray[np.generic]]
+    held: tuple[int, ...]
+    reference: Parameters
 
 
 def steps_between(first: int, last: int) -> list[int]:
@@ -69,14 +77,24 @@ def steps_between(first: int, last: int) -> list[int]:
     return replay_steps(first, last, HORIZON, HORIZON)
 
 
+def split(events: Events, steps: Sequence[int]) -> tuple[list[int], list[int]]:
+    """The steps to tune on and those held out, of the steps with somebody to ask."""
+    asked = [step for step in steps if asked_at(events, step, HORIZON).any()]
+    held = max(1, len(asked) // ONE_HELD_OF) if len(asked) > 1 else 0
+    return asked[: len(asked) - held], asked[len(asked) - held :]
+
+
 def train(world: World, first: int, last: int, rules: Rules, tell: Callable[[str], None]) -> Trained:
-    """Trains by the choices of the days first..last; the fit knows the log up to the last.
+    """Tunes by the first choices of the days first..last, then fits to the log up to the last.
 
     Raises JobError where nobody known by a step chose anything after it.
     """
     with threadpool_limits(1):  # with more threads, products of the same numbers round otherwise
         events = world.events.as_of(last)
-        plan = rehearse(events, world.catalogue, steps_between(first, last), rules)
+        tuning, held = split(events, steps_between(first, last))
+        # What the first held-out step knows is all that tuning may know.
+        past = world.events.as_of(held[0]) if held else events
+        plan = rehearse(past, world.catalogue, tuning, rules)
         if not plan.steps:
             raise JobError(
                 "nobody who was known before the days chose anything on them, so that no weight can be "
@@ -85,6 +103,7 @@ def train(world: World, first: int, last: int, rules: Rules, tell: Callable[[str
         single, scorers = tuned_parts(plan, world, rules, tell)
         weights, ndcg = tuned_weights(plan, rules, scorers)
         tell(f"the blend reaches {ndcg:.4f} by {weights_told(weights)}")
+        reference = best_of(grid_trials(plan, rules, DECAYED)).parameters
         ahead = single["collaborative"]
         model = next(model for model in COLLABORATIVE if model.name == ahead.name)
         history = history_at(events, last, world.catalogue.size)
@@ -96,22 +115,21 @@ def train(world: World, first: int, last: int, rules: Rules, tell: Callable[[str
     users = np.unique(np.concatenate([step.cases.events.users for step in plan.steps]))
     metrics = {"ndcg": ndcg, "users": float(len(users)), "steps": float(len(plan.steps))}
     metrics |= {f"ndcg_{part}": trial.ndcg for part, trial in single.items()}
-    return Trained(ahead.name, parameters, metrics, arrays)
+    return Trained(ahead.name, parameters, metrics, arrays, tuple(held), reference)
 
 
 def tuned_parts(
     plan: Plan, world: World, rules: Rules, tell: Callable[[str], None]
 ) -> tuple[dict[str, Trial], dict[str, Scorer]]:
     """The best point of each part's grid, and what scores by it, in the order of PARTS."""
-
-    def content(own: Mapping[str, float]) -> Scorer:
-        return profile_scores(plan, world.states, own["aversion"])
-
-    def freshness(own: Mapping[str, float]) -> Scorer:
-        return freshness_scores(plan, own["half_life"])
-
-    contents = [Trial(CONTENT, own, tried(plan, rules, content(own))) for own in grid(aversion=AVERSIONS)]
-    fresh = [Trial(FRESHNESS, own, tried(plan, rules, freshness(own))) for own in FRESHNESS_GRID]
+    contents = [
+        Trial(CONTENT, own, tried(plan, rules, profile_scores(plan, world.states, own["aversion"])))
+        for own in grid(aversion=AVERSIONS)
+    ]
+    fresh = [
+        Trial(FRESHNESS, own, tried(plan, rules, freshness_scores(plan, own["half_life"])))
+        for own in FRESHNESS_GRID
+    ]
     together = [trial for model in COLLABORATIVE for trial in grid_trials(plan, rules, model)]
     found = {
         "content": best_of(contents),
@@ -122,14 +140,31 @@ def tuned_parts(
     }
     for part, trial in found.items():
         tell(f"{part}: {trial.name} reaches {trial.ndcg:.4f}")
-    by_name = {model.name: model for model in (SUPPORT, OWN, *COLLABORATIVE)}
+    own = {part: trial.parameters for part, trial in found.items()}
+    return found, part_scorers(plan, world.states, found["collaborative"].name, own)
+
+
+def part_scorers(plan: Plan, states: States, kind: str, own: Mapping[str, Parameters]) -> dict[str, Scorer]:
+    """What scores by each part, in the order of PARTS. kind: the collaborative model; own: by part."""
+    ahead = next(model for model in COLLABORATIVE if model.name == kind)
     scorers = {
-        part: model_scores(plan, by_name[found[part].name], found[part].parameters)
-        for part in ("collaborative", "popularity", "own")
+        "content": profile_scores(plan, states, own["content"]["aversion"]),
+        "collaborative": model_scores(plan, ahead, own["collaborative"]),
+        "popularity": model_scores(plan, SUPPORT, own["popularity"]),
+        "own": model_scores(plan, OWN, own["own"]),
+        "freshness": freshness_scores(plan, own["freshness"]["half_life"]),
     }
-    scorers |= {"content": content(found["content"].parameters)}
-    scorers |= {"freshness": freshness(found["freshness"].parameters)}
-    return found, {part: scorers[part] for part in PARTS}
+    return {part: scorers[part] for part in PARTS}
+
+
+def of_part(parameters: Mapping[str, float], part: str) -> dict[str, float]:
+    """The parameters of a part, by its own names, of a ranker's.
+
+    >>> of_part({"weight_own": 1.0, "own_half_life": 30.0}, "own")
+    {'half_life': 30.0}
+    """
+    prefix = f"{part}_"
+    return {name.removeprefix(prefix): n for name, n in parameters.items() if name.startswith(prefix)}
 
 
 def freshness_scores(plan: Plan, half_life: float) -> Scorer:

@@ -101,7 +101,8 @@ def golden(request):
 
 
 @pytest.mark.parametrize(
-    "dag_id", ["profiles_nightly", "profiles_backfill", "profiles_evaluation", "tables_maintenance"]
+    "dag_id",
+    ["profiles_nightly", "profiles_backfill", "profiles_evaluation", "ranker_training", "tables_maintenance"],
 )
 def test_commands_equal_the_recorded_ones(dag_id, bag, root, golden):
     for argv in run(bag.dags[dag_id], root, RANGE if dag_id == "profiles_backfill" else None):

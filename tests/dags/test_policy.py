@@ -9,7 +9,13 @@ from airflow.dag_processing.dagbag import BundleDagBag
 from tests.dags.conftest import ROOT
 
 BAG = BundleDagBag(ROOT / "dags", bundle_path=ROOT / "dags", bundle_name="dags-folder")
-DAGS = {"profiles_nightly", "profiles_backfill", "profiles_evaluation", "tables_maintenance"}
+DAGS = {
+    "profiles_nightly",
+    "profiles_backfill",
+    "profiles_evaluation",
+    "ranker_training",
+    "tables_maintenance",
+}
 TASKS = [task for dag in BAG.dags.values() for task in dag.tasks]
 
 

@@ -1,5 +1,7 @@
 """What training learns, that it learns the same again, and that lists are ranked as training judged them."""
 
+from dataclasses import replace
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -133,7 +135,7 @@ def test_lists_are_those_that_training_judged(kind, repeat, few_points, monkeypa
     world, day = random_world(2, users=30), LAST - training.HORIZON
     trained = train(world, FIRST, day, rules, quiet)
     weights = {f"weight_{part}": 0.2 for part in PARTS}
-    trained = Trained(trained.kind, trained.parameters | weights, trained.metrics, trained.arrays)
+    trained = replace(trained, parameters=trained.parameters | weights)
     # As training scores: the step's own fit, whose day is that of the trained one.
     plan = rehearse(world.events.as_of(LAST), world.catalogue, [day], rules)
     _, scorers = tuned_parts(plan, world, rules, quiet)

@@ -20,11 +20,11 @@ from typing import Any
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from jobs.evaluate.intervals import compare
 from jobs.evaluate.replay import World
 from jobs.io.messages import say
 from jobs.rank.cases import ALLOW, EXCLUDE
 from jobs.rank.catalogue import Catalogue
+from jobs.rank.intervals import compare
 from jobs.rank.moment import day_number, day_of, possible_tuning_steps, replay_steps
 from tests.perf.verdicts.judge import BASE, BLEND, CONTENT, HORIZON, Judged, Replay, tuned_before
 from tests.perf.verdicts.logs import Log, generated, movielens, online_retail

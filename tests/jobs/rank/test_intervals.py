@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from jobs.evaluate import intervals
-from jobs.evaluate.intervals import compare, holm, resampled_means, two_sided
+from jobs.rank import intervals
+from jobs.rank.intervals import compare, holm, resampled_means, two_sided
 
 
 def test_resampled_means_are_those_of_the_drawn_users():

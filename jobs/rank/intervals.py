@@ -5,7 +5,7 @@ a comparison are resampled together.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -94,15 +94,28 @@ def compare(figures: Mapping[str, Floats], pairs: Sequence[tuple[str, str]], see
 
     figures: float64[users] by model, the users in the same order.
     """
-    if not pairs:
-        return []
+    return corrected(compare_each(figures, pairs, resamples_for(len(pairs)), seed)) if pairs else []
+
+
+def compare_each(
+    figures: Mapping[str, Floats], pairs: Sequence[tuple[str, str]], resamples: int, seed: int
+) -> list[Comparison]:
+    """At least one pair, each as if it were the only one: for `corrected`, with the others of the run.
+
+    figures: as in compare, of at least one user.
+    """
     differences = np.stack([figures[model] - figures[reference] for model, reference in pairs], axis=1)
-    means = resampled_means(differences, resamples_for(len(pairs)), seed)
+    means = resampled_means(differences, resamples, seed)
     low, high = np.quantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0)
     ps = [two_sided(column) for column in means.T]
     centre = np.add.reduce(differences, axis=0) / len(differences)
-    corrected = holm(ps)
     return [
-        Comparison(*pair, float(centre[i]), float(low[i]), float(high[i]), ps[i], corrected[i])
+        Comparison(*pair, float(centre[i]), float(low[i]), float(high[i]), ps[i], ps[i])
         for i, pair in enumerate(pairs)
     ]
+
+
+def corrected(comparisons: Sequence[Comparison]) -> list[Comparison]:
+    """All comparisons of a run, each with the p that Holm's correction gives it."""
+    ps = holm([one.p for one in comparisons])
+    return [replace(one, p_holm=p) for one, p in zip(comparisons, ps, strict=True)]
