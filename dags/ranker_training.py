@@ -1,7 +1,7 @@
 """Every week: trains a ranker on the last eight weeks, after the evaluation, at an hour when no night runs.
 
-Lists are made by it only if it is not worse than the ranker in force and than decayed popularity; else the old
-one stays, and the task's log and the table `ranking_models` say why. **The last day is the day before the
+Lists are made by it only if it is not worse than the ranker in force and than decayed popularity; else the
+old one stays, and the task's log and the table `ranking_models` say why. **The last day is the day before the
 run's data interval ends**: the last that a night can have published by then. A failed run can be cleared any
 number of times; the next one does not make up for a missed one.
 

@@ -105,7 +105,7 @@ def in_force(warehouse: Warehouse, trained: Trained, days: Days, about: dict[str
 
     rows = accepted(warehouse, about["model_key"], days.last).collect()
     found = next((row for row in rows if not is_same(row)), None)
-    return found and InForce(found["version"], found["kind"], found["parameters"])
+    return None if found is None else InForce(found["version"], found["kind"], found["parameters"])
 
 
 def newest(warehouse: Warehouse, model_key: str, day: date) -> Stored | None:

@@ -30,10 +30,10 @@ def called(spark, job, shop: str, *words: object, settings: str = "") -> None:
     job.run(spark, args)
 
 
-def train(spark, shop: str) -> None:
+def train(spark, shop: str, *words: str) -> None:
     with pytest.MonkeyPatch.context() as patch:
         one_point_each(patch)
-        called(spark, train_ranker, shop, "--start", START, "--end", END)
+        called(spark, train_ranker, shop, "--start", START, "--end", END, *words)
 
 
 @pytest.fixture(scope="module")

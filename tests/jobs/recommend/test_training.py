@@ -79,7 +79,7 @@ def test_the_half_life_is_chosen_by_what_came_next(few_points, monkeypatch):
     monkeypatch.setitem(models.SUPPORT.__dict__, "grid", ({"half_life": 365}, {"half_life": 7}))
     rows = [(user, day // 10, day) for user in range(12) for day in range(60) if day < 10 or user < 6]
     world = world_of(events_of(rows, 12), catalogue_of(8))
-    found = train(world, FIRST, LAST, Rules(1, training.HORIZON, ALLOW), quiet)
+    found = train(world, FIRST - 7, LAST, Rules(1, training.HORIZON, ALLOW), quiet)
     assert found.parameters["popularity_half_life"] == 7
 
 
