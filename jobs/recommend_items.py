@@ -21,7 +21,7 @@ from jobs.io.warehouse import Warehouse
 from jobs.night.choices import marked_events
 from jobs.night.losses import refuse_losses
 from jobs.rank.content import MAIN, NEGATIVE
-from jobs.recommend.lists import JOB, NO_MODEL, Asked, recommend
+from jobs.recommend.lists import JOB, NO_MODEL, Asked, recommend, recommend_in_night
 from jobs.recommend.stored import newest
 
 
@@ -32,7 +32,7 @@ def arg_parser() -> Parser:
     parser.add_argument("--facet", default=MAIN, metavar="NAME", help=facet)
     everybody = "lists for all users known by then, not only for those with new events"
     parser.add_argument("--all", action="store_true", help=everybody)
-    nightly = "do nothing unless recommend.nightly is set: for schedulers"
+    nightly = "do nothing unless recommend.nightly is set and a model is trained: for schedulers"
     parser.add_argument("--nightly", action="store_true", help=nightly)
     return parser
 
@@ -50,10 +50,13 @@ def run(spark: SparkSession, args: argparse.Namespace) -> None:
     log = RunLog(Warehouse(spark, args.warehouse))
     refuse_losses(log, JOB, asked.days)
     with recorded(log, RunSpec.of(args, JOB, asked.days)) as record:
+        marked = marked_events(log.warehouse, settings.fold)
+        if args.nightly:
+            recommend_in_night(record, settings, marked, asked)
+            return
         stored = newest(log.warehouse, model_key_of(settings.engine), args.date)
         if stored is None:
             raise JobError(NO_MODEL)
-        marked = marked_events(log.warehouse, settings.fold)
         recommend(record, settings, marked, asked, stored)
 
 

@@ -201,8 +201,13 @@ class User:
 def rank_stream(
     batches: Iterator[pa.RecordBatch], ranker: Ranker, block: int = BLOCK
 ) -> Iterator[pa.RecordBatch]:
-    """The lists (OUTPUT_SCHEMA) of users (INPUT_SCHEMA): of equal scores the smaller id comes first."""
+    """The lists (OUTPUT_SCHEMA) of users (INPUT_SCHEMA): of equal scores the smaller id comes first.
+
+    Nothing without items.
+    """
     without_pandas()
+    if not len(ranker.ids):
+        return
     for batch in batches:
         for start in range(0, batch.num_rows, block):
             rows = batch.slice(start, block)
@@ -243,7 +248,7 @@ def directions(rows: pa.RecordBatch, ranker: Ranker) -> tuple[Vectors, Floats]:
     """
     units, lengths = {}, {}
     for name in ("main", "negative", "facet"):
-        units[name], lengths[name] = directed(rows.column(name), ranker.mean)
+        units[name], lengths[name] = directed(rows.column(name), ranker)
     there = lengths["facet"] > 0
     kept = units["main"].copy()
     kept[there] = (kept[there] + units["facet"][there]) / 2
@@ -252,11 +257,15 @@ def directions(rows: pa.RecordBatch, ranker: Ranker) -> tuple[Vectors, Floats]:
     return (kept - ranker.aversion * units["negative"]).astype(np.float32), pulls
 
 
-def directed(column: pa.Array, mean: Vectors) -> tuple[Floats, Floats]:
-    """float64[n, d], directions seen from the mean, and float64[n], lengths; zeros for NULL."""
+def directed(column: pa.Array, ranker: Ranker) -> tuple[Floats, Floats]:
+    """float64[n, d], directions seen from the mean, and float64[n], lengths; zeros for NULL.
+
+    Zeros for all where no item has a vector: then there is no mean, and nothing is near.
+    """
+    mean = ranker.mean
     there = column.is_valid().to_numpy(zero_copy_only=False)
     units, lengths = np.zeros((len(column), len(mean))), np.zeros(len(column))
-    if there.any():
+    if there.any() and ranker.lengths.any():
         vectors = column.drop_null().flatten().to_numpy().reshape(-1, len(mean))
         units[there] = centred_units(vectors, mean)
         moved = vectors.astype(np.float64) - mean

@@ -52,7 +52,7 @@ LIVES = (7, 14, 30, 60, 120, 365)
 SHORT_LIVES = (1, 3)
 
 POPULARITY = Model("popularity", fit_popularity, popularity_scores, grid())
-DECAYED = Model("decayed_popularity", fit_decayed, popularity_scores, grid(half_life=(*SHORT_LIVES, *LIVES)))
+DECAYED = Model("decayed_popularity", fit_decayed, popularity_scores, grid(half_life=(*LIVES, *SHORT_LIVES)))
 OWN = Model("own_frequency", fit_decayed, own_scores, grid(half_life=LIVES))
 LAST_ITEM = Model(
     "last_item", fit_neighbours, last_item_scores, grid(neighbours=(100,), shrink=(0, 10, 50)), True

@@ -326,3 +326,18 @@ def test_because_of_content_follows_the_shares_of_the_profile():
             for event, share, of in (("much", 0.7, 1), ("less", 0.3, 2))
         }
         assert because[name] == sorted((e for e in gave if gave[e] > 1e-9), key=lambda e: -gave[e])
+
+
+# ---- a catalogue with nothing to be near
+
+
+def test_where_no_item_has_a_vector_the_other_parts_rank_and_profiles_of_any_size_are_passed_over():
+    blind = ranker(units=np.zeros((40, 1), np.float32), lengths=np.zeros(40), mean=np.zeros(1, np.float32))
+    table = by_user(listed([users(3, 20)], blind))
+    assert len(table) == 20
+    assert all(row["content"] == 0 for rows in table.values() for row in rows)
+
+
+def test_without_items_there_are_no_lists():
+    empty = ranker(ids=pa.array([], pa.string()))
+    assert listed([users(3, 20)], empty).num_rows == 0
