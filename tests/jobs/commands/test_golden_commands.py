@@ -8,7 +8,7 @@ import pytest
 
 from tests.conftest import ROOT
 
-OF_RANGES = {"backfill_profiles", "evaluate_profiles"}
+OF_RANGES = {"backfill_profiles", "evaluate_profiles", "train_ranker"}
 COMMANDS = sorted((ROOT / "tests" / "golden" / "commands").glob("*.txt"))
 
 
@@ -33,5 +33,5 @@ def test_a_recorded_command_is_understood_by_its_job(file, root):
     args = importlib.import_module(f"jobs.{job}").arg_parser().parse_args(words[start:])
     assert args.warehouse == f"{root}/warehouse" and args.config.engine.kind == "hash"
     assert isinstance(args.start if job in OF_RANGES else args.date, date)
-    # A range names its own run, so that a killed one is found again; an evaluation is no run.
+    # A range names its own run, so that a killed one is found again, and so does a training.
     assert (getattr(args, "run_id", None) is None) == (job in OF_RANGES)

@@ -156,6 +156,6 @@ def test_a_scheduler_is_told_that_lists_are_off(capsys):
 def test_a_night_without_a_model_goes_on_and_a_call_by_hand_is_refused(spark, tmp_path, capsys):
     shop, nightly = open_shop(spark, str(tmp_path / "warehouse")), "recommend: {nightly: true}\n"
     called(spark, recommend_items, shop, "--date", END, "--nightly", settings=nightly)
-    assert "no ranking model was trained by then" in capsys.readouterr().out
+    assert "no ranking model was accepted by then" in capsys.readouterr().out
     with pytest.raises(JobError, match="run train_ranker first"):
         called(spark, recommend_items, shop, "--date", END)
