@@ -28,24 +28,10 @@ from jobs.io.warehouse import Warehouse
 from jobs.night.choices import marked_events
 from jobs.rank.cases import ALLOW, REPEATS, Rules
 from jobs.rank.moment import day_number
-from jobs.rank.tables import published_tables, read_world, sampled, size_of, users_share
-from jobs.rank.target import counted
+from jobs.rank.tables import fitting_events, published_tables, read_world
 
 JOB = "evaluate_profiles"
 FURTHEST, LARGEST_K = 365, 1000
-# What the replay needs of an event.
-USED = [
-    "user_id",
-    "item_id",
-    "event_type",
-    "event_ts",
-    "event_id",
-    "event_date",
-    "log_date",
-    "gone",
-    "chosen",
-    "extra",
-]
 
 
 def arg_parser() -> Parser:
@@ -88,10 +74,10 @@ def run(spark: SparkSession, args: argparse.Namespace) -> None:
     first, last = day_number(args.start), day_number(args.end)
     about = Run(first, last, args.every, rules, args.seed, dict(published.versions))
     steps = steps_of(about)
-    events = marked_events(published, fold, args.target)
-    share = users_share(size_of(published, events.where(counted(fold)), steps))
+    marked = marked_events(published, fold, args.target)
+    # A propensity of what was shown may stand in `extra`.
+    events, share = fitting_events(published, marked, fold, steps, ["extra"])
     notes = [f"A sample of {share:.1%} of the users, whose events fit in memory."] if share < 1 else []
-    events = sampled(events, share).select(*USED).localCheckpoint()
     world, _ = read_world(published, events, fold, model_key_of(args.config.engine), steps)
     say(f"{JOB} {args.start}..{args.end}: {len(world.events.item):,} events, {world.catalogue.size:,} items")
     result = evaluate(world, about, notes, spread_on(spark))

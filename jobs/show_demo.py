@@ -130,11 +130,10 @@ def run(spark: SparkSession, args: argparse.Namespace) -> None:
         user_id = moved["user_id"]
         events = published(warehouse, behavior_events.TABLE, shown)
         lines = page.profile_lines(profile_days(states, events, user_id), moved["as_of_date"])
-        lines += page.truth_lines(truth_of(args.logs, user_id))
-        say(page.section(f"The profile of {user_id}, day by day", lines))
+        truth = page.truth_lines(truth_of(args.logs, user_id))
+        say(page.section(f"The profile of {user_id}, day by day", lines + truth))
         if listed := list_of(warehouse, shown, user_id):
-            told = page.list_lines(listed) + page.truth_lines(truth_of(args.logs, user_id))
-            say(page.section(f"What {user_id} is recommended", told))
+            say(page.section(f"What {user_id} is recommended", page.list_lines(listed) + truth))
     say(page.section("Locations", [f"  logs      {args.logs}", f"  warehouse {warehouse.uri}"]))
     say(page.section("Three queries to try", page.query_lines(warehouse.uri)))
 

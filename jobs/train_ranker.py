@@ -27,8 +27,7 @@ from jobs.night.choices import marked_events
 from jobs.night.losses import refuse_losses
 from jobs.rank.cases import Rules
 from jobs.rank.moment import day_number
-from jobs.rank.tables import Published, published_tables, read_world, sampled, size_of, users_share
-from jobs.rank.target import counted
+from jobs.rank.tables import Published, fitting_events, published_tables, read_world
 from jobs.rank.world import World
 from jobs.recommend.gate import judge
 from jobs.recommend.stored import in_force, store
@@ -36,18 +35,6 @@ from jobs.recommend.training import HORIZON, steps_between, train
 from schemas.settings import Settings
 
 JOB = "train_ranker"
-# What training needs of an event.
-USED = [
-    "user_id",
-    "item_id",
-    "event_type",
-    "event_ts",
-    "event_id",
-    "event_date",
-    "log_date",
-    "gone",
-    "chosen",
-]
 
 
 def arg_parser() -> Parser:
@@ -64,11 +51,9 @@ def world_of(published: Published, settings: Settings, days: Days) -> tuple[Worl
     """What training needs to know, and the ids of the items of its arrays."""
     fold = settings.fold
     steps = steps_between(day_number(days.first), day_number(days.last))
-    marked = marked_events(published, fold)
-    share = users_share(size_of(published, marked.where(counted(fold)), steps))
+    events, share = fitting_events(published, marked_events(published, fold), fold, steps)
     if share < 1:
         say(f"{JOB}: trained on a sample of {share:.1%} of the users, whose events fit in memory")
-    events = sampled(marked, share).select(*USED).localCheckpoint()
     return read_world(published, events, fold, model_key_of(settings.engine), steps)
 
 

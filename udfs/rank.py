@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from udfs.score import centred_units
+from udfs.score import centred
 from udfs.worker_start import without_pandas
 
 Floats = NDArray[np.float64]
@@ -267,9 +267,7 @@ def directed(column: pa.Array, ranker: Ranker) -> tuple[Floats, Floats]:
     units, lengths = np.zeros((len(column), len(mean))), np.zeros(len(column))
     if there.any() and ranker.lengths.any():
         vectors = column.drop_null().flatten().to_numpy().reshape(-1, len(mean))
-        units[there] = centred_units(vectors, mean)
-        moved = vectors.astype(np.float64) - mean
-        lengths[there] = np.sqrt(np.add.reduce(moved * moved, axis=1))
+        units[there], lengths[there] = centred(vectors, mean)
     return units, lengths
 
 

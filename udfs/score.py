@@ -42,16 +42,24 @@ def mean_vector(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
     return mean_of(whole(vectors).sum(axis=0), len(vectors))
 
 
-def centred_units(vectors: NDArray[np.float32], mean: NDArray[np.float32]) -> NDArray[np.float64]:
-    """The directions seen from the mean: float64[n, d], rows of length 1, or of zeros without a direction.
+def centred(
+    vectors: NDArray[np.float32], mean: NDArray[np.float32]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Directions and distances seen from the mean: float64[n, d] and float64[n].
 
-    vectors: float32[n, d]; mean: float32[d]. With a mean of zeros the dot product of two is their raw cosine.
-
-    >>> centred_units(np.array([[3, 4], [0, 0]], np.float32), np.zeros(2, np.float32)).tolist()
-    [[0.6, 0.8], [0.0, 0.0]]
+    Directions have length 1, or 0 where there is none. vectors: float32[n, d]; mean: float32[d].
     """
     moved = vectors.astype(np.float64) - mean
     norms = np.sqrt(np.einsum("ij,ij->i", moved, moved))
     units = np.zeros_like(moved)
     np.divide(moved, norms[:, None], out=units, where=norms[:, None] > TINY_NORM)
-    return units
+    return units, norms
+
+
+def centred_units(vectors: NDArray[np.float32], mean: NDArray[np.float32]) -> NDArray[np.float64]:
+    """The directions alone. With a mean of zeros the dot product of two is their raw cosine.
+
+    >>> centred_units(np.array([[3, 4], [0, 0]], np.float32), np.zeros(2, np.float32)).tolist()
+    [[0.6, 0.8], [0.0, 0.0]]
+    """
+    return centred(vectors, mean)[0]

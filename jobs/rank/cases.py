@@ -49,6 +49,11 @@ class Cases:
     def __len__(self) -> int:
         return len(self.truths)
 
+    def of(self, places: Places) -> "Cases":
+        """The users at these places, int64[m], ascending."""
+        truths, had = ([given[place] for place in places] for given in (self.truths, self.had))
+        return Cases(self.events.of(places), truths, had, self.bucket[places])
+
 
 def cases_at(events: Events, moment: Moment, rules: Rules) -> tuple[Cases, int]:
     """The judged users among these, and how many were seen before but chose nothing in the horizon."""
@@ -96,9 +101,7 @@ def ranked(scores: Floats, had: Places, moment: Moment, rules: Rules) -> Floats:
 def blocks(cases: Cases, size: int = BLOCK) -> Iterator[Cases]:
     """The cases in blocks of so many users."""
     for start in range(0, len(cases), size):
-        places = np.arange(start, min(start + size, len(cases)))
-        part = slice(start, start + size)
-        yield Cases(cases.events.of(places), cases.truths[part], cases.had[part], cases.bucket[part])
+        yield cases.of(np.arange(start, min(start + size, len(cases))))
 
 
 def step_on(events: Events, catalogue: Catalogue, day: int, rules: Rules) -> tuple[Moment, Cases, int] | None:

@@ -34,6 +34,18 @@ from schemas.table import Table
 SAMPLE_SEED: Final = 7
 SHARES: Final = 1_000_000
 KEY: Final = "key"
+# What rankings need of an event.
+USED: Final = (
+    "user_id",
+    "item_id",
+    "event_type",
+    "event_ts",
+    "event_id",
+    "event_date",
+    "log_date",
+    "gone",
+    "chosen",
+)
 
 
 class Tables(Protocol):
@@ -114,6 +126,21 @@ def sampled(rows: DataFrame, share: float) -> DataFrame:
     if share >= 1:
         return rows
     return rows.where(F.pmod(F.xxhash64(F.lit(SAMPLE_SEED), "user_id"), F.lit(SHARES)) < int(share * SHARES))
+
+
+def fitting_events(
+    published: Published,
+    marked: DataFrame,
+    fold: FoldSettings,
+    steps: Sequence[int],
+    more: Sequence[str] = (),
+) -> tuple[DataFrame, float]:
+    """The events of as many users as fit for these steps, checkpointed, and the share of the users.
+
+    marked: all events, with `gone` and `chosen`. more: columns besides USED.
+    """
+    share = users_share(size_of(published, marked.where(counted(fold)), steps))
+    return sampled(marked, share).select(*USED, *more).localCheckpoint(), share
 
 
 def with_retractions(events: DataFrame) -> DataFrame:

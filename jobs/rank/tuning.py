@@ -4,7 +4,7 @@ The figure that decides is NDCG@k, averaged by user and then over users, as in t
 first in the grid wins. Everything that was tried is kept for the report.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -174,14 +174,20 @@ def profile_scores(plan: Plan, states: States, aversion: float) -> Scorer:
     return at
 
 
+def scored(plan: Plan, scorers: Sequence[Scorer]) -> Iterator[tuple[Rehearsal, Cases, Iterator[Floats]]]:
+    """The users of each step in blocks, each with its scores by one scorer after the other, as asked for."""
+    for step in plan.steps:
+        score = [scorer(step) for scorer in scorers]
+        for block in blocks(step.cases):
+            history = history_at(block.events, step.moment.day, plan.catalogue.size)
+            yield step, block, (one(block, history) for one in score)
+
+
 def tried(plan: Plan, rules: Rules, scorer: Scorer) -> float:
     """NDCG@k of one scorer over the steps before the test."""
     mean = Mean()
-    for step in plan.steps:
-        score = scorer(step)
-        for block in blocks(step.cases):
-            history = history_at(block.events, step.moment.day, plan.catalogue.size)
-            mean.add(block.events.users, gains(score(block, history), block, step.moment, rules))
+    for step, block, (scores,) in scored(plan, [scorer]):
+        mean.add(block.events.users, gains(scores, block, step.moment, rules))
     return float(mean.value())
 
 
@@ -220,11 +226,8 @@ def blend_gains(
 ) -> Floats:
     """float64[points]: NDCG@k of each weighting over the steps before the test."""
     mean = Mean()
-    for step in plan.steps:
-        score = [scorer(step) for scorer in scorers]
-        for block in blocks(step.cases):
-            history = history_at(block.events, step.moment.day, plan.catalogue.size)
-            scaled = [min_max(one(block, history), step.moment.known) for one in score]
-            figures = [gains(blended(scaled, point), block, step.moment, rules) for point in points]
-            mean.add(block.events.users, np.stack(figures, axis=1))
+    for step, block, parts in scored(plan, scorers):
+        scaled = [min_max(scores, step.moment.known) for scores in parts]
+        figures = [gains(blended(scaled, point), block, step.moment, rules) for point in points]
+        mean.add(block.events.users, np.stack(figures, axis=1))
     return mean.value()

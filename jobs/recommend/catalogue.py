@@ -22,7 +22,7 @@ from jobs.recommend.training import freshness_on
 from schemas import items
 from schemas.settings import RecommendSettings
 from udfs.rank import Ranker
-from udfs.score import centred_units
+from udfs.score import centred
 
 # Items whose vectors the driver holds and every worker gets: 384 numbers each make 770 MB.
 MOST_ITEMS: Final = 500_000
@@ -66,11 +66,9 @@ def ranker_of(shop: Shop, stored: Stored, settings: RecommendSettings, day: date
     known = np.flatnonzero(shop.catalogue.known_on(number))
     ids = shop.ids.take(pa.array(known))
     there, vectors, mean = vectors_on(shop.catalogue, number)
-    moved = vectors.astype(np.float64) - mean
     at = np.searchsorted(known, there)
     units, lengths = np.zeros((len(ids), len(mean)), np.float32), np.zeros(len(ids))
-    units[at] = centred_units(vectors, mean)
-    lengths[at] = np.sqrt(np.add.reduce(moved * moved, axis=1))
+    units[at], lengths[at] = centred(vectors, mean)
     popularity, near = stored.artefact.placed(ids)
     own = stored.parameters
     fresh = freshness_on(shop.catalogue.known[known], number, own["freshness_half_life"])

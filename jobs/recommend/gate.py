@@ -13,12 +13,11 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from jobs.rank.blend import blended, min_max
-from jobs.rank.cases import BUCKET_NAMES, Rules, blocks
-from jobs.rank.events import history_at
+from jobs.rank.cases import BUCKET_NAMES, Rules
 from jobs.rank.intervals import Comparison, compare_each, corrected, resamples_for
 from jobs.rank.metrics import Floats
 from jobs.rank.models import DECAYED
-from jobs.rank.tuning import Mean, Plan, Scorer, gains, model_scores, rehearse
+from jobs.rank.tuning import Mean, Plan, Scorer, gains, model_scores, rehearse, scored
 from jobs.rank.world import World
 from jobs.recommend.training import Trained, of_part, part_scorers
 from udfs.rank import PARTS
@@ -115,17 +114,14 @@ def figures_of(plan: Plan, rules: Rules, blend: Blend) -> dict[str, Floats]:
     """NDCG of each user, averaged over steps: of everybody, and of each bucket at the steps spent in it."""
     names = (EVERYBODY, *BUCKET_NAMES)
     means = {name: Mean([np.zeros(0, np.int64)], [np.zeros(0)]) for name in names}
-    for step in plan.steps:
-        score = [scorer(step) for scorer in blend.scorers]
-        for block in blocks(step.cases):
-            users = block.events.users
-            history = history_at(block.events, step.moment.day, plan.catalogue.size)
-            scaled = [min_max(part(block, history), step.moment.known) for part in score]
-            found = gains(blended(scaled, blend.weights), block, step.moment, rules)
-            means[EVERYBODY].add(users, found)
-            for number, name in enumerate(BUCKET_NAMES):
-                there = block.bucket == number
-                means[name].add(users[there], found[there])
+    for step, block, parts in scored(plan, blend.scorers):
+        users = block.events.users
+        scaled = [min_max(scores, step.moment.known) for scores in parts]
+        found = gains(blended(scaled, blend.weights), block, step.moment, rules)
+        means[EVERYBODY].add(users, found)
+        for number, name in enumerate(BUCKET_NAMES):
+            there = block.bucket == number
+            means[name].add(users[there], found[there])
     return {name: mean.by_user() for name, mean in means.items()}
 
 

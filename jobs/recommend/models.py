@@ -120,3 +120,4 @@ COLLABORATIVE: Final = (
     Model(ITEM_KNN.name, fit_knn_rows, row_scores, ITEM_KNN.grid, True),
     LAST,
 )
+BY_KIND: Final = {model.name: model for model in COLLABORATIVE}

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import shutil
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -118,10 +117,8 @@ def newest(warehouse: Warehouse, model_key: str, day: date) -> Stored | None:
         return None
     uri = f"{warehouse.uri}/{found['artefact']}"
     with TemporaryDirectory(dir=scratch_folders()[0]) as folder:
-        copied = Path(folder) / Path(uri).name
-        if is_local(uri) and Path(uri).is_file():
-            shutil.copyfile(uri, copied)
-        elif not is_local(uri) and path_exists(warehouse.spark, uri):
+        file = Path(uri) if is_local(uri) else Path(folder, Path(uri).name)
+        if not is_local(uri) and path_exists(warehouse.spark, uri):
             copy_files(warehouse.spark, [uri], f"file://{folder}")
-        artefact = load(copied, found["artefact_sha256"])
+        artefact = load(file, found["artefact_sha256"])
     return Stored(found["version"], found["kind"], dict(found["parameters"]), artefact)

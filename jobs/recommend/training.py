@@ -39,7 +39,7 @@ from jobs.rank.tuning import (
     tried,
 )
 from jobs.rank.world import World
-from jobs.recommend.models import COLLABORATIVE, OWN, SUPPORT
+from jobs.recommend.models import BY_KIND, COLLABORATIVE, OWN, SUPPORT
 from udfs.rank import PARTS
 
 # Days that a step predicts, and from step to step.
@@ -105,10 +105,9 @@ def train(world: World, first: int, last: int, rules: Rules, tell: Callable[[str
         tell(f"the blend reaches {ndcg:.4f} by {weights_told(weights)}")
         reference = best_of(grid_trials(plan, rules, DECAYED)).parameters
         ahead = single["collaborative"]
-        model = next(model for model in COLLABORATIVE if model.name == ahead.name)
         history = history_at(events, last, world.catalogue.size)
         arrays = SUPPORT.fit(history, single["popularity"].parameters)
-        arrays |= model.fit(history, ahead.parameters)
+        arrays |= BY_KIND[ahead.name].fit(history, ahead.parameters)
     parameters = {f"weight_{part}": weight for part, weight in weights.items()}
     for part, trial in single.items():
         parameters |= {f"{part}_{name}": float(value) for name, value in trial.parameters.items()}
@@ -146,10 +145,9 @@ def tuned_parts(
 
 def part_scorers(plan: Plan, states: States, kind: str, own: Mapping[str, Parameters]) -> dict[str, Scorer]:
     """What scores by each part, in the order of PARTS. kind: the collaborative model; own: by part."""
-    ahead = next(model for model in COLLABORATIVE if model.name == kind)
     scorers = {
         "content": profile_scores(plan, states, own["content"]["aversion"]),
-        "collaborative": model_scores(plan, ahead, own["collaborative"]),
+        "collaborative": model_scores(plan, BY_KIND[kind], own["collaborative"]),
         "popularity": model_scores(plan, SUPPORT, own["popularity"]),
         "own": model_scores(plan, OWN, own["own"]),
         "freshness": freshness_scores(plan, own["freshness"]["half_life"]),

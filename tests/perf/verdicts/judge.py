@@ -83,9 +83,7 @@ def tuned_before(world: World, first: int, repeat: str, every: int) -> Tuned:
 
 def thinned(cases: Cases) -> Cases:
     """At most TUNE_USERS of the users, evenly by their keys."""
-    places = np.linspace(0, len(cases) - 1, min(len(cases), TUNE_USERS)).astype(np.int64)
-    truths, had = [[given[i] for i in places] for given in (cases.truths, cases.had)]
-    return Cases(cases.events.of(places), truths, had, cases.bucket[places])
+    return cases.of(np.linspace(0, len(cases) - 1, min(len(cases), TUNE_USERS)).astype(np.int64))
 
 
 @dataclass
@@ -141,7 +139,8 @@ class Replay:
         fits = Fits(self.world, steps, self.tuned)
         for number, day in enumerate(steps, 1):
             found = step_on(events, self.world.catalogue, day, Rules(K, HORIZON, ALLOW))
-            cases = None if found is None else of_users(found[1], self.users)
+            asked = None if found is None else np.flatnonzero(np.isin(found[1].events.users, self.users))
+            cases = None if found is None or asked is None else found[1].of(asked)
             if found is not None and cases:
                 shelf = shelves.on(self.world, day)
                 for block in blocks(cases):
@@ -190,13 +189,6 @@ class Fits:
         fitted = self.others[repeat].fitted_for(day) | self.ease.fitted_for(self.ease_day[day])
         parameters = self.tuned[repeat].parameters
         return [BY_NAME[name].scores(fitted[name], history, parameters[name]) for name in PARTS]
-
-
-def of_users(cases: Cases, users: Keys) -> Cases:
-    """The cases of these users alone."""
-    places = np.flatnonzero(np.isin(cases.events.users, users))
-    truths, had = [[given[i] for i in places] for given in (cases.truths, cases.had)]
-    return Cases(cases.events.of(places), truths, had, cases.bucket[places])
 
 
 def judged_of(rows: Sequence[str], tally: Group) -> Judged:

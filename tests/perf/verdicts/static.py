@@ -7,15 +7,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jobs.rank.blend import min_max
-from jobs.rank.cases import EXCLUDE, Rules, blocks, ranked, step_on
+from jobs.rank.cases import EXCLUDE, Rules, blocks, step_on
 from jobs.rank.catalogue import Catalogue, shelf_on
 from jobs.rank.content import MAIN, content_scores, profiles_on
 from jobs.rank.events import history_at
-from jobs.rank.metrics import hits, ndcg, top_items
 from jobs.rank.models import DECAYED, EASE, POPULARITY, Model
 from jobs.rank.moment import day_of
 from jobs.rank.popularity import Parameters
 from jobs.rank.states import States
+from jobs.rank.tuning import gains
 from tests.perf.verdicts.logs import Log
 from tests.perf.verdicts.profiles import Fold, choices, negative, states_of, weights_of
 from tests.udfs.fold.configs import constants
@@ -66,9 +66,7 @@ def split_at(day: int, log: Log, vectors: NDArray[np.float32], catalogue: Catalo
                 popular = min_max(scores[name], moment.known)
                 scores[f"{name} + {share:g} content"] = popular + share * content
         for name, rows in scores.items():
-            for user, (truth, had) in enumerate(zip(block.truths, block.had, strict=True)):
-                shown = top_items(ranked(rows[user], had, moment, rules), rules.k)
-                figures.setdefault(name, []).append(ndcg(hits(shown, truth), truth.size, rules.k))
+            figures.setdefault(name, []).extend(gains(rows, block, moment, rules))
     means = {name: round(float(np.mean(rows)), 4) for name, rows in figures.items()}
     return {"day": str(day_of(day)), "users": len(cases), "items": int(moment.known.sum()), "ndcg": means}
 
