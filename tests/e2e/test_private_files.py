@@ -18,12 +18,14 @@ from tests.jobs.ingest.days import FIRST, deliver, event
 def open_to_others(folder: Path) -> list[str]:
     """What of a folder and everything below it somebody else may read, write or enter."""
     found = []
-    for path in [folder, *folder.rglob("*")]:
-        try:
-            if not path.is_symlink() and stat.S_IMODE(path.stat().st_mode) & 0o077:
-                found.append(str(path))
-        except FileNotFoundError:  # a running job's own
-            continue
+    # Unlike rglob, walk takes it that folders are removed meanwhile, as those of a running job are.
+    for below, _, names in os.walk(folder):
+        for path in [Path(below), *(Path(below, name) for name in names)]:
+            try:
+                if not path.is_symlink() and stat.S_IMODE(path.stat().st_mode) & 0o077:
+                    found.append(str(path))
+            except FileNotFoundError:
+                continue
     return found
 
 
