@@ -11,7 +11,7 @@ export PYSPARK_PYTHON := $(CURDIR)/.venv/bin/python
 export PYTHONPATH := $(CURDIR)
 
 .PHONY: help setup demo test test-slow test-gpu bench bench-gpu check nightly night-by-dag backfill airflow query docs \
-	zip locks clean test-jobs test-parts faults soak evaluate
+	zip locks clean faults soak evaluate test-jobs test-ingest test-others test-processes test-dags
 
 help: ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r name text; do printf '  make %-12s %s\n' "$$name" "$$text"; done
@@ -73,22 +73,33 @@ else
 endif
 	@$(PYTHON) -m jobs.show_demo --logs $(DEMO)/logs --warehouse $(DEMO)/warehouse
 
-# Two processes, since one keeps only one of two cores busy: whole jobs and nights, and everything else.
-JOBS_TESTED = tests/e2e tests/jobs/commands tests/faults
+# In parts, three at a time, since one keeps only one of two cores busy: whole jobs and nights in one session;
+# the ingest; what starts processes of its own, Airflow among them; DAGs; and everything else.
+JOBS_TESTED = tests/e2e tests/jobs/commands
+PROCESSES_TESTED = tests/faults $(addprefix tests/e2e/test_,nightly_dag.py private_files.py secrets.py submitted.py)
 FAST = $(PYTHON) -m coverage run -p -m pytest -q -m "not slow and not gpu and not faults"
+PARTS = jobs ingest others processes dags
 
-test: setup ## the whole suite but for what is marked slow, in two processes
-	@.venv-airflow/bin/python -m pytest tests/dags
+test: setup ## the whole suite but for what is marked slow, in parts side by side
 	@rm -f .coverage .coverage.*
-	@$(MAKE) --no-print-directory -j2 test-jobs test-parts
+	@$(MAKE) --no-print-directory -k -j3 $(PARTS:%=test-%)
 	@$(PYTHON) -m coverage combine -q
 	@$(PYTHON) -m coverage report --skip-covered --sort=cover
 
 test-jobs: setup
-	@$(FAST) $(JOBS_TESTED)
+	@$(FAST) $(JOBS_TESTED) $(PROCESSES_TESTED:%=--ignore=%)
 
-test-parts: setup
-	@$(FAST) tests $(JOBS_TESTED:%=--ignore=%)
+test-ingest: setup
+	@$(FAST) tests/jobs/ingest
+
+test-others: setup
+	@$(FAST) tests $(addprefix --ignore=,$(JOBS_TESTED) tests/jobs/ingest tests/faults)
+
+test-processes: setup
+	@$(FAST) $(PROCESSES_TESTED)
+
+test-dags: setup
+	@.venv-airflow/bin/python -m pytest -q tests/dags
 
 test-slow: setup ## the tests left out of `make test`
 	@$(PYTHON) -m pytest -m "slow and not gpu and not faults"

@@ -11,9 +11,11 @@ from secrets import token_hex
 
 import pytest
 
+from jobs.io.session import java_options
 from tests.conftest import ROOT
 from tests.e2e.test_private_files import open_to_others
 from tests.embedding_server import embedding_server
+from tests.faults.processes import QUICK_JAVA
 from tests.jobs.ingest.days import FIRST, deliver, event
 
 # Of this run alone: what another run shows its own processes is no matter of this one.
@@ -55,7 +57,7 @@ def watched(scratch: Path) -> Iterator[tuple[set[str], set[str]]]:
     ended = threading.Event()
 
     def watch() -> None:
-        while not ended.wait(0.5):
+        while not ended.wait(1):
             commands.update(arguments())
             for secret in (ENGINE_KEY, USER_KEY):
                 spilled.update(holders(secret, scratch))
@@ -94,7 +96,8 @@ def submitted(tmp_path):
                 [SUBMIT, "--master", "local[2]", *given, *words, ROOT / "jobs" / "run_night.py",
                  *arguments, "--date", str(FIRST), "--bootstrap"],
                 env={**os.environ, "PYTHONPATH": str(ROOT), "PYSPARK_PYTHON": sys.executable,
-                     "NIGHTFOLD_KEY": USER_KEY, "TMPDIR": str(tmp_path / "scratch")},
+                     "NIGHTFOLD_KEY": USER_KEY, "TMPDIR": str(tmp_path / "scratch"),
+                     "SPARK_SUBMIT_OPTS": f"{java_options('1g')} {QUICK_JAVA}"},
                 capture_output=True, text=True, timeout=300, umask=0o022,
             )  # fmt: skip
         assert night.returncode == 0, night.stdout + night.stderr

@@ -138,8 +138,7 @@ SCENES = {
 class Undisturbed:
     """A scene's warehouse, and what its job gives when nothing happens.
 
-    warehouse: before the job, to be copied. before, after, at_end: what readers see before the job, after it,
-    and after the one that follows. newest: what the tables hold after the job; not the same after a rollback.
+    warehouse: before the job, to be copied. before, after: what readers see before the job and after it. newest: what the tables hold after the job; not the same after a rollback.
     points: the fault points that the job passes, in order.
     """
 
@@ -147,7 +146,6 @@ class Undisturbed:
     before: str
     after: str
     newest: str
-    at_end: str
     points: list[str]
 
 
@@ -160,6 +158,7 @@ class Stage:
     def __init__(self, spark: SparkSession, folder: Path) -> None:
         self.spark, self.folder = spark, folder
         self.undisturbed: Callable[[str], Undisturbed] = cache(self._undisturbed)
+        self.at_end: Callable[[str], str] = cache(self._at_end)
 
     @cache  # noqa: B019 - as long as the test run
     def logs(self, corrected: bool) -> Path:
@@ -210,7 +209,7 @@ class Stage:
         return Undisturbed(folder / "before", **json.loads(kept.read_text(encoding="utf-8")))
 
     def _played(self, scene: Scene, folder: Path) -> dict[str, Any]:
-        """Makes a scene's warehouse, and does its job and the one after on a copy; returns what they give."""
+        """Makes a scene's warehouse, and does its job on a copy; returns what that gives."""
         warehouse, plain = folder / "before", Scene(scene.name, (), (), ())
         warehouse.mkdir(parents=True)
         for command in scene.before:
@@ -223,8 +222,18 @@ class Stage:
         finally:
             faults.reach = reach
         found = {"before": shown_hash(warehouse), "after": shown_hash(done), "newest": newest_hash(done)}
-        self.do(scene, scene.after, done)
-        return found | {"at_end": shown_hash(done), "points": [*points, "exit"]}
+        return found | {"points": [*points, "exit"]}
+
+    def _at_end(self, name: str) -> str:
+        """What readers see after the job that follows the undisturbed one of a scene."""
+        folder, scene = self.undisturbed(name).warehouse.parent, SCENES[name]
+        kept = folder / "at_end"
+        if not kept.exists():
+            shutil.rmtree(folder / "next", ignore_errors=True)
+            warehouse = shutil.copytree(folder / "done", folder / "next")
+            self.do(scene, scene.after, warehouse)
+            kept.write_text(shown_hash(warehouse), encoding="utf-8")
+        return kept.read_text(encoding="utf-8")
 
     def copy(self, name: str, folder: Path) -> Path:
         """A copy of a scene's warehouse, at a path of its own: Delta remembers what it read at another."""
