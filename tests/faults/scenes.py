@@ -138,8 +138,9 @@ SCENES = {
 class Undisturbed:
     """A scene's warehouse, and what its job gives when nothing happens.
 
-    warehouse: before the job, to be copied. before, after: what readers see before the job and after it. newest: what the tables hold after the job; not the same after a rollback.
-    points: the fault points that the job passes, in order.
+    warehouse: before the job, to be copied. before, after: what readers see before the job and after it.
+    newest: what the tables hold after the job; not the same after a rollback. points: the fault points that
+    the job passes, in order.
     """
 
     warehouse: Path
