@@ -9,7 +9,7 @@ from tests.faults import scenes, trial
 from tests.faults.scenes import NIGHT, SCENES, Undisturbed, advised, night
 from tests.faults.trial import Trial, require_one_sentence
 
-EXPECTED = Undisturbed(Path("w"), "before", "after", "newest", "at end", ["a.begin", "exit"])
+EXPECTED = Undisturbed(Path("w"), "before", "after", "newest", ["a.begin", "exit"])
 
 
 @pytest.fixture
