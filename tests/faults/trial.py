@@ -26,7 +26,7 @@ from tests.faults.scenes import (
 )
 
 # Between two looks of a reader.
-LOOK_S = 0.5
+LOOK_S = 1.5
 TRACE = re.compile(r"^\s+at [\w.$/<>]+\(|^Traceback|^\s+File \"|py4j\.|java\.\w+\.\w+Exception", re.MULTILINE)
 
 
