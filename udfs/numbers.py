@@ -107,6 +107,7 @@ COUNTED: Final = re.compile(
     r"\s?(?:[号號元円块塊万萬亿億克米次股%％°€]|分(?!机)|字节|(?:USD|EUR|GBP|CNY|RMB|JPY|dollars|euros|pounds|bytes|[kKMG]B|"
     r"ms|kg|km)(?![A-Za-z]))"
 )
+PLUS: Final = re.compile("[+＋]")
 _JOINED_BEFORE = re.compile(rf"{LETTER}$|{LETTER}[-./\\]$")
 _JOINED_AFTER = re.compile(rf"{LETTER}|[-/@\\]{LETTER}|\.\d")
 
@@ -152,23 +153,35 @@ def _cards(shown: str) -> Iterator[tuple[int, int]]:
     last = 0
     for begins in CARD_BEGINS.finditer(shown):
         begin = begins.start()
+        end = _card_end(shown, begin) if begin >= last else None
+        if end is None:
+            continue
         before = shown[max(0, begin - BEFORE) : begin]
         # A group of four before it makes a number longer than cards are, unless that is a card itself.
-        is_inside = begin < last or (begin != last + 1 and FOUR_BEFORE.search(before))
-        if is_inside or OTHER_NAME.search(before):
-            continue
-        for form in CARDS:
-            found = form.match(shown, begin)
-            if found is not None and is_card(found[0]):
-                last = found.end()
-                yield begin, last
-                break
+        is_inside = begin != last + 1 and FOUR_BEFORE.search(before)
+        if not is_inside and not OTHER_NAME.search(before):
+            last = end
+            yield begin, end
+
+
+def _card_end(shown: str, begin: int) -> int | None:
+    """Where a card number ends that begins there; None without one."""
+    for form in CARDS:
+        found = form.match(shown, begin)
+        if found is not None and is_card(found[0]):
+            return found.end()
+    return None
 
 
 def _phones(shown: str, text: str, region: str | None) -> Iterator[tuple[int, int]]:
     import phonenumbers
 
-    for match in phonenumbers.PhoneNumberMatcher(shown, region):
+    # Without a region it knows numbers with their +code alone, and tries every other one nevertheless, at
+    # milliseconds a review that names an order.
+    if region is None and not PLUS.search(shown):
+        return
+    # By default it gives up after 65,535 numbers that are no phone's, and what follows would stay.
+    for match in phonenumbers.PhoneNumberMatcher(shown, region, max_tries=len(shown)):
         before = text[max(0, match.start - BEFORE) : match.start]
         after = text[match.end : match.end + 12]
         if _is_alone(match.raw_string, before, after):

@@ -53,7 +53,7 @@ def summarise(run: Run, tuned: Tuned, tally: Tally, catalogue: int, notes: Seque
         "bootstrap": bootstrap,
         "best_baseline": tuned.best,
         "comparisons": [asdict(one) | {"verdict": one.verdict} for one in comparisons],
-        "buckets": group_rows(dict(zip(BUCKET_NAMES, tally.buckets, strict=True)), tally.models),
+        "buckets": group_rows(dict(zip(BUCKET_NAMES, tally.buckets, strict=True)), tally.models, NAMES),
         "cold": group_rows({"cold items": tally.cold}, tally.models, ("ndcg", "recall")),
         "facets": group_rows(dict(zip(tally.facets, tally.with_facet, strict=True)), tally.models),
         "steps": [

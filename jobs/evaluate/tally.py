@@ -77,7 +77,7 @@ class Tally:
         users, models = len(self.users), len(self.models)
         self.overall = Group.of(users, models, len(NAMES))
         self.cold = Group.of(users, models, 2)
-        self.buckets = [Group.of(users, models, 1) for _ in BUCKETS]
+        self.buckets = [Group.of(users, models, len(NAMES)) for _ in BUCKETS]
         self.with_facet = [Group.of(users, models, 1) for _ in self.facets]
         self.exposures = np.zeros((models, self.items), np.int64)
 
@@ -95,7 +95,7 @@ class Tally:
         is_cold = ~np.isnan(cold[:, 0, 0])
         self.cold.add(places[is_cold], cold[is_cold])
         for number, group in enumerate(self.buckets):
-            group.add(places[bucket == number], quality[bucket == number])
+            group.add(places[bucket == number], values[bucket == number])
         for number, group in enumerate(self.with_facet):
             group.add(places[there[:, number]], quality[there[:, number]])
         for part in parts:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
+from scipy.stats import norm, t
 
 from jobs.rank.metrics import Floats
 
@@ -25,8 +26,8 @@ DRAWN_AT_ONCE: Final = 8_000_000
 class Comparison:
     """A model against a reference: the mean difference over users, and how sure it is.
 
-    low, high: the percentile interval at LEVEL, of this comparison alone. p: two-sided, of this comparison
-    alone; p_holm: corrected for all comparisons of the run.
+    low, high: the expanded percentile interval at LEVEL, of this comparison alone. p: two-sided, of this
+    comparison alone; p_holm: corrected for all comparisons of the run.
     """
 
     model: str
@@ -59,6 +60,22 @@ def resampled_means(values: Floats, resamples: int, seed: int) -> Floats:
         counts = np.bincount(drawn.ravel(), minlength=rows * users).reshape(rows, users)
         found[start : start + rows] = counts @ values / users
     return found
+
+
+def expanded(means: Floats, values: Floats) -> Floats:
+    """Resampled means of few users, spread about their own mean as those of many would be.
+
+    Means of n users drawn from n vary by a factor of sqrt((n - 1) / n) too little, and their quantiles are
+    those of a normal distribution, not of Student's: the expanded percentile interval of Hesterberg, "What
+    teachers should know about the bootstrap", The American Statistician 69 (2015), section 4.4.
+    means: float64[resamples, m], of values: float64[users, m], at least two users.
+    """
+    users = len(values)
+    tail = (1 + LEVEL) / 2
+    factor = np.sqrt(users / (users - 1)) * t.ppf(tail, users - 1) / norm.ppf(tail)
+    centre = np.add.reduce(values, axis=0) / users
+    spread: Floats = centre + factor * (means - centre)
+    return spread
 
 
 def resamples_for(comparisons: int) -> int:
@@ -105,9 +122,12 @@ def compare_each(
     figures: as in compare, of at least one user.
     """
     differences = np.stack([figures[model] - figures[reference] for model, reference in pairs], axis=1)
-    means = resampled_means(differences, resamples, seed)
+    means, is_alone = resampled_means(differences, resamples, seed), len(differences) == 1
+    if not is_alone:
+        means = expanded(means, differences)
     low, high = np.quantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0)
-    ps = [two_sided(column) for column in means.T]
+    # One user shows nothing of others.
+    ps = [1.0 if is_alone else two_sided(column) for column in means.T]
     centre = np.add.reduce(differences, axis=0) / len(differences)
     return [
         Comparison(*pair, float(centre[i]), float(low[i]), float(high[i]), ps[i], ps[i])

@@ -3,6 +3,7 @@
 import json
 import re
 
+import phonenumbers
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -132,6 +133,17 @@ def test_cards_are_found_whatever_an_editor_puts_between_their_groups(gap):
 @pytest.mark.parametrize("text", ["411111111111 1111", "4111-1111 1111 1111", "41 11 11 11 11 11 11 11"])
 def test_cards_have_the_groups_of_cards(text):
     assert scrub(text) == text
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.text(alphabet="0123456789 .-()/xt;=#*~[]０１８a\n", max_size=60))
+def test_without_a_region_and_a_plus_there_is_no_phone_number(text):
+    """So texts without a plus skip the search, which tries every number of a text."""
+    assert not list(phonenumbers.PhoneNumberMatcher(text, None))
+
+
+def test_many_other_numbers_hide_no_phone_number_behind_them():
+    assert scrub("+0 " * 66_000 + "+1 202-555-0147").endswith("+0 [phone]")
 
 
 def test_a_record_is_scrubbed_behind_its_escapes():
