@@ -3,11 +3,16 @@
 from collections import Counter
 from collections.abc import Sequence
 
-from pyspark.sql import DataFrame, Row
+from pyspark.sql import Column, DataFrame, Row
 from pyspark.sql import functions as F
 
-from jobs.ingest.fates import DUPLICATE, ERASED, FATES, QUARANTINED, STORED
+from jobs.ingest.fates import DUPLICATE, ERASED, FATES, QUARANTINED, REJECTED, STORED
+from jobs.ingest.records import DERIVED
 from jobs.io.days import Days
+from schemas.mapping import LogMapping
+
+# Prefix of the counts of records with a value of a field.
+FILLED = "filled "
 
 
 def count_fates(found: Sequence[Row]) -> dict[str, int]:
@@ -25,6 +30,39 @@ def count_fates(found: Sequence[Row]) -> dict[str, int]:
     cleaned = sum(row["cleaned"] for row in found if row["fate"] == STORED)
     held = sum(row["held_later"] for row in found)
     return {"read": read, **by_fate, "cleaned": cleaned, "held_later": held, **dict(sorted(reasons.items()))}
+
+
+def renamed_fields(mapping: LogMapping) -> dict[str, list[str]]:
+    """The expressions of each event field that any source maps from something else than its own name.
+
+    Names of our own fields are not misspelt, and most logs have few of those that the canonical mapping has.
+    """
+    found: dict[str, set[str]] = {}
+    for source in mapping.sources.values():
+        for field, text in source.fields.items():
+            found.setdefault(field, set()).add(text)
+    return {field: sorted(texts) for field, texts in sorted(found.items()) if texts != {field}}
+
+
+def filled(mapping: LogMapping) -> list[Column]:
+    """Counts of the records that have a value of each of renamed_fields: of event ids, one of the log's."""
+    is_made = F.startswith("event_id", F.lit(DERIVED)) | F.startswith("event_id", F.lit(REJECTED))
+    given = {"event_id": F.when(~is_made, F.col("event_id"))}
+    fields = renamed_fields(mapping)
+    return [F.count(given.get(field, F.col(field))).alias(f"{FILLED}{field}") for field in fields]
+
+
+def unfilled(mapping: LogMapping, found: Sequence[Row]) -> dict[str, list[str]]:
+    """Those of renamed_fields of which no record has a value; none where there are no records.
+
+    found: with the counts of `filled`.
+    """
+    fields = renamed_fields(mapping)
+    return {
+        field: texts
+        for field, texts in fields.items()
+        if found and not any(row[f"{FILLED}{field}"] for row in found)
+    }
 
 
 def held_later(found: Sequence[Row]) -> Days | None:

@@ -11,7 +11,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from jobs.ingest import damage
-from jobs.ingest.counts import bad_day, count_catalogue, count_fates, held_later
+from jobs.ingest.counts import bad_day, count_catalogue, count_fates, filled, held_later
 from jobs.ingest.erased import hide_companions, mark_erased, without_content
 from jobs.ingest.fates import (
     QUARANTINED,
@@ -38,7 +38,7 @@ from jobs.ingest.records import read_records
 from jobs.ingest.scope import Judged, Names, Scope
 from jobs.ingest.texts import to_events, with_texts
 from jobs.ingest.torn import unchanged
-from jobs.ingest.warn import say_held_later, warn_of_renamed_items, warn_of_stale_texts
+from jobs.ingest.warn import say_held_later, say_unfilled, warn_of_renamed_items, warn_of_stale_texts
 from jobs.io.days import Days
 from jobs.io.erased import ErasedUsers, refuse_unfinished_erasure
 from jobs.io.logs import Logs, day_folders, items_folder, read_days, require_closed
@@ -146,9 +146,11 @@ def judge(scope: Scope) -> Judged:
         fated = decide_fates(records, known, scope.form.text)
         counted = [F.count("*").alias("count"), F.count_if("cleaned").alias("cleaned")]
         counted += [F.count("held_on").alias("held_later"), F.max("held_on").alias("held_on")]
+        counted += filled(mapping)
         found = fated.groupBy("log_date", "fate", "reason").agg(*counted).collect()
         damage.require_promised(fated, promised, scope.logs.root)
         of_items = {} if catalogue is None else count_catalogue(catalogue)
+    say_unfilled(scope, found)
     allowed = mapping.max_bad_share
     refused = bad_day(found, scope.settings.ingest.max_bad_share if allowed is None else allowed)
     # Only now: to read the records waits for this run's own `started`, which is written during the reads.

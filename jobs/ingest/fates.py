@@ -39,6 +39,8 @@ DECIDED = ["log_date", "event_date", "fate", *EVENT_FIELDS, "text_key", "source_
 DECIDED += ["ordinal", "reason", "cleaned", "record_hash", "raw", "held_on"]
 # Prefix of the identities of records with an id of their own.
 GIVEN = "given "
+# Prefix of the identities of records that can't be events.
+REJECTED = "rejected "
 # Between user and event id; no id may hold it (jobs/ingest/records.py NOT_IN_IDS).
 BETWEEN = "\t"
 # Ambiguous records whose hashes are broadcast: a few megabytes.
@@ -67,7 +69,7 @@ def identify(redacted: DataFrame) -> DataFrame:
     content = F.sha2(F.to_json(F.struct("text", *[_ordered(name) for name in PAYLOAD])), 256)
     same = (
         F.when(~F.col("passed"), None)
-        .when(F.col("reason").isNotNull(), F.concat(F.lit("rejected "), "record_hash"))
+        .when(F.col("reason").isNotNull(), F.concat(F.lit(REJECTED), "record_hash"))
         .when(F.col("event_id").isNotNull(), _given_identity())
         .otherwise(F.concat(F.lit(DERIVED), content))
     )

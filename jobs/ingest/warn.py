@@ -3,15 +3,19 @@
 All of it is counted in the run's record as well.
 """
 
+from collections.abc import Sequence
 from datetime import date, timedelta
 
-from pyspark.sql import DataFrame
+from pyspark.sql import DataFrame, Row
 from pyspark.sql import functions as F
 
+from jobs.ingest.counts import unfilled
+from jobs.ingest.fates import FILTERED
 from jobs.ingest.names import few_sent, is_renamed, moved_users, votes_of
 from jobs.ingest.scope import Judged, Names, Scope
 from jobs.ingest.stale import Change, find_stale
 from jobs.io.days import Days, is_in
+from jobs.io.formats import SHOWN
 from jobs.io.messages import say
 from schemas import behavior_events
 
@@ -73,6 +77,25 @@ def warn_of_stale_texts(scope: Scope, newest: date, names: Names, events: DataFr
             f"{scope.run.spec.job}: {differ} {scope.days.first}..{scope.days.last} name their items "
             f"differently: ingest {change.later.first}..{stale.until} again, in order"
         )
+
+
+def say_unfilled(scope: Scope, found: Sequence[Row]) -> None:
+    """Says which fields no record of the days has a value of, and that none passes a filter.
+
+    A name that the log does not have gives NULL where the records themselves are all that tells of names, as
+    in JSON, and then nobody would hear of it. found: fates, with the counts of jobs.ingest.counts.filled.
+    """
+    mapping, days = scope.logs.mapping, scope.days
+    for field, texts in unfilled(mapping, found).items():
+        read_from = " or ".join(texts)[:SHOWN]
+        say(
+            f"{scope.run.spec.job}: no record of {days} has a value of {field}, which the mapping reads "
+            f"from {read_from}: is the name right?"
+        )
+    filters = sorted({one.filter for one in mapping.sources.values() if one.filter is not None})
+    if found and filters and all(row["fate"] == FILTERED for row in found):
+        told = " or ".join(filters)[:SHOWN]
+        say(f"{scope.run.spec.job}: no record of {days} passes the mapping's filter {told}")
 
 
 def say_held_later(scope: Scope, held: Days, most: int) -> None:
