@@ -7,6 +7,7 @@ import numpy as np
 
 from jobs.rank.events import Bools
 from jobs.rank.popularity import Floats
+from udfs.score import TINY_WIDTH
 
 
 def min_max(scores: Floats, rankable: Bools) -> Floats:
@@ -15,7 +16,7 @@ def min_max(scores: Floats, rankable: Bools) -> Floats:
     high = np.where(rankable, scores, -np.inf).max(axis=1, initial=-np.inf, keepdims=True)
     width = high - low
     scaled = np.zeros_like(scores)
-    np.divide(scores - low, width, out=scaled, where=np.isfinite(width) & (width > 0))
+    np.divide(scores - low, width, out=scaled, where=np.isfinite(width) & (width >= TINY_WIDTH))
     return scaled
 
 

@@ -19,7 +19,10 @@ from udfs.rank import (
     PARTS,
     Near,
     Ranker,
+    Scale,
+    User,
     dots,
+    lists_of,
     rank_stream,
 )
 from udfs.score import centred_units
@@ -245,6 +248,32 @@ def test_counts_that_are_close_together_are_told_apart(half_life, seed):
     found = listed([pa.RecordBatch.from_pylist([row], INPUT_SCHEMA)], given).to_pylist()
     wanted = 0.5 * popularity + 0.5 * scaled(days.astype(float))
     assert [one["item_id"] for one in found] == [f"i{at:03}" for at in np.argsort(-wanted)[:5]]
+
+
+@given(st.lists(st.floats(0, 1e300), min_size=1, max_size=6), st.floats(0, 1))
+def test_any_finite_values_are_scaled_to_their_weight(values, weight):
+    """Also those that are so near to each other that the inverse of the difference is no number."""
+    given = np.array(values)
+    found = Scale.over(given.min(), given.max(), weight).of(given)
+    assert ((found >= 0) & (found <= weight * (1 + 1e-12))).all()
+
+
+@pytest.mark.parametrize("halvings", [100, 140, 1000, 1040, 1060, 1080])
+def test_choices_of_ages_ago_have_a_score(halvings):
+    """Their gains are subnormal, or 0; so is the length of a profile next to its opposite."""
+    events = [
+        {"item_id": f"i{at:03}", "event_id": str(at), "day": TODAY - halvings, "chosen": True, "share": 0.0}
+        for at in range(3)
+    ]
+    tiny = np.full(DIM, 2.0 ** -min(halvings, 148), np.float32)
+    given = ranker(half_life=1.0, mean=np.zeros(DIM, np.float32), top=40)
+    row = {"user_id": "u", "main": tiny.tolist(), "negative": None, "facet": None, "events": events}
+    near = User(*[np.zeros(0, np.int64)] * 2, np.zeros(0, bool), np.zeros(0), pa.array([]), tiny, 1.0)
+    for found in (
+        listed([pa.RecordBatch.from_pylist([row], INPUT_SCHEMA)], given),
+        lists_of(pa.array(["u"]), [near], given),
+    ):
+        assert found.num_rows == 40 and np.isfinite(found.column("score").to_numpy()).all()
 
 
 # ---- ties, strangers, blocks

@@ -2,6 +2,9 @@
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 
 from jobs.rank import ease
 from jobs.rank.blend import blended, min_max, simplex
@@ -160,3 +163,11 @@ def test_a_blend_is_a_weighted_mean():
     a, b = np.array([[0.0, 1.0]]), np.array([[1.0, 0.0]])
     assert blended([a, b], [0.25, 0.75]).tolist() == [[0.75, 0.25]]
     assert len(simplex(4, 5)) == 56 and all(sum(weights) == pytest.approx(1) for weights in simplex(4, 5))
+
+
+@given(arrays(np.float64, (2, 6), elements=st.floats(allow_nan=False, allow_infinity=False)))
+def test_any_finite_scores_are_scaled_to_0_to_1(scores):
+    """Also those whose difference is so small that its inverse is no number, or too large to be one."""
+    with np.errstate(over="ignore"):
+        found = min_max(scores, np.ones((2, 6), bool))
+    assert ((found >= 0) & (found <= 1)).all()
