@@ -19,11 +19,33 @@ from jobs.rank.popularity import (
 
 # Half-life of the popularity that decides ties, days.
 TIES_HALF_LIFE = 30.0
+# Items of a user that count together, the latest: a user has as many pairs as their square, and a crawler of
+# 50,000 items would have 2.5 billion.
+MOST_CHOSEN = 500
+
+
+def crowded(history: History) -> NDArray[np.int64]:
+    """Places of the users with more than MOST_CHOSEN items."""
+    return np.flatnonzero(np.diff(history.matrix.indptr) > MOST_CHOSEN)
+
+
+def latest_items(history: History) -> sparse.csr_matrix:
+    """As history.matrix, but of each user at most the MOST_CHOSEN items chosen last."""
+    events, matrix = history.events, history.matrix
+    kept = np.ones(matrix.nnz, bool)
+    for user in crowded(history):
+        from_end = events.item[events.starts[user] : events.starts[user + 1]][::-1]
+        _, first = np.unique(from_end, return_index=True)
+        latest = from_end[np.sort(first)[:MOST_CHOSEN]]
+        own = slice(matrix.indptr[user], matrix.indptr[user + 1])
+        kept[own] = np.isin(matrix.indices[own], latest)
+    starts = np.concatenate([[0], np.cumsum(kept)])[matrix.indptr]
+    return sparse.csr_matrix((matrix.data[kept], matrix.indices[kept], starts), shape=matrix.shape)
 
 
 def item_cosines(history: History, shrink: float) -> sparse.csr_matrix:
     """float64[items, items] without its diagonal: co-occurrences over (norms + shrink)."""
-    matrix = history.matrix
+    matrix = latest_items(history)
     together = (matrix.T @ matrix).tocsr()
     together.setdiag(0)
     together.eliminate_zeros()

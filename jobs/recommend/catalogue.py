@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from datetime import date
-from typing import Final
 
 import numpy as np
 import pyarrow as pa
@@ -11,7 +10,6 @@ from numpy.typing import NDArray
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from jobs.io.messages import JobError
 from jobs.rank.blend import min_max
 from jobs.rank.catalogue import Catalogue, vectors_on
 from jobs.rank.moment import day_number
@@ -23,9 +21,6 @@ from schemas import items
 from schemas.settings import RecommendSettings
 from udfs.rank import Ranker
 from udfs.score import centred
-
-# Items whose vectors the driver holds and every worker gets: 384 numbers each make 770 MB.
-MOST_ITEMS: Final = 500_000
 
 
 @dataclass(frozen=True)
@@ -41,9 +36,6 @@ def read_shop(
     tables: Tables, events: DataFrame, settings: RecommendSettings, model_key: str, day: date
 ) -> Shop:
     """The catalogue. events: those known by the day, that count. Raises JobError where there is no room."""
-    size = tables.read(items.TABLE).select("item_id").distinct().count()
-    if size > MOST_ITEMS:
-        raise JobError(f"the catalogue has {size:,} items, and lists are made of at most {MOST_ITEMS:,}")
     catalogue, ids = read_catalogue(tables, events, model_key)
     return Shop(catalogue, ids, pa.array(sorted(blocked_items(tables, settings, day)), pa.string()))
 

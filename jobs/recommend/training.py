@@ -21,6 +21,7 @@ from jobs.rank.events import Events, History, history_at
 from jobs.rank.metrics import Floats
 from jobs.rank.models import DECAYED, grid
 from jobs.rank.moment import asked_at, replay_steps
+from jobs.rank.neighbours import MOST_CHOSEN, crowded
 from jobs.rank.popularity import Parameters
 from jobs.rank.states import States
 from jobs.rank.tuning import (
@@ -55,7 +56,8 @@ class Trained:
     """A ranker.
 
     kind: the collaborative model. parameters: of the parts by `part_parameter`, and the weights by
-    `weight_part`. metrics: NDCG of the blend and of each part alone, and the users and steps they rest on.
+    `weight_part`. metrics: NDCG of the blend and of each part alone, the users and steps they rest on, and how
+    many users were `crowded` (jobs/rank/neighbours.py).
     arrays: popularity and the near_* of jobs/recommend/models.py. held: the steps held out from tuning.
     reference: the parameters of decayed popularity, tuned on the same steps.
     """
@@ -108,11 +110,13 @@ def train(world: World, first: int, last: int, rules: Rules, tell: Callable[[str
         history = history_at(events, last, world.catalogue.size)
         arrays = SUPPORT.fit(history, single["popularity"].parameters)
         arrays |= BY_KIND[ahead.name].fit(history, ahead.parameters)
+    if cut := len(crowded(history)):
+        tell(f"{cut} users with more than {MOST_CHOSEN} items count as neighbours by the latest of them")
     parameters = {f"weight_{part}": weight for part, weight in weights.items()}
     for part, trial in single.items():
         parameters |= {f"{part}_{name}": float(value) for name, value in trial.parameters.items()}
     users = np.unique(np.concatenate([step.cases.events.users for step in plan.steps]))
-    metrics = {"ndcg": ndcg, "users": float(len(users)), "steps": float(len(plan.steps))}
+    metrics = {"ndcg": ndcg, "users": float(len(users)), "steps": float(len(plan.steps)), "crowded": float(cut)}
     metrics |= {f"ndcg_{part}": trial.ndcg for part, trial in single.items()}
     return Trained(ahead.name, parameters, metrics, arrays, tuple(held), reference)
 

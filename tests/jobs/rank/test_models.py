@@ -6,13 +6,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from jobs.rank import ease
+from jobs.rank import ease, neighbours
 from jobs.rank.blend import blended, min_max, simplex
 from jobs.rank.ease import ease_scores, fit_ease
 from jobs.rank.events import History, history_at
 from jobs.rank.factors import als_scores, fit_als, fit_neural, neural_scores
 from jobs.rank.models import BY_NAME, MODELS
-from jobs.rank.neighbours import fit_neighbours, item_cosines, item_knn_scores, last_item_scores, nearest
+from jobs.rank.neighbours import (
+    crowded,
+    fit_neighbours,
+    item_cosines,
+    item_knn_scores,
+    last_item_scores,
+    nearest,
+)
 from jobs.rank.popularity import fit_decayed, fit_popularity, own_scores, popularity_scores
 from tests.jobs.rank.worlds import events_of
 
@@ -63,6 +70,22 @@ def test_the_nearest_are_the_largest_of_each_row():
         assert np.flatnonzero(own).tolist() == sorted(wanted.tolist())
 
 
+def test_whoever_chose_very_many_items_counts_by_the_latest_ones(monkeypatch):
+    monkeypatch.setattr(neighbours, "MOST_CHOSEN", 2)
+    rows = [(0, 0, 1), (0, 1, 2), (0, 2, 3), (0, 0, 4), (1, 0, 1), (1, 1, 1)]
+    found = history_at(events_of(rows, users=3), TODAY, ITEMS)
+    assert crowded(found).tolist() == [0]
+    # Of user 0 the items 2 and 0, which was chosen again.
+    few = history_at(events_of([(0, 2, 3), (0, 0, 4), (1, 0, 1), (1, 1, 1)], users=3), TODAY, ITEMS)
+    assert item_cosines(found, 1).toarray().tolist() == item_cosines(few, 1).toarray().tolist()
+
+
+def test_a_crawler_has_no_more_pairs_than_others_may_have(monkeypatch):
+    monkeypatch.setattr(neighbours, "MOST_CHOSEN", 10)
+    found = history_at(events_of([(0, item, 1) for item in range(500)], users=1), TODAY, 500)
+    assert item_cosines(found, 1).nnz == 10 * 9
+
+
 def test_item_knn_and_the_last_item_by_their_sums():
     found, parameters = history(), {"neighbours": 3, "shrink": 1}
     arrays = fit_neighbours(found, parameters)
@@ -87,9 +110,10 @@ def test_ease_by_its_formula_over_items_and_over_users(users):
     assert ease_scores(arrays, found, parameters) == pytest.approx(x @ weights, abs=1e-12)
 
 
-def test_ease_of_too_many_items_takes_the_most_chosen(monkeypatch):
+@pytest.mark.parametrize("users", [5, 40])
+def test_ease_of_too_many_items_takes_the_most_chosen_however_few_users_there_are(users, monkeypatch):
     monkeypatch.setattr(ease, "LARGEST_SIDE", 4)
-    found = history(users=40)
+    found = history(users)
     counts = dense(found).sum(axis=0)
     arrays = fit_ease(found, {"penalty": 3.0})
     assert arrays["items"].tolist() == sorted(np.argsort(-counts, kind="stable")[:4].tolist())
