@@ -202,9 +202,10 @@ class User:
 def rank_stream(
     batches: Iterator[pa.RecordBatch], ranker: Ranker, block: int = BLOCK
 ) -> Iterator[pa.RecordBatch]:
-    """The lists (OUTPUT_SCHEMA) of users (INPUT_SCHEMA): of equal scores the smaller id comes first.
+    """The lists (OUTPUT_SCHEMA) of users (INPUT_SCHEMA): best first.
 
-    Nothing without items.
+    Of equal scores the more popular item comes first, of equally popular ones the smaller id. Nothing without
+    items.
     """
     without_pandas()
     if not len(ranker.ids):
@@ -372,7 +373,8 @@ class UserScores:
     def best(self) -> Places:
         """int64[k], the items of the list, best first."""
         items = self._candidates()
-        order = np.argsort(-total(self.parts(items)), kind="stable")
+        # By score, then popularity, and then, as the sort is stable, by id.
+        order = np.lexsort((-self._ranker.popularity[items], -total(self.parts(items))))
         return items[order[: self._ranker.top]]
 
     def _candidates(self) -> Places:

@@ -46,6 +46,8 @@ from udfs.rank import PARTS
 # Days that a step predicts, and from step to step.
 HORIZON: Final = 7
 FRESHNESS: Final = "freshness"
+# The part that decides between equal scores, in lists as here.
+TIES: Final = PARTS.index("popularity")
 FRESHNESS_GRID: Final = grid(half_life=(7, 30, 90))
 # One of so many steps is held out, the last ones; of two or more at least one is.
 ONE_HELD_OF: Final = 4
@@ -188,7 +190,7 @@ def freshness_on(known: NDArray[np.int32], day: int, half_life: float) -> Floats
 def tuned_weights(plan: Plan, rules: Rules, scorers: Mapping[str, Scorer]) -> tuple[dict[str, float], float]:
     """The best weighting of the parts and its NDCG."""
     points = simplex(len(scorers), BLEND_STEPS)
-    figures = blend_gains(plan, rules, list(scorers.values()), points)
+    figures = blend_gains(plan, rules, list(scorers.values()), points, TIES)
     best = int(np.argmax(figures))
     return dict(zip(scorers, points[best], strict=True)), float(figures[best])
 

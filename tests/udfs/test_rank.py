@@ -279,10 +279,21 @@ def test_choices_of_ages_ago_have_a_score(halvings):
 # ---- ties, strangers, blocks
 
 
-def test_of_equal_scores_the_smaller_id_comes_first():
+def test_of_equally_popular_ones_the_smaller_id_comes_first():
     flat = {"popularity": np.zeros(40), "weights": (0.0, 0.0, 1.0, 0.0, 0.0)}
     rows = listed([users(1, 3)], ranker(**flat)).to_pylist()
     assert [row["item_id"] for row in rows] == ["i000", "i001", "i002", "i003", "i004"] * 3
+
+
+@pytest.mark.parametrize("weights", [(1.0, 0.0, 0.0, 0.0, 0.0), (0.0, 0.5, 0.0, 0.5, 0.0), (0.0, 0.0, 0.0, 0.0, 1.0)])
+@pytest.mark.parametrize("repeat", [ALLOW, EXCLUDE, ONLY])
+def test_of_equal_scores_what_is_popular_comes_first(weights, repeat):
+    """Of users whose parts are the same for all items, or for all but a few, every other place is such."""
+    given = ranker(weights=weights, repeat=repeat, top=30, freshness=np.zeros(40))
+    popularity = dict(zip(given.ids.to_pylist(), given.popularity.tolist(), strict=True))
+    for rows in by_user(listed([users(8, 40)], given)).values():
+        keys = [(-one["score"], -popularity[one["item_id"]], one["item_id"]) for one in rows]
+        assert keys == sorted(keys)
 
 
 def stranger() -> pa.RecordBatch:

@@ -186,6 +186,8 @@ def test_scores_are_scaled_over_what_can_be_ranked():
 def test_a_blend_is_a_weighted_mean():
     a, b = np.array([[0.0, 1.0]]), np.array([[1.0, 0.0]])
     assert blended([a, b], [0.25, 0.75]).tolist() == [[0.75, 0.25]]
+    (even,) = blended([a, b], [0.5, 0.5], ties=a)
+    assert even[1] > even[0] and even == pytest.approx(0.5)
     assert len(simplex(4, 5)) == 56 and all(sum(weights) == pytest.approx(1) for weights in simplex(4, 5))
 
 
