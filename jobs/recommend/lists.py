@@ -23,13 +23,13 @@ from jobs.rank.content import MAIN, NEGATIVE
 from jobs.rank.tables import Tables
 from jobs.rank.target import counted
 from jobs.recommend.catalogue import Shop, ranker_of, read_shop
-from jobs.recommend.stored import Stored, newest
+from jobs.recommend.stored import Stored, newest, terms_of
 from schemas import profile_states, recommendations, user_profiles
 from schemas.settings import Settings
 from udfs.rank import OUTPUT_SCHEMA, Ranker, rank_stream
 
 JOB: Final = "recommend_items"
-NO_MODEL: Final = "no ranking model was accepted by then; run train_ranker first"
+NO_MODEL: Final = "no ranking model of these settings was accepted by then; run train_ranker first"
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Asked:
 
 def recommend_in_night(run: Run, settings: Settings, marked: DataFrame, asked: Asked) -> None:
     """As recommend, but a warehouse without a model keeps its lists, and the night goes on."""
-    stored = newest(run.warehouse, model_key_of(settings.engine), asked.days.last)
+    stored = newest(run.warehouse, terms_of(settings), asked.days.last)
     if stored is None:
         say(f"{JOB} {asked.days.last}: {NO_MODEL}; the lists stay as they are")
         return

@@ -71,7 +71,7 @@ def test_lists_are_the_same_by_night_and_by_range_and_are_published_once(
     half = FIRST + timedelta(days=9)
     span = ["--start", FIRST, "--end", half]
     call(spark, backfill_profiles, other, config, "--logs", logs, *span)
-    assert "no ranking model was accepted by then" in capfd.readouterr().out
+    assert "no ranking model of these settings was accepted by then" in capfd.readouterr().out
     rest = ["--start", half + timedelta(days=1), "--end", BEFORE]
     call(spark, backfill_profiles, other, config, "--logs", logs, *rest)
     train(spark, other, config)
