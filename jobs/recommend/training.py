@@ -20,7 +20,7 @@ from jobs.rank.choice import CONTENT
 from jobs.rank.events import Events, History, history_at
 from jobs.rank.metrics import Floats
 from jobs.rank.models import DECAYED, grid
-from jobs.rank.moment import asked_at, replay_steps
+from jobs.rank.moment import asked_at, day_of, replay_steps
 from jobs.rank.neighbours import MOST_CHOSEN, crowded
 from jobs.rank.popularity import Parameters
 from jobs.rank.states import States
@@ -75,9 +75,16 @@ class Trained:
 def steps_between(first: int, last: int) -> list[int]:
     """The days at whose end choices of first..last are predicted.
 
+    Raises JobError where there are fewer days than HORIZON.
+
     >>> steps_between(10, 30)
     [9, 16, 23]
     """
+    if last - first + 1 < HORIZON:
+        raise JobError(
+            f"{day_of(first)}..{day_of(last)} is less than a week, which is what a ranker is asked to predict; "
+            "choose an earlier --start"
+        )
     return replay_steps(first, last, HORIZON, HORIZON)
 
 
@@ -102,7 +109,7 @@ def train(world: World, first: int, last: int, rules: Rules, tell: Callable[[str
         if not plan.steps:
             raise JobError(
                 "nobody who was known before the days chose anything on them, so that no weight can be "
-                "learned; choose other days"
+                "learned; choose another --start or --end"
             )
         single, scorers = tuned_parts(plan, world, rules, tell)
         weights, ndcg = tuned_weights(plan, rules, scorers)
