@@ -374,7 +374,7 @@ class UserScores:
         """int64[k], the items of the list, best first."""
         items = self._candidates()
         # By score, then popularity, and then, as the sort is stable, by id.
-        order = np.lexsort((-self._ranker.popularity[items], -total(self.parts(items))))
+        order: Places = np.lexsort((-self._ranker.popularity[items], -total(self.parts(items))))
         return items[order[: self._ranker.top]]
 
     def _candidates(self) -> Places:

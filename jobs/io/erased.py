@@ -78,7 +78,9 @@ def erasures_so_far(warehouse: Warehouse) -> int | None:
 def refuse_erased_since(warehouse: Warehouse, then: int | None, job: str) -> None:
     """Raises JobError where users were erased that the job still knew. then: erasures_so_far as it began."""
     if erasures_so_far(warehouse) != then:
-        raise JobError(f"users were erased after {job} had read their events; run it again, nothing was stored")
+        raise JobError(
+            f"users were erased after {job} had read their events; run it again, nothing was stored"
+        )
 
 
 def refuse_unfinished_erasure(warehouse: Warehouse) -> None:

@@ -160,8 +160,8 @@ def is_made_good(loss: Loss, job: str, own: Days) -> bool:
 def first_to_heal(losses: Sequence[Loss]) -> list[Loss]:
     """The losses to be made good first, by one command; the others wait, and refuse no run that does it.
 
-    The night's first, since later jobs have worked on its tables, with the lists that it makes again; then one
-    job after the other.
+    The night's first, since later jobs have worked on its tables, with the lists that it makes again; then
+    those of one job after the other.
     """
     if any(loss.job in CHAIN and loss.job != RECOMMEND for loss in losses):
         return [loss for loss in losses if loss.job in CHAIN]
@@ -170,7 +170,7 @@ def first_to_heal(losses: Sequence[Loss]) -> list[Loss]:
 
 
 def _turn(job: str) -> tuple[int, str]:
-    """When a job that is no step that a night must do heals: lists need a model, and erased users are first."""
+    """A job's turn after the night: users go again first, and lists wait for their model."""
     return (LATER.index(job) if job in LATER else len(LATER)), job
 
 
@@ -203,7 +203,8 @@ def night_command(losses: Sequence[Loss], days: Days, ordered: Sequence[Record])
     """The command that writes the days again, with all others that would make it refuse."""
     ingesting = {r.run_id for r in ordered if r.job == INGEST}
     is_rebuild = len(days) > 1 and all(
-        o.job in (FOLD, RECOMMEND, CHECK) and o.table != RUNS.name and o.run_id not in ingesting for o in losses
+        o.job in (FOLD, RECOMMEND, CHECK) and o.table != RUNS.name and o.run_id not in ingesting
+        for o in losses
     )
     if is_rebuild:
         return recovery_command(ordered, UnfinishedDays(UNDONE, days, days, 0, by_rebuild=True))
@@ -218,7 +219,7 @@ def night_command(losses: Sequence[Loss], days: Days, ordered: Sequence[Record])
 
 
 def refuse_losses(log: RunLog, job: str, own: Days) -> list[Loss]:
-    """Raises JobError where a run of these days that begins with `job` does not write again what was lost first.
+    """Raises JobError where a run of these days that begins with `job` is not what heals next.
 
     Returns what was lost.
     """

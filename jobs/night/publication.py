@@ -78,9 +78,9 @@ def checked_versions(
 ) -> dict[str, int]:
     """The versions to publish: of all tables those that the check of the days has read.
 
-    What other jobs wrote since, such as a training, waits for the next night, but readers never go back behind
-    the newest publication, as an erasure may have made one. Raises JobError where a job of the chain has not
-    done a day, or its tables changed since the check. now: the current versions of all tables.
+    What other jobs wrote since, such as a training, waits for the next night, but readers never go back
+    behind the newest publication, as an erasure may have made one. Raises JobError where a job of the chain
+    has not done a day, or its tables changed since the check. now: the current versions of all tables.
     """
     newest = {}
     for job in chain:

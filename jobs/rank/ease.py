@@ -21,8 +21,8 @@ LARGEST_SIDE = 20_000
 def fit_ease(history: History, parameters: Parameters) -> dict[str, NDArray[np.generic]]:
     """Either `weights` (B, float64[m, m]), or `shares` (Z', float64[m, users]), `diagonal` and `penalty`.
 
-    items: int64[m], which items the columns stand for: those with a choice, the LARGEST_SIDE most chosen where
-    there are more.
+    items: int64[m], which items the columns stand for: those with a choice, where there are more the
+    LARGEST_SIDE most chosen.
     """
     matrix, penalty = history.matrix, float(parameters["penalty"])
     counts = np.bincount(matrix.indices, minlength=history.items)

@@ -27,8 +27,8 @@ from udfs.score import centred
 class Shop:
     """The catalogue of a day.
 
-    ids: string[m], of all its items, ascending; blocked: ids in no list; unmatched: entries of the block lists
-    that no item has.
+    ids: string[m], of all its items, ascending; blocked: ids in no list; unmatched: entries of the block
+    lists that no item has.
     """
 
     catalogue: Catalogue

@@ -33,7 +33,6 @@ from schemas.ranking_models import FOLDER
 from schemas.settings import Settings
 from udfs.rank import PARTS
 
-
 # The columns of a ranker that must be those of the settings, with their values.
 Terms = Mapping[str, str]
 
@@ -61,9 +60,7 @@ class Stored:
         return content, collaborative, popularity, own, freshness
 
 
-def store(
-    run: Run, trained: Trained, verdict: Verdict, ids: pa.Array, days: Days, terms: Terms
-) -> str:
+def store(run: Run, trained: Trained, verdict: Verdict, ids: pa.Array, days: Days, terms: Terms) -> str:
     """Stores a ranker and its verdict; returns its version. Without a commit where the same one is stored.
 
     ids: of the items of its arrays. terms: as terms_of gives them.

@@ -58,8 +58,8 @@ class Trained:
     """A ranker.
 
     kind: the collaborative model. parameters: of the parts by `part_parameter`, and the weights by
-    `weight_part`. metrics: NDCG of the blend and of each part alone, the users and steps they rest on, and how
-    many users were `crowded` (jobs/rank/neighbours.py).
+    `weight_part`. metrics: NDCG of the blend and of each part alone, the users and steps they rest on, and
+    how many users were `crowded` (jobs/rank/neighbours.py).
     arrays: popularity and the near_* of jobs/recommend/models.py. held: the steps held out from tuning.
     reference: the parameters of decayed popularity, tuned on the same steps.
     """
@@ -82,7 +82,7 @@ def steps_between(first: int, last: int) -> list[int]:
     """
     if last - first + 1 < HORIZON:
         raise JobError(
-            f"{day_of(first)}..{day_of(last)} is less than a week, which is what a ranker is asked to predict; "
+            f"{day_of(first)}..{day_of(last)} is less than a week, and a ranker is asked to predict weeks; "
             "choose an earlier --start"
         )
     return replay_steps(first, last, HORIZON, HORIZON)
@@ -125,7 +125,8 @@ def train(world: World, first: int, last: int, rules: Rules, tell: Callable[[str
     for part, trial in single.items():
         parameters |= {f"{part}_{name}": float(value) for name, value in trial.parameters.items()}
     users = np.unique(np.concatenate([step.cases.events.users for step in plan.steps]))
-    metrics = {"ndcg": ndcg, "users": float(len(users)), "steps": float(len(plan.steps)), "crowded": float(cut)}
+    metrics = {"ndcg": ndcg, "users": float(len(users)), "steps": float(len(plan.steps))}
+    metrics["crowded"] = float(cut)
     metrics |= {f"ndcg_{part}": trial.ndcg for part, trial in single.items()}
     return Trained(ahead.name, parameters, metrics, arrays, tuple(held), reference)
 

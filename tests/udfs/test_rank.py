@@ -285,7 +285,9 @@ def test_of_equally_popular_ones_the_smaller_id_comes_first():
     assert [row["item_id"] for row in rows] == ["i000", "i001", "i002", "i003", "i004"] * 3
 
 
-@pytest.mark.parametrize("weights", [(1.0, 0.0, 0.0, 0.0, 0.0), (0.0, 0.5, 0.0, 0.5, 0.0), (0.0, 0.0, 0.0, 0.0, 1.0)])
+@pytest.mark.parametrize(
+    "weights", [(1.0, 0.0, 0.0, 0.0, 0.0), (0.0, 0.5, 0.0, 0.5, 0.0), (0.0, 0.0, 0.0, 0.0, 1.0)]
+)
 @pytest.mark.parametrize("repeat", [ALLOW, EXCLUDE, ONLY])
 def test_of_equal_scores_what_is_popular_comes_first(weights, repeat):
     """Of users whose parts are the same for all items, or for all but a few, every other place is such."""

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field, replace
 from importlib import import_module
-from itertools import count
+from itertools import chain, count
 
 import pytest
 from hypothesis import given
@@ -247,7 +247,9 @@ OPERATIONS = st.lists(
 
 @given(
     OPERATIONS,
-    st.dictionaries(st.sampled_from(sorted({*NAMES, *sum(OTHERS.values(), [])})), st.integers(0, 4)),
+    st.dictionaries(
+        st.sampled_from(sorted({*NAMES, *chain.from_iterable(OTHERS.values())})), st.integers(0, 4)
+    ),
     st.booleans(),
 )
 def test_whatever_is_lost_one_command_after_the_other_heals_it(operations, kept, lists):
@@ -280,7 +282,8 @@ def test_lists_wait_for_the_night_and_for_their_model():
     world.tables = {name: commits[:2] for name, commits in world.tables.items()}
     world.tables |= {"ranking_models": [], "recommendations": []}
     said = refusal(world.losses(), world.ordered)
-    assert f"run backfill_profiles --start {days(1).first} --end {days(2).last}, then train_ranker again" in said
+    span = f"--start {days(1).first} --end {days(2).last}"
+    assert f"run backfill_profiles {span}, then train_ranker again first" in said
     world.night(days(1, 2))
     said = refusal(world.losses(), world.ordered)
     assert f"run train_ranker --start {DAY} --end {days(1).last}, then recommend_items again first" in said

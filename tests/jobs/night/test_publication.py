@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from jobs.io.messages import JobError
-from jobs.night.publication import refuse_erasure, checked_versions
+from jobs.night.publication import checked_versions, refuse_erasure
 from jobs.night.steps import CHAIN, required_jobs
 from schemas.settings import RecommendSettings, Settings
 from tests.jobs.run_records import DAY, ON_DAY, VERSIONS, days, published, record

@@ -160,5 +160,5 @@ def test_lists_are_those_that_training_judged(kind, repeat, few_points, monkeypa
 
 def test_steps_are_weekly_and_end_within_the_days():
     assert steps_between(10, 30) == [9, 16, 23] and steps_between(10, 16) == [9]
-    with pytest.raises(JobError, match="is less than a week.*choose an earlier --start$"):
+    with pytest.raises(JobError, match=r"is less than a week.*choose an earlier --start$"):
         steps_between(10, 15)
