@@ -50,8 +50,8 @@ def arriving_next(name: str, happened: date) -> dict:
     return row(behavior_events.TABLE, user_id="u1", event_type="purchase", **values)
 
 
-def lists(shop: str, facet: str = "main") -> list[tuple]:
-    found = [r for r in rows_of(shop, "recommendations") if (r["as_of_date"], r["facet"]) == (END, facet)]
+def lists(shop: str, facet: str = "main", day: date = END) -> list[tuple]:
+    found = [r for r in rows_of(shop, "recommendations") if (r["as_of_date"], r["facet"]) == (day, facet)]
     return sorted(tuple(r[name] if name != "because" else tuple(r[name]) for name in NAMES) for r in found)
 
 
@@ -120,6 +120,28 @@ def test_what_is_blocked_is_in_no_list(spark, trained):
     called(spark, recommend_items, trained, "--date", END, "--all", settings=blocked)
     shown = {int(r[NAMES.index("item_id")][1:]) for r in lists(trained)}
     assert shown == {3, 5, 7, 9, 11}
+
+
+def test_lists_in_force_with_an_item_that_is_blocked_now_are_made_anew(spark, trained, capsys):
+    called(spark, recommend_items, trained, "--date", END, "--all")
+    item = NAMES.index("item_id")
+    blocked = min(r[item] for r in lists(trained))
+    holders = {r[1] for r in lists(trained) if r[item] == blocked}
+    active = {r["user_id"] for r in rows_of(trained, "behavior_events") if r["log_date"] == NEXT}
+    settings = f'recommend: {{block_items: ["{blocked}", gone], block_categories: [none]}}\n'
+    called(spark, recommend_items, trained, "--date", NEXT, settings=settings)
+    found = lists(trained, day=NEXT)
+    assert {r[1] for r in found} == holders | active and len(holders) > len(active)
+    assert not [r for r in found if r[item] == blocked]
+    said = capsys.readouterr().out
+    assert "2 entries of the block lists match no item: gone, none" in said
+    assert f"{len(holders - active)} unblocked" in said
+    # Nobody's list in force has it any more, and the same day again is the same.
+    before = version_of(trained, "recommendations")
+    called(spark, recommend_items, trained, "--date", NEXT, settings=settings)
+    assert version_of(trained, "recommendations") == before
+    called(spark, recommend_items, trained, "--date", NEXT + timedelta(days=1), settings=settings)
+    assert not lists(trained, day=NEXT + timedelta(days=1))
 
 
 def test_a_day_before_any_training_has_no_model(spark, trained):
