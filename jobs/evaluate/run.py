@@ -10,7 +10,7 @@ from jobs.evaluate.summary import Run, summarise
 from jobs.io.messages import say
 from jobs.rank.events import history_at
 from jobs.rank.moment import possible_tuning_steps, replay_steps, tuning_steps
-from jobs.rank.neighbours import MOST_CHOSEN, crowded
+from jobs.rank.neighbours import crowded
 from jobs.rank.tuning import rehearse, tune
 from jobs.rank.world import World
 
@@ -36,5 +36,6 @@ def evaluate(
         steps = replay_steps(about.first, about.last, rules.horizon, about.every)
         tally = replay(world, steps, rules, tuned.choice, judging)
     if cut := len(crowded(history_at(world.events, steps[-1], world.catalogue.size))):
-        notes = [*notes, f"{cut} users with more than {MOST_CHOSEN} items: neighbours by the latest of them."]
+        told = f"{cut} users have so many items that only the latest count as neighbours of each other."
+        notes = [*notes, told]
     return summarise(about, tuned, tally, int(world.catalogue.known_on(steps[-1]).sum()), notes)

@@ -21,7 +21,7 @@ from jobs.rank.events import Events, History, history_at
 from jobs.rank.metrics import Floats
 from jobs.rank.models import DECAYED, grid
 from jobs.rank.moment import asked_at, day_of, replay_steps
-from jobs.rank.neighbours import MOST_CHOSEN, crowded
+from jobs.rank.neighbours import crowded
 from jobs.rank.popularity import Parameters
 from jobs.rank.states import States
 from jobs.rank.tuning import (
@@ -120,7 +120,7 @@ def train(world: World, first: int, last: int, rules: Rules, tell: Callable[[str
         arrays = SUPPORT.fit(history, single["popularity"].parameters)
         arrays |= BY_KIND[ahead.name].fit(history, ahead.parameters)
     if cut := len(crowded(history)):
-        tell(f"{cut} users with more than {MOST_CHOSEN} items count as neighbours by the latest of them")
+        tell(f"{cut} users have so many items that only the latest count as neighbours of each other")
     parameters = {f"weight_{part}": weight for part, weight in weights.items()}
     for part, trial in single.items():
         parameters |= {f"{part}_{name}": float(value) for name, value in trial.parameters.items()}

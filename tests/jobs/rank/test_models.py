@@ -17,6 +17,7 @@ from jobs.rank.neighbours import (
     fit_neighbours,
     item_cosines,
     item_knn_scores,
+    items_each,
     last_item_scores,
     nearest,
 )
@@ -71,7 +72,7 @@ def test_the_nearest_are_the_largest_of_each_row():
 
 
 def test_whoever_chose_very_many_items_counts_by_the_latest_ones(monkeypatch):
-    monkeypatch.setattr(neighbours, "MOST_CHOSEN", 2)
+    monkeypatch.setattr(neighbours, "MOST_PAIRS", 8)
     rows = [(0, 0, 1), (0, 1, 2), (0, 2, 3), (0, 0, 4), (1, 0, 1), (1, 1, 1)]
     found = history_at(events_of(rows, users=3), TODAY, ITEMS)
     assert crowded(found).tolist() == [0]
@@ -81,9 +82,18 @@ def test_whoever_chose_very_many_items_counts_by_the_latest_ones(monkeypatch):
 
 
 def test_a_crawler_has_no_more_pairs_than_others_may_have(monkeypatch):
-    monkeypatch.setattr(neighbours, "MOST_CHOSEN", 10)
+    monkeypatch.setattr(neighbours, "MOST_PAIRS", 100)
     found = history_at(events_of([(0, item, 1) for item in range(500)], users=1), TODAY, 500)
     assert item_cosines(found, 1).nnz == 10 * 9
+
+
+@given(st.lists(st.integers(0, 9), max_size=6), st.integers(1, 200))
+def test_as_many_items_of_each_user_count_as_pairs_have_room(sizes, pairs):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(neighbours, "MOST_PAIRS", pairs)
+        found = items_each(np.array(sizes, np.int64))
+    fit = [n for n in range(1, max([1, *sizes]) + 1) if sum(min(size, n) ** 2 for size in sizes) <= pairs]
+    assert found == max(fit, default=1)
 
 
 def test_item_knn_and_the_last_item_by_their_sums():
