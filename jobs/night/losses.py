@@ -27,7 +27,7 @@ from jobs.night.steps import CHAIN
 from jobs.recommend.lists import JOB as RECOMMEND
 from schemas import behavior_events, pipeline_runs, ranking_models
 from schemas.all_tables import ALL_TABLES
-from schemas.pipeline_runs import DONE, STARTED, UNDONE
+from schemas.pipeline_runs import DONE, PUBLISHED, STARTED, UNDONE
 from schemas.table import Table
 
 RUNS = pipeline_runs.TABLE
@@ -62,15 +62,23 @@ def lost_outputs(
     """
     for table in TABLES:
         lost = []
-        for record in reversed(
-            [r for r in ordered if r.status != UNDONE and table.name in r.output_versions]
-        ):
+        for record in reversed([r for r in ordered if names_newest(r, table.name)]):
             if is_there(record, table.name, present, commit):
                 break
             lost.append(record)
         for record, job in writers(table, lost, ordered):
             if not is_done_again(record, table, ordered):
                 yield Loss(table.name, job, record.run_id, record.days)
+
+
+def names_newest(record: Record, name: str) -> bool:
+    """Whether the version of the table that a record names was the newest one then.
+
+    A rollback names older ones, and so may a publication, of tables that were written after their check.
+    """
+    if record.status == UNDONE or name not in record.output_versions:
+        return False
+    return record.status != PUBLISHED or record.output_versions[name] >= record.input_versions.get(name, -1)
 
 
 def is_there(

@@ -19,8 +19,8 @@ from jobs.rank.popularity import (
 
 # Half-life of the popularity that decides ties, days.
 TIES_HALF_LIFE = 30.0
-# Pairs of items that all users together may have, at most 6 GB: a user has as many as the square of the items,
-# and a crawler of 50,000 would have 2.5 billion.
+# Pairs of items that all users together may have, at most 6 GB: a user has the square of the items, and a
+# crawler of 50,000 would have 2.5 billion.
 MOST_PAIRS = 500_000_000
 
 

@@ -140,6 +140,22 @@ def test_a_rollback_names_older_versions_and_no_others():
     assert [(loss.table, loss.days) for loss in world.losses()] == [("profile_states", days(1))]
 
 
+def test_a_publication_of_an_older_version_hides_no_loss():
+    """A training was stored between the check of a night and its publication."""
+    world = World()
+    world.other("train_ranker", days(0))
+    world.other("train_ranker", days(1))
+    world.note(PUBLISHER, days(2), "night", ["ranking_models"], PUBLISHED)
+    world.ordered[-1] = replace(
+        world.ordered[-1],
+        output_versions={"ranking_models": 0},
+        output_commits={"ranking_models": world.commit("ranking_models", 0)},
+    )
+    assert world.losses() == []
+    world.tables["ranking_models"].pop()
+    assert {(loss.job, loss.days) for loss in world.losses()} == {("train_ranker", days(1))}
+
+
 def test_versions_that_only_a_publication_names_are_lost_with_its_days():
     world = World()
     world.write("profile_states")  # by a job that was killed
