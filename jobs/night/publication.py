@@ -101,7 +101,11 @@ def checked_versions(
         )
     shown = standing(ordered)
     before = shown[-1].output_versions if shown else {}
-    others = {n: max(checked.get(n, -1), before.get(n, -1)) for n in now.keys() - of_night - {*NOT_CHECKED}}
+    # Commits that were lost and made good may be fewer than before.
+    others = {
+        n: min(now[n], max(checked.get(n, -1), before.get(n, -1)))
+        for n in now.keys() - of_night - {*NOT_CHECKED}
+    }
     own = {n: v for n, v in now.items() if n in of_night or n == check_results.TABLE.name}
     return own | {n: v for n, v in others.items() if v >= 0}
 

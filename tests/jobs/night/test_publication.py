@@ -57,6 +57,9 @@ def test_what_was_checked_is_published_whatever_other_jobs_wrote_since():
     shown = replace(published(8), output_versions={"ranking_models": 5, "erased_users": 0})
     found = checked_versions([*checked, shown], CHAIN, now, ON_DAY)
     assert found == {name: version for name, version in now.items() if name != "pipeline_runs"}
+    # Of lost commits, made good by fewer, none is named that is not there.
+    found = checked_versions([*checked, shown], CHAIN, now | {"ranking_models": 3}, ON_DAY)
+    assert found["ranking_models"] == 3
 
 
 def test_a_night_whose_lists_failed_is_not_published_where_nights_make_lists():
