@@ -42,7 +42,7 @@ def arg_parser() -> Parser:
     parser.add_argument("--horizon", type=int, default=7, metavar="N", help="days that a step predicts")
     parser.add_argument("--every", type=int, default=1, metavar="N", help="days from step to step")
     parser.add_argument(
-        "--repeat", choices=REPEATS, default=ALLOW, help="items that the user had before, in the ranking"
+        "--repeat", choices=REPEATS, default=ALLOW, help="items that the user chose before, in the ranking"
     )
     parser.add_argument("--k", type=int, default=10, metavar="N", help="ranks that count")
     parser.add_argument(

@@ -19,7 +19,7 @@ from jobs.io.runs import RunLog, RunSpec
 from jobs.io.warehouse import Warehouse, open_writer
 from jobs.night.losses import refuse_losses
 from jobs.night.publication import JOB, Publication, publish, undo
-from jobs.night.steps import CHAIN
+from jobs.night.steps import required_jobs
 
 
 def arg_parser() -> Parser:
@@ -43,7 +43,7 @@ def run(spark: SparkSession, args: argparse.Namespace) -> None:
     days = Days.only(args.date)
     refuse_holes(log.publications(), days, args.bootstrap, args.config.fold.first_day)
     with open_writer(log.warehouse, f"{JOB} of {days}") as writer:
-        publish(log, writer, Publication(RunSpec.of(args, JOB, days), CHAIN))
+        publish(log, writer, Publication(RunSpec.of(args, JOB, days), required_jobs(args.config)))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

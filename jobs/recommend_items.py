@@ -15,14 +15,13 @@ from jobs.fold.facets import require_predicates
 from jobs.io.cli import Parser, iso_day, job_parser, run_main
 from jobs.io.days import Days
 from jobs.io.messages import JobError, say
-from jobs.io.model import model_key_of
 from jobs.io.runs import RunLog, RunSpec, recorded
 from jobs.io.warehouse import Warehouse
 from jobs.night.choices import marked_events
 from jobs.night.losses import refuse_losses
 from jobs.rank.content import MAIN, NEGATIVE
 from jobs.recommend.lists import JOB, NO_MODEL, Asked, recommend, recommend_in_night
-from jobs.recommend.stored import newest
+from jobs.recommend.stored import newest, terms_of
 
 
 def arg_parser() -> Parser:
@@ -54,7 +53,7 @@ def run(spark: SparkSession, args: argparse.Namespace) -> None:
         if args.nightly:
             recommend_in_night(record, settings, marked, asked)
             return
-        stored = newest(log.warehouse, model_key_of(settings.engine), args.date)
+        stored = newest(log.warehouse, terms_of(settings), args.date)
         if stored is None:
             raise JobError(NO_MODEL)
         recommend(record, settings, marked, asked, stored)

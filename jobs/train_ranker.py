@@ -3,7 +3,7 @@
 The parameters of each part and the weights of their blend are those that rank best at the first weekly steps
 of the days. On the last ones it is judged: lists are made by it only if it is not worse than the model in
 force and than decayed popularity. The model then knows the log up to --end. Training reads what is published,
-so nights go on; only the result is written under the lease.
+so nights go on; only the result is written under the lease, and not where users were erased meanwhile.
 
     python -m jobs.train_ranker --start D --end D --warehouse URI [--accept-unjudged]
 """
@@ -19,7 +19,8 @@ from pyspark.sql import SparkSession
 from jobs.fold.facets import require_predicates
 from jobs.io.cli import Parser, iso_day, job_parser, range_problem, run_main
 from jobs.io.days import Days
-from jobs.io.messages import say
+from jobs.io.erased import erasures_so_far, refuse_erased_since
+from jobs.io.messages import JobError, say
 from jobs.io.model import model_key_of
 from jobs.io.runs import RunLog, RunSpec, recorded
 from jobs.io.warehouse import Warehouse
@@ -30,7 +31,7 @@ from jobs.rank.moment import day_number
 from jobs.rank.tables import Published, fitting_events, published_tables, read_world
 from jobs.rank.world import World
 from jobs.recommend.gate import judge
-from jobs.recommend.stored import in_force, store
+from jobs.recommend.stored import in_force, store, terms_of
 from jobs.recommend.training import HORIZON, steps_between, train
 from schemas.settings import Settings
 
@@ -62,17 +63,23 @@ def run(spark: SparkSession, args: argparse.Namespace) -> None:
     require_predicates(spark, settings.fold)
     log, began = RunLog(Warehouse(spark, args.warehouse)), time.monotonic()
     refuse_losses(log, JOB, days)
+    # Before the publication is looked up: what is read of it may then be of nobody who was erased by now.
+    erased = erasures_so_far(log.warehouse)
     world, ids = world_of(published_tables(log.warehouse, days), settings, days)
     first, last = day_number(days.first), day_number(days.last)
     rules = Rules(settings.recommend.top, HORIZON, settings.recommend.repeat)
     trained = train(world, first, last, rules, lambda text: say(f"{JOB}: {text}"))
-    about = {"model_key": model_key_of(settings.engine), "repeat": settings.recommend.repeat}
-    rival = in_force(log.warehouse, trained, days, about)
+    terms = terms_of(settings)
+    rival = in_force(log.warehouse, trained, days, terms)
     verdict = judge(world, trained, rival, last, rules, args.accept_unjudged)
     with recorded(log, RunSpec.of(args, JOB, days)) as record:
+        refuse_erased_since(log.warehouse, erased, JOB)
+        if in_force(log.warehouse, trained, days, terms) != rival:
+            raise JobError(f"another model went into force while {JOB} judged this one; run it again")
         record.seconds["train"] = round(time.monotonic() - began, 3)
-        version = store(record, trained, verdict, ids, days, about)
-        record.counts |= {"items": len(ids), "users": int(trained.metrics["users"])}
+        version = store(record, trained, verdict, ids, days, terms)
+        counted = {name: int(trained.metrics[name]) for name in ("users", "crowded")}
+        record.counts |= {"items": len(ids)} | counted
     say(f"{JOB}: {version} ({trained.kind}) is {verdict}")
 
 

@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from udfs.score import centred
+from udfs.score import TINY_WIDTH, centred
 from udfs.worker_start import without_pandas
 
 Floats = NDArray[np.float64]
@@ -37,6 +37,7 @@ DEPTH: Final = 64
 REASONS: Final = 3
 # Half the distance from 1 to the next float32: what one rounding may change.
 ROUNDING: Final = 2.0**-24
+LARGEST_FACTOR: Final = float(np.finfo(np.float32).max)
 EVENT: Final = pa.struct(
     [
         ("item_id", pa.string()),
@@ -127,7 +128,7 @@ class Scale(NamedTuple):
     @classmethod
     def over(cls, low: float, high: float, weight: float) -> "Scale":
         """Of values between low and high."""
-        return cls(low, weight / (high - low) if high > low else 0.0)
+        return cls(low, weight / (high - low) if high - low >= TINY_WIDTH else 0.0)
 
     def of(self, values: Floats) -> Floats:
         """float64[n] of float64[n]."""
@@ -201,9 +202,10 @@ class User:
 def rank_stream(
     batches: Iterator[pa.RecordBatch], ranker: Ranker, block: int = BLOCK
 ) -> Iterator[pa.RecordBatch]:
-    """The lists (OUTPUT_SCHEMA) of users (INPUT_SCHEMA): of equal scores the smaller id comes first.
+    """The lists (OUTPUT_SCHEMA) of users (INPUT_SCHEMA): best first.
 
-    Nothing without items.
+    Of equal scores the more popular item comes first, of equally popular ones the smaller id. Nothing without
+    items.
     """
     without_pandas()
     if not len(ranker.ids):
@@ -344,7 +346,10 @@ class UserScores:
         """By the smallest and the largest of all items, found among those that may be either."""
         lowest = np.flatnonzero(self._products <= self._products.min() + 2 * self._error)
         highest = np.flatnonzero(self._products >= self._products.max() - 2 * self._error)
-        return Scale.over(float(self._dots(lowest).min()), float(self._dots(highest).max()), weight)
+        low, high = float(self._dots(lowest).min()), float(self._dots(highest).max())
+        scale = Scale.over(low, high, weight)
+        # The products are scaled in float32.
+        return scale if scale.factor < LARGEST_FACTOR else Scale(low, 0.0)
 
     def _dots(self, items: Places) -> Floats:
         return dots(self._ranker.units[items], self._user.wanted)
@@ -368,7 +373,8 @@ class UserScores:
     def best(self) -> Places:
         """int64[k], the items of the list, best first."""
         items = self._candidates()
-        order = np.argsort(-total(self.parts(items)), kind="stable")
+        # By score, then popularity, and then, as the sort is stable, by id.
+        order: Places = np.lexsort((-self._ranker.popularity[items], -total(self.parts(items))))
         return items[order[: self._ranker.top]]
 
     def _candidates(self) -> Places:

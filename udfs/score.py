@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 
 # Vectors shorter than this have no direction.
 TINY_NORM = 1e-12
+# Scores nearer together than this are equal: 1 over a smaller number may be no number.
+TINY_WIDTH: Final = float(np.finfo(np.float64).tiny)
 # Vectors are added as multiples of 2**-36, exactly: no order of rows, partitions or days changes a bit. With
 # numbers of at most 1 there is room for 2**27 items.
 SCALE: Final = float(2**36)

@@ -24,7 +24,7 @@ def page(result: Mapping[str, Any], plots: Sequence[tuple[str, str]]) -> str:
         (
             f"{result['users']:,} users at {len(result['steps'])} steps, {result['user_steps']:,} rankings "
             f"of up to {result['catalogue']:,} items. Each step predicts {rules['horizon']} days; "
-            f"items that a user had before: {rules['repeat']}."
+            f"items that a user chose before: {rules['repeat']}."
         ),
         verdict(result),
         "## All models",

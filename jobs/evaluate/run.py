@@ -8,7 +8,9 @@ from threadpoolctl import threadpool_limits
 from jobs.evaluate.replay import Judging, judge_here, replay
 from jobs.evaluate.summary import Run, summarise
 from jobs.io.messages import say
+from jobs.rank.events import history_at
 from jobs.rank.moment import possible_tuning_steps, replay_steps, tuning_steps
+from jobs.rank.neighbours import crowded
 from jobs.rank.tuning import rehearse, tune
 from jobs.rank.world import World
 
@@ -33,4 +35,7 @@ def evaluate(
         tuned = tune(rehearse(before, world.catalogue, rehearsal, rules), world.states, rules, say)
         steps = replay_steps(about.first, about.last, rules.horizon, about.every)
         tally = replay(world, steps, rules, tuned.choice, judging)
+    if cut := len(crowded(history_at(world.events, steps[-1], world.catalogue.size))):
+        told = f"{cut} users have so many items that only the latest count as neighbours of each other."
+        notes = [*notes, told]
     return summarise(about, tuned, tally, int(world.catalogue.known_on(steps[-1]).sum()), notes)

@@ -66,6 +66,23 @@ def unfinished_erasures(warehouse: Warehouse) -> int:
     return warehouse.read(TABLE).where("NOT rows_gone").count() if warehouse.exists(TABLE) else 0
 
 
+def erasures_so_far(warehouse: Warehouse) -> int | None:
+    """Stands for who was erased so far: after another erasure it is another number.
+
+    Raises JobError where an erasure stopped halfway.
+    """
+    refuse_unfinished_erasure(warehouse)
+    return warehouse.same_since(TABLE)
+
+
+def refuse_erased_since(warehouse: Warehouse, then: int | None, job: str) -> None:
+    """Raises JobError where users were erased that the job still knew. then: erasures_so_far as it began."""
+    if erasures_so_far(warehouse) != then:
+        raise JobError(
+            f"users were erased after {job} had read their events; run it again, nothing was stored"
+        )
+
+
 def refuse_unfinished_erasure(warehouse: Warehouse) -> None:
     """Raises JobError where an erasure stopped before every table was without the users' rows."""
     if left := unfinished_erasures(warehouse):

@@ -22,17 +22,21 @@ from jobs.io.history import PUBLISHER, Record, standing
 from jobs.io.messages import JobError
 from jobs.io.runs import RunLog
 from jobs.night.checks import JOB as CHECK
-from jobs.night.guards import INGESTED, UnfinishedDays, recovery_command
+from jobs.night.guards import ERASURE, INGESTED, UnfinishedDays, recovery_command
 from jobs.night.steps import CHAIN
-from schemas import behavior_events, pipeline_runs
+from jobs.recommend.lists import JOB as RECOMMEND
+from schemas import behavior_events, pipeline_runs, ranking_models
 from schemas.all_tables import ALL_TABLES
-from schemas.pipeline_runs import DONE, STARTED, UNDONE
+from schemas.pipeline_runs import DONE, PUBLISHED, STARTED, UNDONE
 from schemas.table import Table
 
 RUNS = pipeline_runs.TABLE
 TABLES = [table for table in ALL_TABLES if table is not RUNS]
 # From which step on a night, or a rebuild, does everything again.
 NIGHT, REBUILD = INGEST, EMBED
+TRAIN = ranking_models.TABLE.written_by or ""
+# The order in which jobs heal what no night must write; others follow.
+LATER = (ERASURE, TRAIN, RECOMMEND)
 
 
 @dataclass(frozen=True)
@@ -58,15 +62,23 @@ def lost_outputs(
     """
     for table in TABLES:
         lost = []
-        for record in reversed(
-            [r for r in ordered if r.status != UNDONE and table.name in r.output_versions]
-        ):
+        for record in reversed([r for r in ordered if names_newest(r, table.name)]):
             if is_there(record, table.name, present, commit):
                 break
             lost.append(record)
         for record, job in writers(table, lost, ordered):
             if not is_done_again(record, table, ordered):
                 yield Loss(table.name, job, record.run_id, record.days)
+
+
+def names_newest(record: Record, name: str) -> bool:
+    """Whether the version of the table that a record names was the newest one then.
+
+    A rollback names older ones, and so may a publication, of tables that were written after their check.
+    """
+    if record.status == UNDONE or name not in record.output_versions:
+        return False
+    return record.status != PUBLISHED or record.output_versions[name] >= record.input_versions.get(name, -1)
 
 
 def is_there(
@@ -100,10 +112,18 @@ def is_done_again(record: Record, table: Table, ordered: Sequence[Record]) -> bo
         r.job == table.written_by
         and r.status == DONE
         and r.sequence > record.sequence
-        and r.days.covers(record.days)
+        and does_again(r.job, r.days, record.days)
         and r.input_versions.get(name, -1) < version
         for r in ordered
     )
+
+
+def does_again(job: str, own: Days, days: Days) -> bool:
+    """Whether a run of the job on its own days does what one of these days did.
+
+    A list of a later day takes the place of earlier ones.
+    """
+    return own.last >= days.last if job == RECOMMEND else own.covers(days)
 
 
 def unrecorded(
@@ -128,7 +148,7 @@ def unrecorded(
         if not any(
             r.job == found["job"]
             and r.status == DONE
-            and r.days.covers(days)
+            and does_again(r.job, r.days, days)
             # It began on this version, and so saw what the run without a record wrote.
             and r.input_versions.get(table.name) == version
             for r in ordered
@@ -138,31 +158,61 @@ def unrecorded(
 
 def is_made_good(loss: Loss, job: str, own: Days) -> bool:
     """Whether a run that begins with the step `job`, or is the job, writes on its days what was lost."""
+    if loss.job == RECOMMEND == job:
+        return does_again(job, own, loss.days)
     if loss.job not in CHAIN or job not in CHAIN:
         return loss.job == job
     return CHAIN.index(job) <= CHAIN.index(loss.job) and own.covers(loss.days)
 
 
+def first_to_heal(losses: Sequence[Loss]) -> list[Loss]:
+    """The losses to be made good first, by one command; the others wait, and refuse no run that does it.
+
+    The night's first, since later jobs have worked on its tables, with the lists that it makes again; then
+    those of one job after the other.
+    """
+    if any(loss.job in CHAIN and loss.job != RECOMMEND for loss in losses):
+        return [loss for loss in losses if loss.job in CHAIN]
+    job = next(iter(sorted({loss.job for loss in losses}, key=_turn)), None)
+    return [loss for loss in losses if loss.job == job]
+
+
+def _turn(job: str) -> tuple[int, str]:
+    """A job's turn after the night: users go again first, and lists wait for their model."""
+    return (LATER.index(job) if job in LATER else len(LATER)), job
+
+
 def refusal(losses: Sequence[Loss], ordered: Sequence[Record]) -> str:
     """The refusal in one sentence with the command to run."""
-    # The night's tables first: a later job has worked on them.
-    of_night = [loss for loss in losses if loss.job in CHAIN]
-    named = of_night or losses
+    named = first_to_heal(losses)
     tables = ", ".join(dict.fromkeys(loss.table for loss in named))
     days = Days(min(loss.days.first for loss in named), max(loss.days.last for loss in named))
-    run = night_command(of_night, days, ordered) if of_night else f"{losses[0].job} again"
-    after = "".join(f", then {job} again" for job in sorted({o.job for o in losses} - {o.job for o in named}))
+    run = command(named, days, ordered)
+    after = sorted({o.job for o in losses} - {o.job for o in named}, key=_turn)
     return (
         f"{tables}: what was written for {days} is gone or was replaced, since newest commits are missing; "
-        f"run {run}{after} first"
+        f"run {run}{''.join(f', then {job} again' for job in after)} first"
     )
+
+
+def command(named: Sequence[Loss], days: Days, ordered: Sequence[Record]) -> str:
+    """The command that makes these losses good (first_to_heal)."""
+    job = named[0].job
+    if any(loss.job != RECOMMEND and loss.job in CHAIN for loss in named):
+        return night_command(named, days, ordered)
+    if job == RECOMMEND:
+        # Of all users: nobody can tell any more whose lists they were.
+        return f"{job} --date {days.last} --all"
+    newest = named[0].days
+    return f"{job} --start {newest.first} --end {newest.last}" if job == TRAIN else f"{job} again"
 
 
 def night_command(losses: Sequence[Loss], days: Days, ordered: Sequence[Record]) -> str:
     """The command that writes the days again, with all others that would make it refuse."""
     ingesting = {r.run_id for r in ordered if r.job == INGEST}
     is_rebuild = len(days) > 1 and all(
-        o.job in (FOLD, CHECK) and o.table != RUNS.name and o.run_id not in ingesting for o in losses
+        o.job in (FOLD, RECOMMEND, CHECK) and o.table != RUNS.name and o.run_id not in ingesting
+        for o in losses
     )
     if is_rebuild:
         return recovery_command(ordered, UnfinishedDays(UNDONE, days, days, 0, by_rebuild=True))
@@ -177,12 +227,12 @@ def night_command(losses: Sequence[Loss], days: Days, ordered: Sequence[Record])
 
 
 def refuse_losses(log: RunLog, job: str, own: Days) -> list[Loss]:
-    """Raises JobError where a run of these days that begins with `job` does not write again what was lost.
+    """Raises JobError where a run of these days that begins with `job` is not what heals next.
 
-    Returns what was lost and it does.
+    Returns what was lost.
     """
     losses = find_losses(log)
-    if not all(is_made_good(loss, job, own) for loss in losses):
+    if not all(is_made_good(loss, job, own) for loss in first_to_heal(losses)):
         raise JobError(refusal(losses, log.records()))
     return losses
 

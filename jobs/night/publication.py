@@ -15,11 +15,13 @@ from jobs.io.messages import JobError, say
 from jobs.io.runs import Run, RunLog, RunSpec, recorded
 from jobs.io.warehouse import Writer, open_writer
 from jobs.night.guards import ERASURE, refuse_unfinished
+from schemas import check_results, pipeline_runs
+from schemas.all_tables import ALL_TABLES
 from schemas.pipeline_runs import DONE, FAILED, PUBLISHED, UNDONE
 
 JOB = PUBLISHER
 # Tables that the check itself writes, or that are written during it.
-NOT_CHECKED = ("check_results", "pipeline_runs")
+NOT_CHECKED = (check_results.TABLE.name, pipeline_runs.TABLE.name)
 
 
 class Publication(NamedTuple):
@@ -35,19 +37,22 @@ class Publication(NamedTuple):
 
 
 def publish(log: RunLog, writer: Writer, publication: Publication) -> None:
-    """Makes the current versions of all tables the published ones, for the publication's days."""
+    """Makes the checked versions of all tables the published ones, for the publication's days."""
     refuse_unfinished_erasure(log.warehouse)
     ordered, days = log.records(), publication.spec.days
-    require_chain(ordered, publication.chain, log.warehouse.versions(), days)
+    versions = checked_versions(ordered, publication.chain, log.warehouse.versions(), days)
     refuse_unfinished(ordered, days, publication.compared_from)
-    show(log, writer, publication.spec)
+    show(log, writer, publication.spec, versions)
 
 
-def show(log: RunLog, writer: Writer, spec: RunSpec) -> None:
-    """Records the current versions of all tables as the published ones, once their files are on the disk."""
+def show(log: RunLog, writer: Writer, spec: RunSpec, versions: Mapping[str, int] | None = None) -> None:
+    """Records the versions of all tables that readers see from now on, once their files are on the disk.
+
+    versions: by default the current ones.
+    """
     shown = log.publications()
     with recorded(log, spec, PUBLISHED, writer=writer) as run:
-        run.output_versions = run.input_versions
+        run.output_versions = run.input_versions if versions is None else dict(versions)
         with run.phase("sync"):
             since = shown[-1].output_versions if shown else {}
             sync_tables(log.warehouse.uri, run.output_versions, since)
@@ -68,12 +73,14 @@ def publish_erasure(erasure: Run) -> None:
         show(erasure.log, erasure.writer, erasure.spec.renamed(JOB, history))
 
 
-def require_chain(
+def checked_versions(
     ordered: Sequence[Record], chain: Sequence[str], now: Mapping[str, int], days: Days
-) -> None:
-    """Raises JobError where a job of the chain has not done a day, or tables changed since the check.
+) -> dict[str, int]:
+    """The versions to publish: of all tables those that the check of the days has read.
 
-    now: the current versions of all tables.
+    What other jobs wrote since, such as a training, waits for the next night, but readers never go back
+    behind the newest publication, as an erasure may have made one. Raises JobError where a job of the chain
+    has not done a day, or its tables changed since the check. now: the current versions of all tables.
     """
     newest = {}
     for job in chain:
@@ -85,12 +92,22 @@ def require_chain(
         if newest[job].status == FAILED:
             raise JobError(f"{job} failed on {days.last} the last time; run it again first")
     checked = newest[chain[-1]].input_versions
-    changed = sorted(n for n, v in now.items() if n not in NOT_CHECKED and checked.get(n) != v)
+    of_night = {table.name for table in ALL_TABLES if table.written_by in chain} - {*NOT_CHECKED}
+    changed = sorted(n for n, v in now.items() if n in of_night and checked.get(n) != v)
     if changed:
         raise JobError(
             f"{', '.join(changed)} changed after the tables were checked for {days.last}; "
             "run check_tables first"
         )
+    shown = standing(ordered)
+    before = shown[-1].output_versions if shown else {}
+    # Commits that were lost and made good may be fewer than before.
+    others = {
+        n: min(now[n], max(checked.get(n, -1), before.get(n, -1)))
+        for n in now.keys() - of_night - {*NOT_CHECKED}
+    }
+    own = {n: v for n, v in now.items() if n in of_night or n == check_results.TABLE.name}
+    return own | {n: v for n, v in others.items() if v >= 0}
 
 
 def undo(log: RunLog, config_hash: str, day: date) -> None:

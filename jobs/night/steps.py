@@ -78,7 +78,7 @@ def _fold(parent: Run, night: Night) -> None:
 
 
 def _recommend(parent: Run, night: Night) -> None:
-    """Lists of the last day: for users with events of the days, or after a rebuild for all."""
+    """Lists of each day, for users with events of it; after a rebuild of the last day, for all users."""
     if not night.settings.recommend.nightly:
         return
     with step(parent, RECOMMEND) as run:
@@ -93,7 +93,9 @@ def _check(parent: Run, night: Night) -> None:
 
 
 def _publish(parent: Run, night: Night) -> None:
-    publication = Publication(parent.spec.renamed(PUBLISH), CHAIN, night.compared_from)
+    publication = Publication(
+        parent.spec.renamed(PUBLISH), required_jobs(night.settings), night.compared_from
+    )
     publish(parent.log, parent.writer, publication)
 
 
@@ -112,10 +114,13 @@ NIGHT = (
     Step(CHECK, _check),
     Step(PUBLISH, _publish),
 )
-# Steps that a night may leave out, by the settings.
-OPTIONAL = (RECOMMEND,)
-# The jobs that must have done a day before it is published.
-CHAIN = tuple(step.job for step in NIGHT[:-1] if step.job not in OPTIONAL)
+# The jobs of a night before its publication.
+CHAIN = tuple(step.job for step in NIGHT[:-1])
+
+
+def required_jobs(settings: Settings) -> tuple[str, ...]:
+    """The jobs that must have done a day before it is published: those that make lists only if nights do."""
+    return tuple(job for job in CHAIN if job != RECOMMEND or settings.recommend.nightly)
 
 
 def run_steps(parent: Run, night: Night) -> None:

@@ -6,7 +6,8 @@ from itertools import product
 import numpy as np
 
 from jobs.rank.events import Bools
-from jobs.rank.popularity import Floats
+from jobs.rank.popularity import TIE, Floats
+from udfs.score import TINY_WIDTH
 
 
 def min_max(scores: Floats, rankable: Bools) -> Floats:
@@ -15,7 +16,7 @@ def min_max(scores: Floats, rankable: Bools) -> Floats:
     high = np.where(rankable, scores, -np.inf).max(axis=1, initial=-np.inf, keepdims=True)
     width = high - low
     scaled = np.zeros_like(scores)
-    np.divide(scores - low, width, out=scaled, where=np.isfinite(width) & (width > 0))
+    np.divide(scores - low, width, out=scaled, where=np.isfinite(width) & (width >= TINY_WIDTH))
     return scaled
 
 
@@ -29,10 +30,13 @@ def simplex(parts: int, steps: int) -> list[tuple[float, ...]]:
     return [tuple(count / steps for count in counts) for counts in whole]
 
 
-def blended(scaled: Sequence[Floats], weights: Sequence[float]) -> Floats:
-    """The weighted sum of float64[users, items], added in the order given."""
+def blended(scaled: Sequence[Floats], weights: Sequence[float], ties: Floats | None = None) -> Floats:
+    """The weighted sum of float64[users, items], added in the order given.
+
+    ties: float64[users, items] in 0..1 that decides between equal sums.
+    """
     total = np.zeros_like(scaled[0])
     for scores, weight in zip(scaled, weights, strict=True):
         if weight:
             total += weight * scores
-    return total
+    return total if ties is None else total + TIE * ties

@@ -11,7 +11,7 @@ from jobs.rank.events import Events, Places
 from jobs.rank.metrics import Floats, Truth
 from jobs.rank.moment import Moment, asked_at, moment_at
 
-# What becomes of items that the user had before: ranked like all others, left out, or ranked alone.
+# What becomes of items that the user chose before: ranked like all others, left out, or ranked alone.
 ALLOW: Final = "allow"
 EXCLUDE: Final = "exclude"
 ONLY: Final = "only"
@@ -37,7 +37,7 @@ class Rules:
 class Cases:
     """The users of a step who are judged.
 
-    events: all events of these users, later ones included. truths and had (int64[m], items of known events)
+    events: all events of these users, later ones included. truths and had (int64[m], items of known choices)
     are by user; bucket: int64[users].
     """
 
@@ -62,11 +62,12 @@ def cases_at(events: Events, moment: Moment, rules: Rules) -> tuple[Cases, int]:
     acted = np.bincount(events.row_user[chosen], minlength=len(events.users))
     asked = np.flatnonzero((seen > 0) & (acted > 0))
     own = events.of(asked)
-    is_known, is_chosen = own.known(moment.day), own.choices(moment.day + 1, moment.day + rules.horizon)
+    was_chosen = own.known(moment.day) & own.chosen
+    is_chosen = own.choices(moment.day + 1, moment.day + rules.horizon)
     truths, had = [], []
     for first, last in zip(own.starts[:-1], own.starts[1:], strict=True):
         items = own.item[first:last]
-        had.append(np.unique(items[is_known[first:last]]).astype(np.int64))
+        had.append(np.unique(items[was_chosen[first:last]]).astype(np.int64))
         truths.append(
             truth_of(np.unique(items[is_chosen[first:last]]).astype(np.int64), had[-1], moment, rules)
         )

@@ -14,21 +14,21 @@ from scipy import linalg, sparse
 from jobs.rank.events import History
 from jobs.rank.popularity import Arrays, Floats, Parameters
 
-# The side of the largest matrix that is inverted, of users or of items: 3.2 GB, and minutes.
+# Items at most. A matrix of as many items, or fewer users, is inverted: 3.2 GB, and minutes.
 LARGEST_SIDE = 20_000
 
 
 def fit_ease(history: History, parameters: Parameters) -> dict[str, NDArray[np.generic]]:
     """Either `weights` (B, float64[m, m]), or `shares` (Z', float64[m, users]), `diagonal` and `penalty`.
 
-    items: int64[m], which items the columns stand for: those with a choice, the most chosen where there are
-    more than LARGEST_SIDE and as many users.
+    items: int64[m], which items the columns stand for: those with a choice, where there are more the
+    LARGEST_SIDE most chosen.
     """
     matrix, penalty = history.matrix, float(parameters["penalty"])
     counts = np.bincount(matrix.indices, minlength=history.items)
     chosen = np.flatnonzero(counts)
     is_active = np.diff(matrix.indptr) > 0
-    if len(chosen) > LARGEST_SIDE and int(is_active.sum()) > LARGEST_SIDE:
+    if len(chosen) > LARGEST_SIDE:
         chosen = np.sort(np.argsort(-counts, kind="stable")[:LARGEST_SIDE])
     x = matrix[is_active][:, chosen]
     found: dict[str, NDArray[np.generic]] = {"items": chosen}

@@ -19,11 +19,47 @@ from jobs.rank.popularity import (
 
 # Half-life of the popularity that decides ties, days.
 TIES_HALF_LIFE = 30.0
+# Pairs of items that all users together may have, at most 6 GB: a user has the square of the items, and a
+# crawler of 50,000 would have 2.5 billion.
+MOST_PAIRS = 500_000_000
+
+
+def items_each(sizes: NDArray[np.int64]) -> int:
+    """How many items of each user may count, so that all users have at most MOST_PAIRS pairs.
+
+    One at least. sizes: items of each user.
+    """
+    least, most = 1, int(sizes.max(initial=1))
+    while least < most:
+        middle = (least + most + 1) // 2
+        fits = int((np.minimum(sizes, middle).astype(np.int64) ** 2).sum()) <= MOST_PAIRS
+        least, most = (middle, most) if fits else (least, middle - 1)
+    return least
+
+
+def crowded(history: History) -> NDArray[np.int64]:
+    """Places of the users of whom not all items count as neighbours of each other."""
+    sizes = np.diff(history.matrix.indptr)
+    return np.flatnonzero(sizes > items_each(sizes))
+
+
+def latest_items(history: History) -> sparse.csr_matrix:
+    """As history.matrix, but of each user at most the items_each chosen last."""
+    events, matrix = history.events, history.matrix
+    kept, most = np.ones(matrix.nnz, bool), items_each(np.diff(matrix.indptr))
+    for user in crowded(history):
+        from_end = events.item[events.starts[user] : events.starts[user + 1]][::-1]
+        _, first = np.unique(from_end, return_index=True)
+        latest = from_end[np.sort(first)[:most]]
+        own = slice(matrix.indptr[user], matrix.indptr[user + 1])
+        kept[own] = np.isin(matrix.indices[own], latest)
+    starts = np.concatenate([[0], np.cumsum(kept)])[matrix.indptr]
+    return sparse.csr_matrix((matrix.data[kept], matrix.indices[kept], starts), shape=matrix.shape)
 
 
 def item_cosines(history: History, shrink: float) -> sparse.csr_matrix:
     """float64[items, items] without its diagonal: co-occurrences over (norms + shrink)."""
-    matrix = history.matrix
+    matrix = latest_items(history)
     together = (matrix.T @ matrix).tocsr()
     together.setdiag(0)
     together.eliminate_zeros()

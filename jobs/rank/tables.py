@@ -30,6 +30,8 @@ from schemas import items, profile_states, text_embeddings
 from schemas.fold_settings import FoldSettings
 from schemas.table import Table
 
+# Items whose vectors the driver holds, and for lists every worker gets: 384 numbers each make 770 MB.
+MOST_ITEMS: Final = 500_000
 # The hash that samples users differs from the key's, which orders them.
 SAMPLE_SEED: Final = 7
 SHARES: Final = 1_000_000
@@ -195,11 +197,16 @@ def read_events(events: DataFrame, names: pa.Array) -> Events:
 
 
 def read_catalogue(tables: Tables, events: DataFrame, model_key: str) -> tuple[Catalogue, pa.Array]:
-    """The catalogue, and the ids of its items, ascending as UTF-8."""
+    """The catalogue, and the ids of its items, ascending as UTF-8.
+
+    Raises JobError where there are more than MOST_ITEMS, from catalogues and events together.
+    """
     versions = tables.read(items.TABLE).select("item_id", F.unix_date("valid_from").alias("day"), "text_key")
     seen = events.groupBy("item_id").agg(F.unix_date(F.min("log_date")).alias("day"))
     known = versions.select("item_id", "day").union(seen).groupBy("item_id").agg(F.min("day").alias("day"))
     all_items = known.orderBy("item_id").toArrow()
+    if len(all_items) > MOST_ITEMS:
+        raise JobError(f"the log has {len(all_items):,} items, and at most {MOST_ITEMS:,} can be ranked")
     names = all_items["item_id"].combine_chunks()
     of_model = tables.read(text_embeddings.TABLE).where(F.col("model_key") == model_key)
     used = versions.select("text_key").where("text_key IS NOT NULL").distinct()

@@ -222,12 +222,20 @@ def blend_trials(
 
 
 def blend_gains(
-    plan: Plan, rules: Rules, scorers: Sequence[Scorer], points: Sequence[Sequence[float]]
+    plan: Plan,
+    rules: Rules,
+    scorers: Sequence[Scorer],
+    points: Sequence[Sequence[float]],
+    ties: int | None = None,
 ) -> Floats:
-    """float64[points]: NDCG@k of each weighting over the steps before the test."""
+    """float64[points]: NDCG@k of each weighting over the steps before the test.
+
+    ties: the place of the scorer that decides between equal sums.
+    """
     mean = Mean()
     for step, block, parts in scored(plan, scorers):
         scaled = [min_max(scores, step.moment.known) for scores in parts]
-        figures = [gains(blended(scaled, point), block, step.moment, rules) for point in points]
+        last = None if ties is None else scaled[ties]
+        figures = [gains(blended(scaled, point, last), block, step.moment, rules) for point in points]
         mean.add(block.events.users, np.stack(figures, axis=1))
     return mean.value()

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from datetime import date
-from typing import Final
 
 import numpy as np
 import pyarrow as pa
@@ -11,7 +10,6 @@ from numpy.typing import NDArray
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from jobs.io.messages import JobError
 from jobs.rank.blend import min_max
 from jobs.rank.catalogue import Catalogue, vectors_on
 from jobs.rank.moment import day_number
@@ -24,40 +22,43 @@ from schemas.settings import RecommendSettings
 from udfs.rank import Ranker
 from udfs.score import centred
 
-# Items whose vectors the driver holds and every worker gets: 384 numbers each make 770 MB.
-MOST_ITEMS: Final = 500_000
-
 
 @dataclass(frozen=True)
 class Shop:
-    """The catalogue of a day. ids: string[m], of all its items, ascending; blocked: ids in no list."""
+    """The catalogue of a day.
+
+    ids: string[m], of all its items, ascending; blocked: ids in no list; unmatched: entries of the block
+    lists that no item has.
+    """
 
     catalogue: Catalogue
     ids: pa.Array
     blocked: pa.Array
+    unmatched: tuple[str, ...] = ()
 
 
 def read_shop(
     tables: Tables, events: DataFrame, settings: RecommendSettings, model_key: str, day: date
 ) -> Shop:
     """The catalogue. events: those known by the day, that count. Raises JobError where there is no room."""
-    size = tables.read(items.TABLE).select("item_id").distinct().count()
-    if size > MOST_ITEMS:
-        raise JobError(f"the catalogue has {size:,} items, and lists are made of at most {MOST_ITEMS:,}")
     catalogue, ids = read_catalogue(tables, events, model_key)
-    return Shop(catalogue, ids, pa.array(sorted(blocked_items(tables, settings, day)), pa.string()))
+    of_category = blocked_by_category(tables, settings, day)
+    blocked = sorted({*settings.block_items, *of_category})
+    is_there = pc.is_in(pa.array(settings.block_items, pa.string()), value_set=ids).to_pylist()
+    unmatched = [item for item, there in zip(settings.block_items, is_there, strict=True) if not there]
+    unmatched += sorted(set(settings.block_categories) - set(of_category.values()))
+    return Shop(catalogue, ids, pa.array(blocked, pa.string()), tuple(unmatched))
 
 
-def blocked_items(tables: Tables, settings: RecommendSettings, day: date) -> set[str]:
-    """The items of the block lists, by id, and by their category on the day."""
-    found = set(settings.block_items)
-    if settings.block_categories:
-        versions = tables.read(items.TABLE).where(F.col("valid_from") <= F.lit(day))
-        latest = versions.groupBy("item_id").agg(F.max_by("attributes", "valid_from").alias("attributes"))
-        category = F.try_element_at("attributes", F.lit(settings.category_attribute))
-        rows = latest.where(category.isin(list(settings.block_categories))).select("item_id").collect()
-        found |= {row["item_id"] for row in rows}
-    return found
+def blocked_by_category(tables: Tables, settings: RecommendSettings, day: date) -> dict[str, str]:
+    """The items whose category on the day is blocked, with the category."""
+    if not settings.block_categories:
+        return {}
+    versions = tables.read(items.TABLE).where(F.col("valid_from") <= F.lit(day))
+    latest = versions.groupBy("item_id").agg(F.max_by("attributes", "valid_from").alias("attributes"))
+    category = F.try_element_at("attributes", F.lit(settings.category_attribute)).alias("category")
+    rows = latest.select("item_id", category).where(F.col("category").isin(list(settings.block_categories)))
+    return {row["item_id"]: row["category"] for row in rows.collect()}
 
 
 def ranker_of(shop: Shop, stored: Stored, settings: RecommendSettings, day: date) -> Ranker:

@@ -19,7 +19,7 @@ from jobs.rank.metrics import Floats
 from jobs.rank.models import DECAYED
 from jobs.rank.tuning import Mean, Plan, Scorer, gains, model_scores, rehearse, scored
 from jobs.rank.world import World
-from jobs.recommend.training import Trained, of_part, part_scorers
+from jobs.recommend.training import TIES, Trained, of_part, part_scorers
 from udfs.rank import PARTS
 
 NEW, IN_FORCE, POPULARITY = "new", "in_force", DECAYED.name
@@ -56,10 +56,11 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Blend:
-    """Scorers and their weights."""
+    """Scorers and their weights, and the place of the scorer that decides between equal sums."""
 
     scorers: Sequence[Scorer]
     weights: Sequence[float]
+    ties: int = 0
 
 
 def judge(
@@ -107,7 +108,7 @@ def blend_of(plan: Plan, world: World, kind: str, parameters: Mapping[str, float
     """A ranker by its parameters, fitted at each step of the plan to what was known by then."""
     own = {part: of_part(parameters, part) for part in PARTS}
     scorers = part_scorers(plan, world.states, kind, own)
-    return Blend(list(scorers.values()), [parameters[f"weight_{part}"] for part in scorers])
+    return Blend(list(scorers.values()), [parameters[f"weight_{part}"] for part in scorers], TIES)
 
 
 def figures_of(plan: Plan, rules: Rules, blend: Blend) -> dict[str, Floats]:
@@ -117,7 +118,7 @@ def figures_of(plan: Plan, rules: Rules, blend: Blend) -> dict[str, Floats]:
     for step, block, parts in scored(plan, blend.scorers):
         users = block.events.users
         scaled = [min_max(scores, step.moment.known) for scores in parts]
-        found = gains(blended(scaled, blend.weights), block, step.moment, rules)
+        found = gains(blended(scaled, blend.weights, scaled[blend.ties]), block, step.moment, rules)
         means[EVERYBODY].add(users, found)
         for number, name in enumerate(BUCKET_NAMES):
             there = block.bucket == number

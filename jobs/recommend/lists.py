@@ -1,11 +1,11 @@
 """Makes the lists of a day for the users whose profile moved, and writes them in one commit.
 
-Everything is read as it was known at the end of the day; so a night, a range and a rerun make the same lists
-of the same tables.
+Everything is read as it was known at the end of the day, the model included; so a night, a range and a rerun
+make the same lists of the same tables.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import pyarrow as pa
@@ -18,25 +18,28 @@ from jobs.io.days import Days
 from jobs.io.messages import JobError, say
 from jobs.io.model import model_key_of
 from jobs.io.runs import Run
+from jobs.io.session import release_checkpoints
 from jobs.io.warehouse import conformed, same_rows
 from jobs.rank.content import MAIN, NEGATIVE
 from jobs.rank.tables import Tables
 from jobs.rank.target import counted
 from jobs.recommend.catalogue import Shop, ranker_of, read_shop
-from jobs.recommend.stored import Stored, newest
+from jobs.recommend.stored import Stored, accepted, newest, terms_of
 from schemas import profile_states, recommendations, user_profiles
 from schemas.settings import Settings
 from udfs.rank import OUTPUT_SCHEMA, Ranker, rank_stream
 
 JOB: Final = "recommend_items"
-NO_MODEL: Final = "no ranking model was accepted by then; run train_ranker first"
+# Entries of the block lists that a sentence names.
+MOST_TOLD: Final = 5
+NO_MODEL: Final = "no ranking model of these settings was accepted by then; run train_ranker first"
 
 
 @dataclass(frozen=True)
 class Asked:
-    """Which lists are made: of the last of the days, for a facet.
+    """Which lists are made: of the days, for a facet.
 
-    For all users, or for those with events that arrived on the days.
+    For all users, or for those with events that arrived on the day.
     """
 
     days: Days
@@ -45,19 +48,29 @@ class Asked:
 
 
 def recommend_in_night(run: Run, settings: Settings, marked: DataFrame, asked: Asked) -> None:
-    """As recommend, but a warehouse without a model keeps its lists, and the night goes on."""
-    stored = newest(run.warehouse, model_key_of(settings.engine), asked.days.last)
-    if stored is None:
-        say(f"{JOB} {asked.days.last}: {NO_MODEL}; the lists stay as they are")
-        return
-    recommend(run, settings, marked, asked, stored)
+    """As recommend for each of the days, or for everybody on the last: so a range owes what its nights do.
+
+    Where no model was there, lists stay as they are, and the night goes on.
+    """
+    last, terms = asked.days.last, terms_of(settings)
+    trained = [ranker["trained_to"] for ranker in accepted(run.warehouse, terms, last)]
+    days = [last] if asked.everybody else list(asked.days)
+    ready = [day for day in days if trained and day >= min(trained)]
+    if len(ready) < len(days):
+        say(f"{JOB} {Days(days[0], days[-len(ready) - 1])}: {NO_MODEL}; the lists stay as they are")
+    for day in ready:
+        stored = newest(run.warehouse, terms, day)
+        assert stored is not None
+        with release_checkpoints(run.spark):
+            recommend(run, settings, marked, replace(asked, days=Days.only(day)), stored)
 
 
 def recommend(run: Run, settings: Settings, marked: DataFrame, asked: Asked, stored: Stored) -> None:
     """Replaces the lists of the day and facet; without a commit where they are the same.
 
     marked: all events, with `gone` and `chosen`. Counts users with events of the days (`active`), those whose
-    profile moved too little (`unmoved`), and those with a list (`listed`).
+    profile moved too little (`unmoved`), those whose list in force has an item that is blocked now
+    (`unblocked`), and those with a list (`listed`).
     """
     day, model_key = asked.days.last, model_key_of(settings.engine)
     known = known_by(marked, asked.days)
@@ -65,16 +78,24 @@ def recommend(run: Run, settings: Settings, marked: DataFrame, asked: Asked, sto
         events = known.where(counted(settings.fold))
         shop = read_shop(run.warehouse, events, settings.recommend, model_key, day)
         ranker = ranker_of(shop, stored, settings.recommend, day)
+    if shop.unmatched:
+        told = ", ".join(shop.unmatched[:MOST_TOLD]) + (", ..." if len(shop.unmatched) > MOST_TOLD else "")
+        say(f"{JOB} {day}: {len(shop.unmatched)} entries of the block lists match no item: {told}")
     with run.phase("score"):
         profiles = profiles_by(run.warehouse, asked, model_key)
         users = users_asked(run, settings, marked, profiles, asked)
+        if len(shop.blocked) and not asked.everybody:
+            others = holding_blocked(run.warehouse, shop, asked).join(users, "user_id", "left_anti")
+            others = others.localCheckpoint()
+            run.add_counts({"unblocked": others.count()})
+            users = users.unionAll(others)
         inputs = rows_of(users, profiles, events, asked.facet)
         lists = listed(inputs, ranker).withColumns(
             {"as_of_date": F.lit(day), "facet": F.lit(asked.facet), "version": F.lit(stored.version)}
         )
         rows = conformed(lists, recommendations.TABLE).localCheckpoint()
         refuse_blocked(rows, shop)
-        run.counts["listed"] = rows.where("rank = 1").count()
+        run.add_counts({"listed": rows.where("rank = 1").count()})
     with run.phase("write"):
         write(run, rows, asked)
 
@@ -115,7 +136,7 @@ def users_asked(
         asked.everybody
     )
     counts = users.agg(F.count("*"), F.count_if(~is_moved)).collect()[0]
-    run.counts |= {"active": counts[0], "unmoved": counts[1]}
+    run.add_counts({"active": counts[0], "unmoved": counts[1]})
     return users.where(is_moved).select("user_id")
 
 
@@ -157,14 +178,27 @@ def listed(users: DataFrame, ranker: Ranker) -> DataFrame:
     return users.mapInArrow(rank, from_arrow_schema(OUTPUT_SCHEMA))
 
 
-def refuse_blocked(rows: DataFrame, shop: Shop) -> None:
-    """Raises JobError where a list has a blocked item, whatever the scores say."""
-    if not len(shop.blocked):
-        return
+def holding_blocked(tables: Tables, shop: Shop, asked: Asked) -> DataFrame:
+    """(user_id) of those whose list in force before the day has a blocked item."""
+    earlier = tables.read(recommendations.TABLE).where(
+        (F.col("facet") == asked.facet) & (F.col("as_of_date") < F.lit(asked.days.last))
+    )
+    in_force = earlier.groupBy("user_id").agg(F.max("as_of_date").alias("as_of_date"))
+    held = rows_of_blocked(earlier, shop).select("user_id", "as_of_date")
+    return held.join(in_force, ["user_id", "as_of_date"], "left_semi").select("user_id").distinct()
+
+
+def rows_of_blocked(rows: DataFrame, shop: Shop) -> DataFrame:
+    """The rows of lists with a blocked item."""
     blocked = rows.sparkSession.createDataFrame(
         [(item,) for item in shop.blocked.to_pylist()], "item_id string"
     )
-    if not rows.join(F.broadcast(blocked), "item_id", "left_semi").isEmpty():
+    return rows.join(F.broadcast(blocked), "item_id", "left_semi")
+
+
+def refuse_blocked(rows: DataFrame, shop: Shop) -> None:
+    """Raises JobError where a list has a blocked item, whatever the scores say."""
+    if len(shop.blocked) and not rows_of_blocked(rows, shop).isEmpty():
         raise JobError("a list has an item of the block list; nothing was written, report this")
 
 

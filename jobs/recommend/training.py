@@ -20,7 +20,8 @@ from jobs.rank.choice import CONTENT
 from jobs.rank.events import Events, History, history_at
 from jobs.rank.metrics import Floats
 from jobs.rank.models import DECAYED, grid
-from jobs.rank.moment import asked_at, replay_steps
+from jobs.rank.moment import asked_at, day_of, replay_steps
+from jobs.rank.neighbours import crowded
 from jobs.rank.popularity import Parameters
 from jobs.rank.states import States
 from jobs.rank.tuning import (
@@ -45,6 +46,8 @@ from udfs.rank import PARTS
 # Days that a step predicts, and from step to step.
 HORIZON: Final = 7
 FRESHNESS: Final = "freshness"
+# The part that decides between equal scores, in lists as here.
+TIES: Final = PARTS.index("popularity")
 FRESHNESS_GRID: Final = grid(half_life=(7, 30, 90))
 # One of so many steps is held out, the last ones; of two or more at least one is.
 ONE_HELD_OF: Final = 4
@@ -55,7 +58,8 @@ class Trained:
     """A ranker.
 
     kind: the collaborative model. parameters: of the parts by `part_parameter`, and the weights by
-    `weight_part`. metrics: NDCG of the blend and of each part alone, and the users and steps they rest on.
+    `weight_part`. metrics: NDCG of the blend and of each part alone, the users and steps they rest on, and
+    how many users were `crowded` (jobs/rank/neighbours.py).
     arrays: popularity and the near_* of jobs/recommend/models.py. held: the steps held out from tuning.
     reference: the parameters of decayed popularity, tuned on the same steps.
     """
@@ -71,9 +75,16 @@ class Trained:
 def steps_between(first: int, last: int) -> list[int]:
     """The days at whose end choices of first..last are predicted.
 
+    Raises JobError where there are fewer days than HORIZON.
+
     >>> steps_between(10, 30)
     [9, 16, 23]
     """
+    if last - first + 1 < HORIZON:
+        raise JobError(
+            f"{day_of(first)}..{day_of(last)} is less than a week, and a ranker is asked to predict weeks; "
+            "choose an earlier --start"
+        )
     return replay_steps(first, last, HORIZON, HORIZON)
 
 
@@ -98,7 +109,7 @@ def train(world: World, first: int, last: int, rules: Rules, tell: Callable[[str
         if not plan.steps:
             raise JobError(
                 "nobody who was known before the days chose anything on them, so that no weight can be "
-                "learned; choose other days"
+                "learned; choose another --start or --end"
             )
         single, scorers = tuned_parts(plan, world, rules, tell)
         weights, ndcg = tuned_weights(plan, rules, scorers)
@@ -108,11 +119,14 @@ def train(world: World, first: int, last: int, rules: Rules, tell: Callable[[str
         history = history_at(events, last, world.catalogue.size)
         arrays = SUPPORT.fit(history, single["popularity"].parameters)
         arrays |= BY_KIND[ahead.name].fit(history, ahead.parameters)
+    if cut := len(crowded(history)):
+        tell(f"{cut} users have so many items that only the latest count as neighbours of each other")
     parameters = {f"weight_{part}": weight for part, weight in weights.items()}
     for part, trial in single.items():
         parameters |= {f"{part}_{name}": float(value) for name, value in trial.parameters.items()}
     users = np.unique(np.concatenate([step.cases.events.users for step in plan.steps]))
     metrics = {"ndcg": ndcg, "users": float(len(users)), "steps": float(len(plan.steps))}
+    metrics["crowded"] = float(cut)
     metrics |= {f"ndcg_{part}": trial.ndcg for part, trial in single.items()}
     return Trained(ahead.name, parameters, metrics, arrays, tuple(held), reference)
 
@@ -184,7 +198,7 @@ def freshness_on(known: NDArray[np.int32], day: int, half_life: float) -> Floats
 def tuned_weights(plan: Plan, rules: Rules, scorers: Mapping[str, Scorer]) -> tuple[dict[str, float], float]:
     """The best weighting of the parts and its NDCG."""
     points = simplex(len(scorers), BLEND_STEPS)
-    figures = blend_gains(plan, rules, list(scorers.values()), points)
+    figures = blend_gains(plan, rules, list(scorers.values()), points, TIES)
     best = int(np.argmax(figures))
     return dict(zip(scorers, points[best], strict=True)), float(figures[best])
 

@@ -34,6 +34,10 @@ def test_a_dag_runs_once_at_a_time_and_never_catches_up(dag):
     )
 
 
+def test_a_task_starts_only_once_all_before_it_have_succeeded():
+    assert {task.trigger_rule for task in TASKS} == {"all_success"}
+
+
 @pytest.mark.parametrize("task", TASKS, ids=lambda task: f"{task.dag_id}.{task.task_id}")
 def test_a_task_has_an_owner_retries_with_backoff_and_a_time_limit(task):
     assert task.owner == "nightfold"

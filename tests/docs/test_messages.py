@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from jobs import evaluate_profiles, recommend_items, train_ranker
 from tests.conftest import ROOT
 
 PAGE = (ROOT / "docs" / "operating.md").read_text(encoding="utf-8")
@@ -46,6 +47,32 @@ def unknown_parts(message: str) -> list[str]:
     """The fixed parts of a message that no string of the code contains."""
     parts = [part.strip() for part in VARIES.split(message)]
     return [part for part in parts if not any(part in text for text in TEXTS)]
+
+
+# Where messages come from, and the commands whose arguments they may name.
+ARGUMENTS_OF = {
+    "jobs/train_ranker.py": train_ranker,
+    "jobs/recommend/gate.py": train_ranker,
+    "jobs/recommend/training.py": train_ranker,
+    "jobs/recommend_items.py": recommend_items,
+    "jobs/recommend/catalogue.py": recommend_items,
+    "jobs/recommend/lists.py": recommend_items,
+    "jobs/recommend/artefact.py": recommend_items,
+    "jobs/recommend/stored.py": recommend_items,
+    "jobs/rank": evaluate_profiles,
+    "jobs/evaluate": evaluate_profiles,
+    "jobs/evaluate_profiles.py": evaluate_profiles,
+}
+
+
+@pytest.mark.parametrize("place", ARGUMENTS_OF)
+def test_messages_name_arguments_that_their_command_has_and_commands_that_there_are(place):
+    known = set(ARGUMENTS_OF[place].arg_parser()._option_string_actions)
+    path = ROOT / place
+    found = [text for file in (path.rglob("*.py") if path.is_dir() else [path]) for text in texts(file)]
+    assert {name for text in found for name in re.findall(r"--[a-z][a-z-]*", text)} <= known
+    commands = {word for text in found for word in re.findall(r"\brun ([a-z]+_[a-z_]+)", text)}
+    assert {name for name in commands if not (ROOT / "jobs" / f"{name}.py").is_file()} == set()
 
 
 def test_the_guide_has_two_tables_of_messages():

@@ -32,8 +32,8 @@ CONTRACT = {
     "catalogue_stats": "as_of_date model_key item_count mean_vector",
     "profile_states": STATE,
     "user_profiles": STATE,
-    "ranking_models": """version sequence kind trained_from trained_to model_key repeat parameters metrics
-        artefact artefact_sha256 accepted verdict""",
+    "ranking_models": """version sequence kind trained_from trained_to in_force_from model_key repeat
+        parameters metrics artefact artefact_sha256 accepted verdict""",
     "recommendations": """as_of_date user_id facet rank item_id score content collaborative popularity own
         freshness because version""",
     "check_results": "run_id rule level value? passed",

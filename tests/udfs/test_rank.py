@@ -19,7 +19,10 @@ from udfs.rank import (
     PARTS,
     Near,
     Ranker,
+    Scale,
+    User,
     dots,
+    lists_of,
     rank_stream,
 )
 from udfs.score import centred_units
@@ -247,13 +250,52 @@ def test_counts_that_are_close_together_are_told_apart(half_life, seed):
     assert [one["item_id"] for one in found] == [f"i{at:03}" for at in np.argsort(-wanted)[:5]]
 
 
+@given(st.lists(st.floats(0, 1e300), min_size=1, max_size=6), st.floats(0, 1))
+def test_any_finite_values_are_scaled_to_their_weight(values, weight):
+    """Also those that are so near to each other that the inverse of the difference is no number."""
+    given = np.array(values)
+    found = Scale.over(given.min(), given.max(), weight).of(given)
+    assert ((found >= 0) & (found <= weight * (1 + 1e-12))).all()
+
+
+@pytest.mark.parametrize("halvings", [100, 140, 1000, 1040, 1060, 1080])
+def test_choices_of_ages_ago_have_a_score(halvings):
+    """Their gains are subnormal, or 0; so is the length of a profile next to its opposite."""
+    events = [
+        {"item_id": f"i{at:03}", "event_id": str(at), "day": TODAY - halvings, "chosen": True, "share": 0.0}
+        for at in range(3)
+    ]
+    tiny = np.full(DIM, 2.0 ** -min(halvings, 148), np.float32)
+    given = ranker(half_life=1.0, mean=np.zeros(DIM, np.float32), top=40)
+    row = {"user_id": "u", "main": tiny.tolist(), "negative": None, "facet": None, "events": events}
+    near = User(*[np.zeros(0, np.int64)] * 2, np.zeros(0, bool), np.zeros(0), pa.array([]), tiny, 1.0)
+    for found in (
+        listed([pa.RecordBatch.from_pylist([row], INPUT_SCHEMA)], given),
+        lists_of(pa.array(["u"]), [near], given),
+    ):
+        assert found.num_rows == 40 and np.isfinite(found.column("score").to_numpy()).all()
+
+
 # ---- ties, strangers, blocks
 
 
-def test_of_equal_scores_the_smaller_id_comes_first():
+def test_of_equally_popular_ones_the_smaller_id_comes_first():
     flat = {"popularity": np.zeros(40), "weights": (0.0, 0.0, 1.0, 0.0, 0.0)}
     rows = listed([users(1, 3)], ranker(**flat)).to_pylist()
     assert [row["item_id"] for row in rows] == ["i000", "i001", "i002", "i003", "i004"] * 3
+
+
+@pytest.mark.parametrize(
+    "weights", [(1.0, 0.0, 0.0, 0.0, 0.0), (0.0, 0.5, 0.0, 0.5, 0.0), (0.0, 0.0, 0.0, 0.0, 1.0)]
+)
+@pytest.mark.parametrize("repeat", [ALLOW, EXCLUDE, ONLY])
+def test_of_equal_scores_what_is_popular_comes_first(weights, repeat):
+    """Of users whose parts are the same for all items, or for all but a few, every other place is such."""
+    given = ranker(weights=weights, repeat=repeat, top=30, freshness=np.zeros(40))
+    popularity = dict(zip(given.ids.to_pylist(), given.popularity.tolist(), strict=True))
+    for rows in by_user(listed([users(8, 40)], given)).values():
+        keys = [(-one["score"], -popularity[one["item_id"]], one["item_id"]) for one in rows]
+        assert keys == sorted(keys)
 
 
 def stranger() -> pa.RecordBatch:

@@ -12,7 +12,7 @@ from jobs.io.messages import JobError
 from jobs.io.model import model_key_of
 from jobs.io.session import configured
 from jobs.io.warehouse import Warehouse
-from schemas import behavior_events, ranking_models, recommendations, user_profiles
+from schemas import behavior_events, erased_users, ranking_models, recommendations, user_profiles
 from schemas.settings import parse_settings
 from tests.builders import row, store
 from tests.e2e.tables import rows_of, version_of
@@ -50,8 +50,8 @@ def arriving_next(name: str, happened: date) -> dict:
     return row(behavior_events.TABLE, user_id="u1", event_type="purchase", **values)
 
 
-def lists(shop: str, facet: str = "main") -> list[tuple]:
-    found = [r for r in rows_of(shop, "recommendations") if (r["as_of_date"], r["facet"]) == (END, facet)]
+def lists(shop: str, facet: str = "main", day: date = END) -> list[tuple]:
+    found = [r for r in rows_of(shop, "recommendations") if (r["as_of_date"], r["facet"]) == (day, facet)]
     return sorted(tuple(r[name] if name != "because" else tuple(r[name]) for name in NAMES) for r in found)
 
 
@@ -59,9 +59,13 @@ def lists(shop: str, facet: str = "main") -> list[tuple]:
 def test_training_again_gives_the_same_model_and_writes_nothing(spark, trained):
     (model,) = rows_of(trained, "ranking_models")
     before, file = version_of(trained, "ranking_models"), Path(trained, model["artefact"])
-    content = file.read_bytes()
+    content, written = file.read_bytes(), file.stat().st_mtime_ns
     train(spark, trained)
     assert version_of(trained, "ranking_models") == before and file.read_bytes() == content
+    assert file.stat().st_mtime_ns == written
+    file.write_bytes(content[:-1])
+    train(spark, trained)
+    assert file.read_bytes() == content
     assert (model["trained_from"], model["trained_to"]) == (START, END)
     assert stat.S_IMODE(file.stat().st_mode) & 0o077 == 0
     weights = dict(model["parameters"])
@@ -118,9 +122,49 @@ def test_what_is_blocked_is_in_no_list(spark, trained):
     assert shown == {3, 5, 7, 9, 11}
 
 
+def test_lists_in_force_with_an_item_that_is_blocked_now_are_made_anew(spark, trained, capsys):
+    called(spark, recommend_items, trained, "--date", END, "--all")
+    item = NAMES.index("item_id")
+    blocked = min(r[item] for r in lists(trained))
+    holders = {r[1] for r in lists(trained) if r[item] == blocked}
+    active = {r["user_id"] for r in rows_of(trained, "behavior_events") if r["log_date"] == NEXT}
+    settings = f'recommend: {{block_items: ["{blocked}", gone], block_categories: [none]}}\n'
+    called(spark, recommend_items, trained, "--date", NEXT, settings=settings)
+    found = lists(trained, day=NEXT)
+    assert {r[1] for r in found} == holders | active and len(holders) > len(active)
+    assert not [r for r in found if r[item] == blocked]
+    said = capsys.readouterr().out
+    assert "2 entries of the block lists match no item: gone, none" in said
+    assert f"{len(holders - active)} unblocked" in said
+    # Nobody's list in force has it any more, and the same day again is the same.
+    before = version_of(trained, "recommendations")
+    called(spark, recommend_items, trained, "--date", NEXT, settings=settings)
+    assert version_of(trained, "recommendations") == before
+    called(spark, recommend_items, trained, "--date", NEXT + timedelta(days=1), settings=settings)
+    assert not lists(trained, day=NEXT + timedelta(days=1))
+
+
 def test_a_day_before_any_training_has_no_model(spark, trained):
     with pytest.raises(JobError, match="run train_ranker first"):
         called(spark, recommend_items, trained, "--date", END - timedelta(days=1))
+
+
+def test_a_model_for_another_treatment_of_repeats_makes_no_list(spark, trained):
+    with pytest.raises(JobError, match="no ranking model of these settings was accepted"):
+        called(spark, recommend_items, trained, "--date", END, settings="recommend: {repeat: exclude}\n")
+
+
+def test_a_model_of_users_who_were_erased_meanwhile_is_not_stored(spark, trained, monkeypatch):
+    def erasing(*given):
+        erased = row(erased_users.TABLE, user_hmac="u", erased_on=END, rows_gone=True)
+        store(spark, trained, erased_users.TABLE, [erased])
+        return fit(*given)
+
+    fit, before = train_ranker.train, version_of(trained, "ranking_models")
+    monkeypatch.setattr(train_ranker, "train", erasing)
+    with pytest.raises(JobError, match="users were erased after train_ranker had read their events"):
+        train(spark, trained)
+    assert version_of(trained, "ranking_models") == before
 
 
 def test_a_model_whose_file_was_replaced_is_refused(spark, trained):
@@ -156,6 +200,6 @@ def test_a_scheduler_is_told_that_lists_are_off(capsys):
 def test_a_night_without_a_model_goes_on_and_a_call_by_hand_is_refused(spark, tmp_path, capsys):
     shop, nightly = open_shop(spark, str(tmp_path / "warehouse")), "recommend: {nightly: true}\n"
     called(spark, recommend_items, shop, "--date", END, "--nightly", settings=nightly)
-    assert "no ranking model was accepted by then" in capsys.readouterr().out
+    assert "no ranking model of these settings was accepted by then" in capsys.readouterr().out
     with pytest.raises(JobError, match="run train_ranker first"):
         called(spark, recommend_items, shop, "--date", END)

@@ -2,16 +2,15 @@
 
 import pytest
 
-from jobs.io.model import model_key_of
 from jobs.recommend import gate, training
-from jobs.recommend.stored import newest
+from jobs.recommend.stored import newest, terms_of
 from schemas.settings import parse_settings
 from tests.e2e.tables import rows_of, version_of
 from tests.jobs.commands.test_evaluate_profiles import END, HASH, USERS, open_shop
-from tests.jobs.commands.test_recommend_items import train
+from tests.jobs.commands.test_recommend_items import NEXT, train
 from udfs.rank import PARTS
 
-MODEL_KEY = model_key_of(parse_settings(HASH, "test").engine)
+TERMS = terms_of(parse_settings(HASH, "test"))
 # All weight on what is new: the shop's items are all as old as its log.
 FRESHNESS_ALONE = tuple(float(part == "freshness") for part in PARTS)
 
@@ -34,7 +33,7 @@ def test_a_worse_ranker_does_not_replace_the_one_in_force(spark, tmp_path, wareh
     assert f"{second['version']} ({second['kind']}) is refused: worse than" in capsys.readouterr().out
     figures = dict(second["metrics"])
     assert figures["held_ndcg_new_all"] < figures["held_ndcg_in_force_all"]
-    in_force = newest(warehouse_at(shop), MODEL_KEY, END)
+    in_force = newest(warehouse_at(shop), TERMS, NEXT)
     assert in_force is not None and in_force.version == first["version"]
     # Judged again, it is refused again; and the one in force is not judged against itself.
     before = version_of(shop, "ranking_models")
@@ -53,5 +52,6 @@ def test_what_cannot_be_judged_replaces_nothing_unless_asked(spark, tmp_path, wa
     train(spark, shop)
     train(spark, shop, "--accept-unjudged")
     assert [row["accepted"] for row in models(shop)] == [True, False, True]
-    in_force = newest(warehouse_at(shop), MODEL_KEY, END)
-    assert in_force is not None and in_force.version == models(shop)[-1]["version"]
+    in_force = [newest(warehouse_at(shop), TERMS, day) for day in (END, NEXT)]
+    # From the next night on.
+    assert [one.version for one in in_force if one] == [models(shop)[at]["version"] for at in (0, -1)]

@@ -162,6 +162,15 @@ def test_repeats_are_allowed_excluded_or_alone():
     assert truths == {ALLOW: ([1, 3], 1), EXCLUDE: ([3], 1), ONLY: ([1], 0)}
 
 
+def test_what_was_only_looked_at_is_no_repeat():
+    """User 0 looked at item 1 and chose item 2; lists leave out (udfs/rank.py) what this does."""
+    events = events_of([(0, 1, 1), (0, 2, 2), (0, 1, 12), (0, 2, 13)], users=1)
+    events = replace(events, chosen=np.array([False, True, True, True]))
+    moment = moment_at(events, catalogue_of(3), 10)
+    cases, _ = cases_at(events, moment, replace(RULES, repeat=EXCLUDE))
+    assert (cases.truths[0].items.tolist(), cases.had[0].tolist()) == ([1], [2])
+
+
 def test_who_was_never_seen_or_chooses_nothing_is_not_judged():
     events = events_of([(0, 1, 1), (1, 1, 12), (2, 1, 1), (2, 2, 15)], users=3)
     cases, silent = cases_at(events, moment_at(events, catalogue_of(3), 10), RULES)

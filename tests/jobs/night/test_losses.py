@@ -1,7 +1,8 @@
 """Which losses the records and commits tell of, who makes them good, and what the refusal says to run."""
 
 from dataclasses import dataclass, field, replace
-from itertools import count
+from importlib import import_module
+from itertools import chain, count
 
 import pytest
 from hypothesis import given
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 
 from jobs.io.days import Days
 from jobs.io.history import PUBLISHER, Record
-from jobs.night.losses import Loss, is_made_good, lost_outputs, refusal, unrecorded
+from jobs.night.losses import Loss, first_to_heal, is_made_good, lost_outputs, refusal, unrecorded
 from schemas.pipeline_runs import DONE, PUBLISHED, STARTED, UNDONE
 from tests.conftest import ROOT
 from tests.jobs.run_records import DAY, ON_DAY, at, days, record
@@ -21,6 +22,13 @@ STEPS = {
     "fold_profiles": "profile_states",
 }
 NAMES = sorted(STEPS.values())
+# What other jobs write here: a maintenance and an erasure change a night's table, too.
+OTHERS = {
+    "recommend_items": ["recommendations"],
+    "train_ranker": ["ranking_models"],
+    "maintain_tables": ["profile_states"],
+    "erase_users": ["behavior_events", "erased_users"],
+}
 
 
 @dataclass
@@ -47,7 +55,13 @@ class World:
         number, began = len(self.ordered) + 1, self.present() if began is None else began
         self.ordered.append(Record(run_id, job, 1, status, of, number, at(0), began, versions, found))
 
-    def night(self, of: Days, changed=NAMES, publish: bool = True) -> None:
+    def other(self, job: str, of: Days) -> None:
+        began = self.present()
+        for name in OTHERS[job]:
+            self.write(name)
+        self.note(job, of, f"{job}-{len(self.ordered)}", OTHERS[job], began=began)
+
+    def night(self, of: Days, changed=NAMES, publish: bool = True, lists: bool = False) -> None:
         run_id, at_begin = f"night-{len(self.ordered)}", self.present()
         for job, name in STEPS.items():
             began = self.present()
@@ -55,6 +69,10 @@ class World:
             if name in changed:
                 self.write(name)
             self.note(job, of, run_id, [name] if name in changed else [], began=began)
+        if lists:
+            began = self.present()
+            self.write("recommendations")
+            self.note("recommend_items", of, run_id, ["recommendations"], began=began)
         if publish:
             self.note(PUBLISHER, of, run_id, NAMES, PUBLISHED)
         self.note("run_night", of, run_id, changed, began=at_begin)
@@ -120,6 +138,22 @@ def test_a_rollback_names_older_versions_and_no_others():
     assert world.losses() == []
     world.tables["profile_states"].pop()
     assert [(loss.table, loss.days) for loss in world.losses()] == [("profile_states", days(1))]
+
+
+def test_a_publication_of_an_older_version_hides_no_loss():
+    """A training was stored between the check of a night and its publication."""
+    world = World()
+    world.other("train_ranker", days(0))
+    world.other("train_ranker", days(1))
+    world.note(PUBLISHER, days(2), "night", ["ranking_models"], PUBLISHED)
+    world.ordered[-1] = replace(
+        world.ordered[-1],
+        output_versions={"ranking_models": 0},
+        output_commits={"ranking_models": world.commit("ranking_models", 0)},
+    )
+    assert world.losses() == []
+    world.tables["ranking_models"].pop()
+    assert {(loss.job, loss.days) for loss in world.losses()} == {("train_ranker", days(1))}
 
 
 def test_versions_that_only_a_publication_names_are_lost_with_its_days():
@@ -206,6 +240,73 @@ def test_an_unfinished_day_is_part_of_the_range_that_is_named():
     world.tables["profile_states"].pop()
     said = refusal(world.losses(), world.ordered)
     assert said.endswith(f"run backfill_profiles --start {days(1).first} --end {days(4).last} first")
+
+
+# ---- there is always a command that heals
+
+
+def begins(said: str) -> tuple[str, Days]:
+    """The job that a refusal names first, as the arguments of its parser have it, and its days."""
+    name, *words = said.split("; run ")[1].removesuffix(" first").split(", then ")[0].split()
+    parser = import_module(f"jobs.{name}").arg_parser()
+    if words == ["again"]:
+        return name, ON_DAY
+    logs = ["--logs", str(ROOT)] if name in ("run_night", "backfill_profiles") else []
+    args = parser.parse_args([*words, *logs, "--warehouse", "w"])
+    return name, Days.only(args.date) if "date" in args else Days(args.start, args.end)
+
+
+OPERATIONS = st.lists(
+    st.tuples(st.sampled_from(["run_night", *OTHERS]), st.integers(0, 3)), min_size=1, max_size=8
+)
+
+
+@given(
+    OPERATIONS,
+    st.dictionaries(
+        st.sampled_from(sorted({*NAMES, *chain.from_iterable(OTHERS.values())})), st.integers(0, 4)
+    ),
+    st.booleans(),
+)
+def test_whatever_is_lost_one_command_after_the_other_heals_it(operations, kept, lists):
+    world = World()
+    for job, number in operations:
+        if job == "run_night":
+            world.night(days(number), lists=lists)
+        else:
+            world.other(job, days(number))
+    for name, count_kept in kept.items():
+        world.tables[name] = world.tables.get(name, [])[:count_kept]
+    for _ in range(12):
+        if not (losses := world.losses()):
+            return
+        job, own = begins(refusal(losses, world.ordered))
+        step = "ingest_events" if job in ("run_night", "backfill_profiles") else job
+        assert all(is_made_good(loss, step, own) for loss in first_to_heal(losses))
+        if step != job:
+            world.night(own, lists=lists)
+        else:
+            world.other(job, own)
+    raise AssertionError("it goes on for ever")
+
+
+def test_lists_wait_for_the_night_and_for_their_model():
+    world = World()
+    for number in range(3):
+        world.night(days(number), lists=number > 0)
+    world.other("train_ranker", days(0, 1))
+    world.tables = {name: commits[:2] for name, commits in world.tables.items()}
+    world.tables |= {"ranking_models": [], "recommendations": []}
+    said = refusal(world.losses(), world.ordered)
+    span = f"--start {days(1).first} --end {days(2).last}"
+    assert f"run backfill_profiles {span}, then train_ranker again first" in said
+    world.night(days(1, 2))
+    said = refusal(world.losses(), world.ordered)
+    assert f"run train_ranker --start {DAY} --end {days(1).last}, then recommend_items again first" in said
+    assert not any(is_made_good(o, "ingest_events", days(0, 9)) for o in first_to_heal(world.losses()))
+    world.other("train_ranker", days(0, 1))
+    said = refusal(world.losses(), world.ordered)
+    assert f"run recommend_items --date {days(2).last} --all first" in said
 
 
 # ---- runs without a record

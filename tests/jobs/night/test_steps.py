@@ -2,7 +2,8 @@
 
 import ast
 
-from jobs.night.steps import CHAIN, NIGHT, OPTIONAL
+from jobs.night.steps import NIGHT, required_jobs
+from schemas.settings import RecommendSettings, Settings
 from tests.conftest import ROOT
 
 
@@ -18,8 +19,10 @@ def test_the_nightly_dag_starts_the_steps_of_a_night():
     assert declared("dags/profiles_nightly.py", "STEPS") == tuple(step.job for step in NIGHT)
 
 
-def test_every_step_but_an_optional_one_must_precede_the_publication():
-    assert (*CHAIN, "publish_run") == tuple(step.job for step in NIGHT if step.job not in OPTIONAL)
+def test_every_step_must_precede_the_publication_and_lists_where_nights_make_them():
+    with_lists = Settings(recommend=RecommendSettings(nightly=True))
+    assert (*required_jobs(with_lists), "publish_run") == tuple(step.job for step in NIGHT)
+    assert set(required_jobs(with_lists)) - set(required_jobs(Settings())) == {"recommend_items"}
 
 
 def test_every_step_is_a_command_of_its_own():

@@ -2,14 +2,25 @@
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 
-from jobs.rank import ease
+from jobs.rank import ease, neighbours
 from jobs.rank.blend import blended, min_max, simplex
 from jobs.rank.ease import ease_scores, fit_ease
 from jobs.rank.events import History, history_at
 from jobs.rank.factors import als_scores, fit_als, fit_neural, neural_scores
 from jobs.rank.models import BY_NAME, MODELS
-from jobs.rank.neighbours import fit_neighbours, item_cosines, item_knn_scores, last_item_scores, nearest
+from jobs.rank.neighbours import (
+    crowded,
+    fit_neighbours,
+    item_cosines,
+    item_knn_scores,
+    items_each,
+    last_item_scores,
+    nearest,
+)
 from jobs.rank.popularity import fit_decayed, fit_popularity, own_scores, popularity_scores
 from tests.jobs.rank.worlds import events_of
 
@@ -60,6 +71,31 @@ def test_the_nearest_are_the_largest_of_each_row():
         assert np.flatnonzero(own).tolist() == sorted(wanted.tolist())
 
 
+def test_whoever_chose_very_many_items_counts_by_the_latest_ones(monkeypatch):
+    monkeypatch.setattr(neighbours, "MOST_PAIRS", 8)
+    rows = [(0, 0, 1), (0, 1, 2), (0, 2, 3), (0, 0, 4), (1, 0, 1), (1, 1, 1)]
+    found = history_at(events_of(rows, users=3), TODAY, ITEMS)
+    assert crowded(found).tolist() == [0]
+    # Of user 0 the items 2 and 0, which was chosen again.
+    few = history_at(events_of([(0, 2, 3), (0, 0, 4), (1, 0, 1), (1, 1, 1)], users=3), TODAY, ITEMS)
+    assert item_cosines(found, 1).toarray().tolist() == item_cosines(few, 1).toarray().tolist()
+
+
+def test_a_crawler_has_no_more_pairs_than_others_may_have(monkeypatch):
+    monkeypatch.setattr(neighbours, "MOST_PAIRS", 100)
+    found = history_at(events_of([(0, item, 1) for item in range(500)], users=1), TODAY, 500)
+    assert item_cosines(found, 1).nnz == 10 * 9
+
+
+@given(st.lists(st.integers(0, 9), max_size=6), st.integers(1, 200))
+def test_as_many_items_of_each_user_count_as_pairs_have_room(sizes, pairs):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(neighbours, "MOST_PAIRS", pairs)
+        found = items_each(np.array(sizes, np.int64))
+    fit = [n for n in range(1, max([1, *sizes]) + 1) if sum(min(size, n) ** 2 for size in sizes) <= pairs]
+    assert found == max(fit, default=1)
+
+
 def test_item_knn_and_the_last_item_by_their_sums():
     found, parameters = history(), {"neighbours": 3, "shrink": 1}
     arrays = fit_neighbours(found, parameters)
@@ -84,9 +120,10 @@ def test_ease_by_its_formula_over_items_and_over_users(users):
     assert ease_scores(arrays, found, parameters) == pytest.approx(x @ weights, abs=1e-12)
 
 
-def test_ease_of_too_many_items_takes_the_most_chosen(monkeypatch):
+@pytest.mark.parametrize("users", [5, 40])
+def test_ease_of_too_many_items_takes_the_most_chosen_however_few_users_there_are(users, monkeypatch):
     monkeypatch.setattr(ease, "LARGEST_SIDE", 4)
-    found = history(users=40)
+    found = history(users)
     counts = dense(found).sum(axis=0)
     arrays = fit_ease(found, {"penalty": 3.0})
     assert arrays["items"].tolist() == sorted(np.argsort(-counts, kind="stable")[:4].tolist())
@@ -159,4 +196,14 @@ def test_scores_are_scaled_over_what_can_be_ranked():
 def test_a_blend_is_a_weighted_mean():
     a, b = np.array([[0.0, 1.0]]), np.array([[1.0, 0.0]])
     assert blended([a, b], [0.25, 0.75]).tolist() == [[0.75, 0.25]]
+    (even,) = blended([a, b], [0.5, 0.5], ties=a)
+    assert even[1] > even[0] and even == pytest.approx(0.5)
     assert len(simplex(4, 5)) == 56 and all(sum(weights) == pytest.approx(1) for weights in simplex(4, 5))
+
+
+@given(arrays(np.float64, (2, 6), elements=st.floats(allow_nan=False, allow_infinity=False)))
+def test_any_finite_scores_are_scaled_to_0_to_1(scores):
+    """Also those whose difference is so small that its inverse is no number, or too large to be one."""
+    with np.errstate(over="ignore"):
+        found = min_max(scores, np.ones((2, 6), bool))
+    assert ((found >= 0) & (found <= 1)).all()

@@ -9,6 +9,7 @@ from pyspark.sql import functions as F
 from jobs.evaluate.exposure import exposure_of
 from jobs.io.messages import JobError
 from jobs.io.warehouse import Warehouse
+from jobs.rank import tables
 from jobs.rank.events import NEVER
 from jobs.rank.moment import day_number
 from jobs.rank.tables import Published, Size, read_world, sampled, size_of, with_retractions
@@ -83,15 +84,15 @@ def published(spark, tmp_path_factory):
         row(text_embeddings.TABLE, text_key="old", model_key="m", dim=2, vector=[1.0, 0.0]),
         row(text_embeddings.TABLE, text_key="old", model_key="other", dim=3, vector=[1.0, 1.0, 1.0]),
     ]
-    tables = (
+    stored = (
         (behavior_events, EVENTS),
         (items, versions),
         (text_embeddings, vectors),
         (profile_states, STATES),
     )
-    for table, rows in tables:
+    for table, rows in stored:
         store(spark, folder, table.TABLE, rows)
-    return Published(Warehouse(spark, folder), {table.TABLE.name: 1 for table, _ in tables})
+    return Published(Warehouse(spark, folder), {table.TABLE.name: 1 for table, _ in stored})
 
 
 @pytest.fixture(scope="module")
@@ -167,6 +168,12 @@ def test_a_warehouse_without_vectors_has_no_profiles(published):
     found, names = read_world(published, events, FOLD, "unknown", [day_number(day(3))])
     assert names.to_pylist() == ["1", "2", "3"]
     assert list(found.states.facets) == ["main"] and len(found.states.facets["main"].users) == 0
+
+
+def test_more_items_than_can_be_ranked_are_refused_those_of_events_alone_included(published, monkeypatch):
+    monkeypatch.setattr(tables, "MOST_ITEMS", 2)
+    with pytest.raises(JobError, match="the log has 3 items, and at most 2 can be ranked"):
+        tables.read_catalogue(published, published.read(behavior_events.TABLE), "m")
 
 
 def test_a_sample_takes_users_whole(spark):

@@ -85,7 +85,7 @@ def test_the_half_life_is_chosen_by_what_came_next(few_points, monkeypatch):
 
 def test_days_without_anybody_known_are_refused():
     world = world_of(events_of([(0, 0, 45)], users=1), catalogue_of(2))
-    with pytest.raises(JobError, match="choose other days"):
+    with pytest.raises(JobError, match="choose another --start or --end"):
         train(world, FIRST, LAST, RULES, quiet)
 
 
@@ -159,4 +159,6 @@ def test_lists_are_those_that_training_judged(kind, repeat, few_points, monkeypa
 
 
 def test_steps_are_weekly_and_end_within_the_days():
-    assert steps_between(10, 30) == [9, 16, 23]
+    assert steps_between(10, 30) == [9, 16, 23] and steps_between(10, 16) == [9]
+    with pytest.raises(JobError, match=r"is less than a week.*choose an earlier --start$"):
+        steps_between(10, 15)
