@@ -22,6 +22,7 @@ from jobs.recommend.training import freshness_on
 from schemas import items
 from schemas.settings import RecommendSettings
 from udfs.rank import Ranker
+from udfs.rerank import Reranking, Rules
 from udfs.score import centred
 
 # Items whose vectors the driver holds and every worker gets: 384 numbers each make 770 MB.
@@ -44,7 +45,8 @@ def read_shop(
     size = tables.read(items.TABLE).select("item_id").distinct().count()
     if size > MOST_ITEMS:
         raise JobError(f"the catalogue has {size:,} items, and lists are made of at most {MOST_ITEMS:,}")
-    catalogue, ids = read_catalogue(tables, events, model_key)
+    category = settings.category_attribute if settings.calibration else None
+    catalogue, ids = read_catalogue(tables, events, model_key, category)
     return Shop(catalogue, ids, pa.array(sorted(blocked_items(tables, settings, day)), pa.string()))
 
 
@@ -88,7 +90,19 @@ def ranker_of(shop: Shop, stored: Stored, settings: RecommendSettings, day: date
         today=number,
         top=settings.top,
         repeat=settings.repeat,
+        reranking=reranking_of(settings, shop.catalogue.categories_on(number)[known]),
     )
+
+
+def reranking_of(settings: RecommendSettings, category: NDArray[np.int32]) -> Reranking | None:
+    """What the settings ask for besides scores, before any item is capped; None for nothing.
+
+    category: int32[m], of the items that are ranked.
+    """
+    rules = Rules(settings.diversity, settings.calibration, settings.exposure_cap)
+    if not rules.is_greedy and rules.cap == 1:
+        return None
+    return Reranking(rules, category, np.ones(len(category)))
 
 
 def scaled(scores: NDArray[np.float64]) -> NDArray[np.float64]:
