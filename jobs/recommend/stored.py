@@ -113,8 +113,17 @@ def newest(warehouse: Warehouse, model_key: str, day: date) -> Stored | None:
     Raises JobError where its file is gone or is another one.
     """
     found = accepted(warehouse, model_key, day).first()
-    if found is None:
-        return None
+    return None if found is None else opened(warehouse, found)
+
+
+def of_version(warehouse: Warehouse, version: str) -> Stored | None:
+    """The ranker of a version; None where it was erased. Raises JobError as `newest` does."""
+    found = warehouse.read(ranking_models.TABLE).where(F.col("version") == version).first()
+    return None if found is None else opened(warehouse, found)
+
+
+def opened(warehouse: Warehouse, found: Row) -> Stored:
+    """A ranker by its row. Raises JobError where its file is gone or is another one."""
     uri = f"{warehouse.uri}/{found['artefact']}"
     with TemporaryDirectory(dir=scratch_folders()[0]) as folder:
         file = Path(uri) if is_local(uri) else Path(folder, Path(uri).name)
