@@ -6,7 +6,8 @@ product's error (Higham, 2002, section 3.1). Candidates are scored anew, each fo
 of operations, and these scores decide. So a list has the same bits in any batch, block or partition.
 
 Every part is scaled to 0..1 over the user's items by its smallest and largest and weighted; the parts are
-rounded to float32, and the score is their float32 sum, in the order of PARTS. A list may be in another order (udfs/rerank.py).
+rounded to float32, and the score is their float32 sum, in the order of PARTS. A list may be in another order
+(udfs/rerank.py).
 """
 
 from collections.abc import Iterator

@@ -5,9 +5,9 @@ Of n candidates, best first, each pick is the one with the largest
     (1 - diversity - calibration) * score - diversity * (its largest cosine with those picked)
         - calibration * KL(history || list with it)
 
-With diversity alone that is maximal marginal relevance (Carbonell and Goldstein, 1998), with calibration alone
-the greedy search of Steck (2018). A cap leaves an item out of the lists of most users, by a draw that depends
-on user and item alone. So a list depends on nobody else's, and the same user gets the same list in any batch.
+With diversity alone that is maximal marginal relevance (Carbonell and Goldstein, 1998), with calibration
+alone the greedy search of Steck (2018). A cap leaves an item out of the lists of some users, by a draw that
+depends on user and item alone. So the same user gets the same list in any batch.
 """
 
 from collections.abc import Sequence
@@ -64,8 +64,8 @@ class Candidates:
     """The candidates for a user's list, best first.
 
     items: int64[n], rows of the catalogue; names: their ids, which the draws of a cap depend on. scores:
-    float[n]. units: float[n, d], centred directions, zeros without one. had, weights: int64[h] and float64[h],
-    the user's choices as rows of the catalogue, and what each counts.
+    float[n]. units: float[n, d], centred directions, zeros without one. had, weights: int64[h] and
+    float64[h], the user's choices as rows of the catalogue, and what each counts.
     """
 
     user: str
@@ -165,7 +165,7 @@ def wanted(candidates: Candidates, category: NDArray[np.int32], items: Places) -
 
 
 def divergences(shares: Floats, counts: Floats, size: int) -> Floats:
-    """float64[g + 1]: the divergence of a list if an item of each category came in; the last: of none of them.
+    """float64[g + 1]: the divergence of a list if an item of each category came in; last, of none of them.
 
     shares, counts: float64[g], of the history, and items of the list so far. size: items with the new one.
     """
@@ -201,3 +201,12 @@ def distance(units: NDArray[np.floating]) -> float:
     total = np.add.reduce(units.astype(np.float64), axis=0)
     own = np.add.reduce(np.square(units, dtype=np.float64), axis=None)
     return float(1 - (np.add.reduce(total * total) - own) / (n * (n - 1)))
+
+
+def list_divergence(listed: Candidates, category: NDArray[np.int32]) -> float:
+    """How far a list is from the user's history, in nats; NaN without a category in the history."""
+    shares, slots = wanted(listed, category, listed.items)
+    if not len(shares) or not len(slots):
+        return float("nan")
+    counts = np.bincount(slots, minlength=len(shares) + 1)[:-1]
+    return float(divergence(shares, counts / len(slots)))

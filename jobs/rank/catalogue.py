@@ -19,8 +19,8 @@ class Catalogue:
     known: int32[items], the day from which each is known: its first version or the first log day with an
     event. version_item, version_from, version_text: int32[versions] by item and day: whose version, from
     which log day, and the row of its text in `vectors`, NO_TEXT where it has no vector. vectors:
-    float32[texts, d]. version_category: int32[versions], numbers of categories, NO_CATEGORY where a version has
-    none; None where nobody asked for them.
+    float32[texts, d]. version_category: int32[versions], numbers of categories, NO_CATEGORY where a version
+    has none; None where nobody asked for them.
     """
 
     known: Days

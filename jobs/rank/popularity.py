@@ -34,9 +34,9 @@ def fit_decayed(history: History, parameters: Parameters) -> dict[str, NDArray[n
 def fit_support(history: History, parameters: Parameters) -> dict[str, NDArray[np.generic]]:
     """popularity: float64[items], users who chose each, counting half as much every `half_life` days.
 
-    A user's last choice of an item counts, and no other. Users who are not established count for an item at
-    most as much as established ones, or as many times as they do for the median item, if that is more: so many
-    new accounts cannot push a single item, and a young log, where all are new, is counted as it is.
+    A user's last choice of an item counts, and no other. New accounts count for an item at most as much as
+    established users do, or as many times as much as they do for the median item, if that is more: so they
+    cannot push a single item far, and a young log, where all are new, is counted as it is.
     """
     events = history.events
     # The events of a user are by time: of equal pairs the last one is the latest.
@@ -45,10 +45,8 @@ def fit_support(history: History, parameters: Parameters) -> dict[str, NDArray[n
     last = np.sort(len(pairs) - 1 - from_end)
     weights = np.exp2(-history.age[last] / parameters["half_life"])
     is_old = established(history)[events.row_user[last]]
-    old, new = (
-        np.bincount(events.item[last][kept], weights[kept], minlength=history.items)
-        for kept in (is_old, ~is_old)
-    )
+    items, old, new = events.item[last], np.where(is_old, weights, 0.0), np.where(is_old, 0.0, weights)
+    old, new = (np.bincount(items, own, minlength=history.items).astype(np.float64) for own in (old, new))
     return {"popularity": old + np.minimum(new, most_new(old, new))}
 
 
@@ -66,7 +64,7 @@ def established(history: History) -> NDArray[np.bool_]:
 
 
 def most_new(old: Floats, new: Floats) -> Floats:
-    """float64[items]: what new accounts may count for each item. old, new: what both count, float64[items]."""
+    """float64[items]: the most that new accounts count. old, new: float64[items], what all of them count."""
     chosen = old + new > 0
     shares = np.divide(new, old, out=np.full(len(old), np.inf), where=old > 0)[chosen]
     usual = max(1.0, float(np.median(shares))) if len(shares) else 1.0

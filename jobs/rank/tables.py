@@ -165,8 +165,8 @@ def read_world(
 ) -> tuple[World, pa.Array]:
     """Everything that rankings at these steps may ask for, and the ids of the catalogue's items, ascending.
 
-    events: of the sampled users, with_retractions, and `chosen`. category: the attribute of items that has it,
-    where categories are asked for.
+    events: of the sampled users, with_retractions, and `chosen`. category: the attribute of items that has
+    it, where categories are asked for.
     """
     catalogue, names = read_catalogue(published, events.where(counted(fold)), model_key, category)
     log = read_events(events.where(counted(fold)), names)
@@ -233,7 +233,8 @@ def numbered(names: pa.ChunkedArray) -> NDArray[np.int32]:
     """int32[n]: the place of each name among all of them, ascending; NO_CATEGORY for NULL."""
     every = pc.unique(names).drop_null()
     every = every.take(pc.sort_indices(every))
-    return pc.fill_null(pc.index_in(names, value_set=every), NO_CATEGORY).to_numpy().astype(np.int32)
+    places = pc.fill_null(pc.index_in(names, value_set=every), NO_CATEGORY)
+    return np.asarray(places.to_numpy(), np.int32)
 
 
 def read_changes(events: DataFrame) -> Changes:

@@ -27,8 +27,8 @@ class Made:
 def count_changes(run: Run, made: Made, earlier: Earlier, before: Ranker | None) -> None:
     """Adds the counts of overlap.py to the run, which has `listed` and `unmoved`.
 
-    `night`: of lists in force before and now. `refit`: of lists by the ranker before, for the same users on the
-    same day. `unmoved`: of lists that were kept and what would have replaced them.
+    `night`: of lists in force before and now. `refit`: of lists by the ranker before, for the same users on
+    the same day. `unmoved`: of lists that were kept and what would have replaced them.
     """
     rows, listed = made.rows, run.counts["listed"]
     new = some_of(rows, listed, COMPARED)

@@ -10,6 +10,7 @@ from datetime import date
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
@@ -35,7 +36,7 @@ def kept_users(
 
 
 def states_behind(earlier: Earlier, lists: DataFrame) -> DataFrame:
-    """(user_id, model_key, then): the vector of the state that was the latest on the day of each user's list."""
+    """(user_id, model_key, then): the vector of the latest state by the day of each user's list."""
     states = earlier.tables.read(profile_states.TABLE).where(F.col("facet") == earlier.facet)
     own = states.join(lists, "user_id").where("as_of_date <= listed_on")
     state = F.max_by(F.struct("model_key", F.col("vector").alias("then")), "as_of_date").alias("state")
@@ -56,6 +57,8 @@ def unmoved(pairs: DataFrame, least: float) -> DataFrame:
 
     def near(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:
+            if not batch.num_rows:
+                continue
             now, then = (matrix_of(batch.column(name)) for name in ("now", "then"))
             kept = np.flatnonzero(moves(now, then) < least)
             yield batch.select(["user_id"]).take(pa.array(kept))
@@ -63,6 +66,6 @@ def unmoved(pairs: DataFrame, least: float) -> DataFrame:
     return pairs.mapInArrow(near, "user_id string")
 
 
-def matrix_of(vectors: pa.ListArray) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
-    """float32[n, d] of n lists of length d."""
-    return vectors.flatten().to_numpy(zero_copy_only=False).reshape(len(vectors), -1)
+def matrix_of(vectors: pa.ListArray) -> NDArray[np.float32]:
+    """float32[n, d] of n > 0 lists of length d."""
+    return np.asarray(vectors.flatten().to_numpy(), np.float32).reshape(len(vectors), -1)

@@ -101,7 +101,7 @@ def known_by(marked: DataFrame, days: Days) -> DataFrame:
 
 
 def profiles_by(tables: Tables, asked: Asked, model_key: str) -> DataFrame:
-    """(user_id, facet, model_key, contributions, vector): each user's latest state of the facets that count."""
+    """(user_id, facet, model_key, contributions, vector): each user's latest states, of facets that count."""
     day, facets = F.lit(asked.days.last), [MAIN, NEGATIVE, asked.facet]
     latest = tables.read(user_profiles.TABLE)
     columns = ["user_id", "facet", "model_key", "contributions", "vector"]

@@ -25,8 +25,8 @@ def tell_pushed(run: Run, events: DataFrame, days: Days) -> None:
     run.counts["pushed_items"] = found.count() if len(rows) == NAMED else len(rows)
     for row in rows:
         say(
-            f"{run.spec.job} {days.last}: {row['newcomers']:,} of {row['choosers']:,} users who lately chose the item "
-            f"{row['item_id']} are new accounts; if they are fake, put it into recommend.block_items"
+            f"{run.spec.job} {days.last}: {row['newcomers']:,} of {row['choosers']:,} users who lately chose "
+            f"the item {row['item_id']} are new accounts; if they are fake, put it into recommend.block_items"
         )
 
 

@@ -112,8 +112,13 @@ def newest(warehouse: Warehouse, model_key: str, day: date) -> Stored | None:
 
     Raises JobError where its file is gone or is another one.
     """
-    found = accepted(warehouse, model_key, day).first()
+    found = row_in_force(warehouse, model_key, day)
     return None if found is None else opened(warehouse, found)
+
+
+def row_in_force(warehouse: Warehouse, model_key: str, day: date) -> Row | None:
+    """The row of the ranker in force on a day; None without one."""
+    return accepted(warehouse, model_key, day).first()
 
 
 def of_version(warehouse: Warehouse, version: str) -> Stored | None:

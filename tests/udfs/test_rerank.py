@@ -1,4 +1,4 @@
-"""Re-ranked lists hold to the papers' formulas, to their caps, and to the same bits in any batch and order."""
+"""Re-ranked lists hold to the papers' formulas, to their caps, and to the same bits in any batch."""
 
 from dataclasses import replace
 from itertools import pairwise

@@ -1,4 +1,4 @@
-"""Popularity of items under fake accounts: bounded by what established users chose, the rest stays as it is."""
+"""Popularity under fake accounts: bounded by what established users chose, and the rest stays as it is."""
 
 import numpy as np
 import pytest
