@@ -79,7 +79,7 @@ def recommend(run: Run, settings: Settings, marked: DataFrame, asked: Asked, sto
             return listed(rows_of(users, profiles, events, asked.facet), ranker)
 
         ranker = capped(ranker, known.select("user_id").distinct(), lists_of)
-        users, unmoved = users_asked(run, settings.recommend, marked, profiles, earlier, asked)
+        users, unmoved = users_asked(run, settings.recommend, shop, marked, profiles, earlier, asked)
         lists = lists_of(users, ranker).withColumns(
             {"as_of_date": F.lit(day), "facet": F.lit(asked.facet), "version": F.lit(stored.version)}
         )
@@ -117,6 +117,7 @@ def profiles_by(tables: Tables, asked: Asked, model_key: str) -> DataFrame:
 def users_asked(
     run: Run,
     settings: RecommendSettings,
+    shop: Shop,
     marked: DataFrame,
     profiles: DataFrame,
     earlier: Earlier,
@@ -136,7 +137,10 @@ def users_asked(
     if asked.everybody or not settings.min_drift:
         run.counts |= {"active": users.count(), "unmoved": 0}
         return users, None
-    kept = kept_users(users, own, marked, earlier, settings.min_drift).localCheckpoint()
+    kept = kept_users(users, own, marked, earlier, settings.min_drift)
+    if len(shop.blocked):
+        kept = kept.join(with_blocked(earlier.items(kept), shop), "user_id", "left_anti")
+    kept = kept.localCheckpoint()
     run.counts |= {"active": users.count(), "unmoved": kept.count()}
     return users.join(kept, "user_id", "left_anti"), kept
 
@@ -181,13 +185,16 @@ def listed(users: DataFrame, ranker: Ranker) -> DataFrame:
 
 def refuse_blocked(rows: DataFrame, shop: Shop) -> None:
     """Raises JobError where a list has a blocked item, whatever the scores say."""
-    if not len(shop.blocked):
-        return
+    if len(shop.blocked) and not with_blocked(rows, shop).isEmpty():
+        raise JobError("a list has an item of the block list; nothing was written, report this")
+
+
+def with_blocked(rows: DataFrame, shop: Shop) -> DataFrame:
+    """The rows of lists whose item is blocked."""
     blocked = rows.sparkSession.createDataFrame(
         [(item,) for item in shop.blocked.to_pylist()], "item_id string"
     )
-    if not rows.join(F.broadcast(blocked), "item_id", "left_semi").isEmpty():
-        raise JobError("a list has an item of the block list; nothing was written, report this")
+    return rows.join(F.broadcast(blocked), "item_id", "left_semi")
 
 
 def write(run: Run, rows: DataFrame, asked: Asked) -> None:
