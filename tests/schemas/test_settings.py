@@ -177,6 +177,7 @@ def problem(text: str) -> str:
         ("engine: {endpoints: ['http://:8000']}", "endpoint 1 is not an address like"),
         ("engine: {endpoints: ['http://gpu1:80a0']}", "endpoint 1 is not an address like"),
         ("engine: {endpoints: ['http://gpu1:8000/v1/']}", "must not end with /v1"),
+        ("recommend: {diversity: 0.6, calibration: 0.6}", "together they must not be above 1"),
     ],
 )
 def test_a_mistake_gives_one_sentence_that_names_file_and_key(text, says):
