@@ -28,7 +28,9 @@ from jobs.io.warehouse import Warehouse
 from jobs.night.choices import marked_events
 from jobs.rank.cases import ALLOW, REPEATS, Rules
 from jobs.rank.moment import day_number
+from jobs.rank.relist import rerankings_of
 from jobs.rank.tables import fitting_events, published_tables, read_world
+from jobs.recommend.stored import row_in_force, terms_of
 
 JOB = "evaluate_profiles"
 FURTHEST, LARGEST_K = 365, 1000
@@ -78,10 +80,14 @@ def run(spark: SparkSession, args: argparse.Namespace) -> None:
     # A propensity of what was shown may stand in `extra`.
     events, share = fitting_events(published, marked, fold, steps, ["extra"])
     notes = [f"A sample of {share:.1%} of the users, whose events fit in memory."] if share < 1 else []
-    world, _ = read_world(published, events, fold, model_key_of(args.config.engine), steps)
+    asked, model_key = args.config.recommend, model_key_of(args.config.engine)
+    category = asked.category_attribute if asked.calibration else None
+    world, _ = read_world(published, events, fold, model_key, steps, category)
     say(f"{JOB} {args.start}..{args.end}: {len(world.events.item):,} events, {world.catalogue.size:,} items")
-    result = evaluate(world, about, notes, spread_on(spark))
+    result = evaluate(world, about, notes, spread_on(spark), rerankings_of(asked))
     result |= {"impressions": exposure_of(events, args.horizon), "target": args.target}
+    ranker = row_in_force(published.warehouse, terms_of(args.config), args.end)
+    result["ranker"] = ranker and {name: ranker[name] for name in ("version", "verdict")}
     for path in write_result(result, args.out, args.mlflow):
         say(f"{JOB}: {path}")
 

@@ -233,15 +233,38 @@ class RecommendSettings(Section):
         0.0,
         ge=0,
         le=2,
-        description="users whose latest state moved less keep their list; 1 - cosine with the state before",
+        description="users whose profile moved less since their list keep it; "
+        "1 - cosine with the state behind the list",
+    )
+    diversity: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="weight of how unlike the items of a list are (maximal marginal relevance); 0: off",
+    )
+    calibration: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="weight of how near a list's categories are to those of the user's choices; 0: off",
+    )
+    exposure_cap: float = Field(
+        1.0, gt=0, le=1, description="share of users in whose lists an item may be, about; 1: off"
     )
     block_items: tuple[str, ...] = Field((), description="items that are in no list, by id")
     block_categories: tuple[str, ...] = Field(
         (), description="categories whose items are in no list; an item has the value of category_attribute"
     )
     category_attribute: str = Field(
-        "category", description="attribute of items that holds the category for block_categories"
+        "category",
+        description="attribute of items that holds the category, for block_categories and calibration",
     )
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "RecommendSettings":
+        if self.diversity + self.calibration > 1:
+            raise ValueError("diversity and calibration are weights; together they must not be above 1")
+        return self
 
 
 class SparkSettings(Section):

@@ -42,7 +42,7 @@ MAY_IMPORT = {
     "jobs/fold": {"jobs.fold", "jobs.io", "schemas", "udfs", "pyarrow", *SPARK},
     "jobs/erase": {"jobs.erase", "jobs.io", "schemas", "udfs", "pyarrow", *SPARK},
     "jobs/rank": {"jobs.rank", "jobs.io", "schemas", "udfs", *ARRAYS, "pyarrow", *SPARK},
-    "jobs/evaluate": {"jobs.evaluate", "jobs.rank", "jobs.io", "schemas", *ARRAYS, "yaml", *SPARK},
+    "jobs/evaluate": {"jobs.evaluate", "jobs.rank", "jobs.io", "schemas", "udfs", *ARRAYS, "yaml", *SPARK},
     "jobs/recommend": {
         "jobs.recommend",
         "jobs.rank",

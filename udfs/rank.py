@@ -6,7 +6,8 @@ product's error (Higham, 2002, section 3.1). Candidates are scored anew, each fo
 of operations, and these scores decide. So a list has the same bits in any batch, block or partition.
 
 Every part is scaled to 0..1 over the user's items by its smallest and largest and weighted; the parts are
-rounded to float32, and the score is their float32 sum, in the order of PARTS.
+rounded to float32, and the score is their float32 sum, in the order of PARTS. A list may be in another order
+(udfs/rerank.py).
 """
 
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from udfs.rerank import DEEPER, Candidates, Reranking, relisted
 from udfs.score import TINY_WIDTH, centred
 from udfs.worker_start import without_pandas
 
@@ -103,6 +105,12 @@ class Ranker:
     today: int
     top: int
     repeat: str
+    reranking: Reranking | None = None
+
+    @property
+    def depth(self) -> int:
+        """How many of the best items a list is made of."""
+        return self.top if self.reranking is None else DEEPER * self.top
 
     @cached_property
     def base(self) -> Vectors:
@@ -177,7 +185,7 @@ class User:
     """A user's events by time, as far as the catalogue knows their items, and the direction of the profile.
 
     item, day: int[n]; chosen: bool[n]; share: float64[n]; event: string[n]. wanted: float32[d]; pull: what a
-    vector's difference from the mean counts in the content score, 0 without a profile.
+    vector's difference from the mean counts in the content score, 0 without a profile. name: the user's id.
     """
 
     item: Places
@@ -187,6 +195,7 @@ class User:
     event: pa.Array
     wanted: Vectors
     pull: float
+    name: str
 
     @cached_property
     def had(self) -> Places:
@@ -225,7 +234,7 @@ def users_of(rows: pa.RecordBatch, ranker: Ranker) -> list[User]:
     place = pc.fill_null(pc.index_in(flat.field("item_id"), value_set=ranker.ids), -1).to_numpy()
     day, share = flat.field("day").to_numpy(), flat.field("share").to_numpy().astype(np.float64)
     chosen = flat.field("chosen").to_numpy(zero_copy_only=False)
-    event = flat.field("event_id")
+    event, names = flat.field("event_id"), rows.column("user_id").to_pylist()
     found = []
     for row, (first, last) in enumerate(pairwise(starts)):
         known = first + np.flatnonzero(place[first:last] >= 0)
@@ -238,6 +247,7 @@ def users_of(rows: pa.RecordBatch, ranker: Ranker) -> list[User]:
                 event.take(pa.array(known)),
                 wanted[row],
                 pulls[row],
+                names[row],
             )
         )
     return found
@@ -375,7 +385,17 @@ class UserScores:
         items = self._candidates()
         # By score, then popularity, and then, as the sort is stable, by id.
         order: Places = np.lexsort((-self._ranker.popularity[items], -total(self.parts(items))))
-        return items[order[: self._ranker.top]]
+        best = items[order[: self._ranker.depth]]
+        return best if self._ranker.reranking is None else self._relisted(best, self._ranker.reranking)
+
+    def _relisted(self, items: Places, reranking: Reranking) -> Places:
+        """int64[k], the items of the list, of those that score best."""
+        user, ranker = self._user, self._ranker
+        names = ranker.ids.take(pa.array(items)).to_pylist()
+        scores, units = total(self.parts(items)), ranker.units[items]
+        had = user.item[user.chosen]
+        candidates = Candidates(user.name, items, names, scores, units, had, self._gains)
+        return items[relisted(candidates, reranking, ranker.top)]
 
     def _candidates(self) -> Places:
         """int64[n], ascending: every item that may be among the first."""
@@ -385,7 +405,7 @@ class UserScores:
         scores, margin = self._rough()
         if ranker.repeat == EXCLUDE:
             scores[user.had] = -np.inf
-        found = np.flatnonzero(scores >= kth_largest(scores, ranker.top) - margin)
+        found = np.flatnonzero(scores >= kth_largest(scores, ranker.depth) - margin)
         return found[scores[found] > -np.inf]
 
     def _rough(self) -> tuple[Vectors, float]:

@@ -65,3 +65,20 @@ def centred_units(vectors: NDArray[np.float32], mean: NDArray[np.float32]) -> ND
     [[0.6, 0.8], [0.0, 0.0]]
     """
     return centred(vectors, mean)[0]
+
+
+def moves(now: NDArray[np.float32], then: NDArray[np.float32]) -> NDArray[np.float64]:
+    """float64[n]: 1 - cosine of the rows of float32[n, d]; inf where one has no direction.
+
+    Each row for itself: the same bits whatever the other rows.
+
+    >>> moves(np.array([[2, 0], [0, 1], [0, 0]], np.float32), np.array([[1, 0], [1, 0], [1, 0]], np.float32))
+    array([ 0.,  1., inf])
+    """
+    one, two = now.astype(np.float64), then.astype(np.float64)
+    lengths = np.sqrt(np.add.reduce(one * one, axis=1) * np.add.reduce(two * two, axis=1))
+    cosines = np.add.reduce(one * two, axis=1)
+    found = np.full(len(now), np.inf)
+    there = lengths > TINY_NORM
+    found[there] = 1 - cosines[there] / lengths[there]
+    return found

@@ -27,6 +27,7 @@ def page(result: Mapping[str, Any], plots: Sequence[tuple[str, str]]) -> str:
             f"items that a user chose before: {rules['repeat']}."
         ),
         verdict(result),
+        ranker_in_force(result.get("ranker"), days["last"]),
         "## All models",
         (
             f"NDCG, recall, hit rate, coverage, Gini and novelty (bits) of the first {k} ranks; "
@@ -41,6 +42,7 @@ def page(result: Mapping[str, Any], plots: Sequence[tuple[str, str]]) -> str:
         parts_table(result["models"], result["buckets"]),
         *cold_part(result, k),
         *facet_part(result, k),
+        *reranking_part(result, k),
         "## What the log shows of exposure",
         exposure(result.get("impressions")),
         "## Tuning",
@@ -73,6 +75,13 @@ def verdict(result: Mapping[str, Any]) -> str:
             facet = one["model"].removeprefix(FACET)
             sentences.append(f"Facet `{facet}` in the content: {one['verdict']} ({interval(one)}).")
     return " ".join(sentences)
+
+
+def ranker_in_force(found: Mapping[str, str] | None, day: str) -> str:
+    """What the gate said of the ranker that makes lists at the end of the range."""
+    if found is None:
+        return f"No ranker was in force on {day}, so that no lists are made."
+    return f"The ranker in force on {day} is `{found['version']}`; the gate accepted it: {found['verdict']}."
 
 
 def interval(one: Mapping[str, Any]) -> str:
@@ -133,6 +142,32 @@ def facet_part(result: Mapping[str, Any], k: int) -> list[str]:
         return ["## Context facets", "The settings have none."]
     told = f"NDCG@{k} of the rows of users who had a state of the facet at the step."
     return ["## Context facets", told, parts_table(result["models"], result["facets"])]
+
+
+def reranking_part(result: Mapping[str, Any], k: int) -> list[str]:
+    """What re-ranking the blend's lists costs and gives, where the settings ask for any."""
+    rows = {row["model"]: row for row in result["models"] if "divergence" in row}
+    against = {one["model"]: one for one in result["comparisons"] if one["reference"] == ALL}
+    names = [ALL, *[name for name in against if name in rows]]
+    if len(names) == 1:
+        return []
+    told = (
+        "The blend's lists as the settings' section `recommend` re-ranks them. Distance is the mean of 1 - "
+        f"cosine over pairs of the first {k}, divergence that of the history's categories from the list's "
+        "(nats), and the largest share that of the lists with the item shown most."
+    )
+    columns = ("ndcg", "distance", "divergence", "coverage", "gini", "largest_share")
+    cells = [
+        [f"`{name}`", *[number(rows[name][column]) for column in columns], price(against.get(name))]
+        for name in names
+    ]
+    head = ["lists", *[column.replace("_", " ") for column in columns], "difference of NDCG, 95% interval"]
+    return ["## What re-ranking costs", told, table(head, cells)]
+
+
+def price(one: Mapping[str, Any] | None) -> str:
+    """A comparison with the blend; a dash for the blend itself."""
+    return "-" if one is None else f"{interval(one)}, {one['verdict']}"
 
 
 def exposure(found: Mapping[str, Any] | None) -> str:

@@ -5,18 +5,21 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
-from jobs.evaluate.judge import Fitted, Rows, judge
+from jobs.evaluate.judge import RERANKING, Fitted, Listing, Rows, judge, scores_of
 from jobs.evaluate.tally import Tally
 from jobs.io.messages import say, time_left
-from jobs.rank.cases import Cases, Rules, blocks, step_on
+from jobs.rank.cases import Cases, Rules, blocks, ranked, step_on
 from jobs.rank.catalogue import Shelf, shelf_on
 from jobs.rank.choice import Choice
 from jobs.rank.content import Profiles, profiles_on
-from jobs.rank.events import Events, Keys
+from jobs.rank.events import Events, Keys, history_at
 from jobs.rank.fits import Models
+from jobs.rank.metrics import Floats
 from jobs.rank.moment import Moment, asked_at, day_of
+from jobs.rank.relist import SAMPLED, deep_list, lowest_cap, rates_of
 from jobs.rank.states import States
 from jobs.rank.world import World
+from udfs.rerank import Candidates
 
 # Users of a step with their profiles, block by block, and how they are judged: here, or spread over workers.
 Blocks = Iterator[tuple[Cases, Profiles]]
@@ -57,8 +60,34 @@ def replay(
         if (found := step_on(events, world.catalogue, day, rules)) is not None:
             moment, cases, silent = found
             shelf, judged = shelf_on(world.catalogue, day), len(cases)
+            fitted: Fitted = models.fitted_for(day)
+            if choice.rerankings:
+                asked = with_profiles(cases.of(np.arange(min(judged, SAMPLED))), world.states, shelf, day)
+                rates = step_rates(asked, choice, fitted, moment, shelf, rules)
+                category = world.catalogue.categories_on(day)
+                fitted = {**fitted, RERANKING: {"category": category, "rates": rates}}
             asked = with_profiles(cases, world.states, shelf, day)
-            tally.add(day, silent, judging(asked, choice, models.fitted_for(day), moment, shelf, rules))
+            tally.add(day, silent, judging(asked, choice, fitted, moment, shelf, rules))
         left = time_left(number, len(steps), time.monotonic() - began)
         say(f"{day_of(day)}: {judged} users judged, step {number} of {len(steps)}, {left}")
     return tally
+
+
+def step_rates(
+    asked: Blocks, choice: Choice, fitted: Fitted, moment: Moment, shelf: Shelf, rules: Rules
+) -> Floats:
+    """float64[items]: what a cap leaves of each item, by the candidates of some users.
+
+    Users are ordered by a hash of their ids, so that the first ones are drawn at random.
+    """
+    lists, size, cap = list[Candidates](), len(moment.known), lowest_cap(choice.rerankings)
+    if cap == 1:
+        return np.ones(size)
+    for cases, profiles in asked:
+        history = history_at(cases.events, moment.day, size)
+        rows = scores_of(choice, fitted, moment, shelf, history, profiles)
+        scores = next(own for name, own in rows if name in choice.rerankings)
+        rankings = [ranked(own, had, moment, rules) for own, had in zip(scores, cases.had, strict=True)]
+        listing = Listing(choice, None, history, shelf, rules.k)
+        lists += listing.candidates([deep_list(own, rules.k) for own in rankings], rankings)
+    return rates_of(lists, size, rules.k, cap)

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
+import numpy as np
+
 from jobs.evaluate.tally import Group, Tally
 from jobs.rank.cases import BUCKET_NAMES, Rules
 from jobs.rank.choice import CONTENT, FACET
@@ -12,6 +14,7 @@ from jobs.rank.intervals import LEVEL, compare, resamples_for
 from jobs.rank.metrics import NAMES, NDCG, Floats, coverage, gini
 from jobs.rank.models import DECAYED
 from jobs.rank.moment import day_of
+from jobs.rank.relist import FIGURES
 from jobs.rank.tuning import ALL, WITHOUT_CONTENT, Tuned
 
 # Raised when a key of the JSON file changes its meaning.
@@ -38,7 +41,8 @@ def summarise(run: Run, tuned: Tuned, tally: Tally, catalogue: int, notes: Seque
     """
     by_user = tally.overall.by_user()
     figures = {name: by_user[:, place, NDCG] for place, name in enumerate(tally.models)}
-    compared = pairs(tally, tuned.best)
+    rerankings = tuned.choice.rerankings
+    compared = pairs(tally, tuned.best) + [(name, ALL) for name in rerankings]
     comparisons = compare(figures, compared, run.seed) if len(by_user) else []
     bootstrap = {"seed": run.seed, "resamples": resamples_for(len(compared)), "level": LEVEL}
     return {
@@ -85,6 +89,8 @@ def model_rows(tally: Tally, tuned: Tuned, catalogue: int) -> list[dict[str, Any
     """The table: each model's parameters and its figures over all users."""
     means, choice = tally.overall.mean(), tuned.choice
     parameters = {**choice.parameters, CONTENT: {"aversion": choice.aversion}, **choice.blends}
+    parameters |= {name: asdict(rules) for name, rules in choice.rerankings.items()}
+    lists = list_rows(tally) if choice.rerankings else [{}] * len(tally.models)
     return [
         {
             "model": name,
@@ -92,8 +98,19 @@ def model_rows(tally: Tally, tuned: Tuned, catalogue: int) -> list[dict[str, Any
             **dict(zip(NAMES, plain(means[place]), strict=True)),
             "coverage": coverage(tally.exposures[place], catalogue),
             "gini": gini(tally.exposures[place], catalogue),
+            **lists[place],
         }
         for place, name in enumerate(tally.models)
+    ]
+
+
+def list_rows(tally: Tally) -> list[dict[str, Any]]:
+    """Figures of each model's lists, and the share of them that has the item shown most."""
+    means = np.stack([group.mean()[:, 0] for group in tally.lists], axis=1)
+    most = tally.exposures.max(axis=1, initial=0) / max(int(tally.overall.rows.sum()), 1)
+    return [
+        dict(zip(FIGURES, plain(own), strict=True)) | {"largest_share": float(share)}
+        for own, share in zip(means, most, strict=True)
     ]
 
 

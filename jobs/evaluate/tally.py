@@ -14,6 +14,7 @@ from jobs.evaluate.judge import NOTHING, Rows
 from jobs.rank.cases import BUCKETS
 from jobs.rank.events import Keys
 from jobs.rank.metrics import NAMES, NDCG, Floats, Ints
+from jobs.rank.relist import FIGURES
 
 
 @dataclass
@@ -79,6 +80,7 @@ class Tally:
         self.cold = Group.of(users, models, 2)
         self.buckets = [Group.of(users, models, len(NAMES)) for _ in BUCKETS]
         self.with_facet = [Group.of(users, models, 1) for _ in self.facets]
+        self.lists = [Group.of(users, models, 1) for _ in FIGURES]
         self.exposures = np.zeros((models, self.items), np.int64)
 
     def add(self, day: int, silent: int, parts: Sequence[Rows]) -> None:
@@ -98,6 +100,11 @@ class Tally:
             group.add(places[bucket == number], values[bucket == number])
         for number, group in enumerate(self.with_facet):
             group.add(places[there[:, number]], quality[there[:, number]])
+        lists = np.concatenate([part.lists for part in parts])[order]
+        for number, group in enumerate(self.lists):
+            own = lists[:, :, [number]]
+            has = ~np.isnan(own).any(axis=(1, 2))
+            group.add(places[has], own[has])
         for part in parts:
             for model in range(len(self.models)):
                 shown = part.shown[:, model]

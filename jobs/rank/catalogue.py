@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jobs.rank.events import Bools, Days
+from udfs.rerank import NO_CATEGORY
 from udfs.score import centred_units, mean_vector
 
 NO_TEXT = -1
@@ -18,7 +19,8 @@ class Catalogue:
     known: int32[items], the day from which each is known: its first version or the first log day with an
     event. version_item, version_from, version_text: int32[versions] by item and day: whose version, from
     which log day, and the row of its text in `vectors`, NO_TEXT where it has no vector. vectors:
-    float32[texts, d].
+    float32[texts, d]. version_category: int32[versions], numbers of categories, NO_CATEGORY where a version
+    has none; None where nobody asked for them.
     """
 
     known: Days
@@ -26,6 +28,7 @@ class Catalogue:
     version_from: Days
     version_text: NDArray[np.int32]
     vectors: NDArray[np.float32]
+    version_category: NDArray[np.int32] | None = None
 
     @property
     def size(self) -> int:
@@ -43,6 +46,14 @@ class Catalogue:
         # Versions are ordered by day, and of equal indices the last assignment stays.
         texts[self.version_item[then]] = self.version_text[then]
         return texts
+
+    def categories_on(self, day: int) -> NDArray[np.int32]:
+        """int32[items]: each item's category at the end of a day, or NO_CATEGORY."""
+        categories = np.full(self.size, NO_CATEGORY, np.int32)
+        if self.version_category is not None:
+            then = self.version_from <= day
+            categories[self.version_item[then]] = self.version_category[then]
+        return categories
 
 
 @dataclass(frozen=True)

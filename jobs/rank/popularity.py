@@ -31,6 +31,46 @@ def fit_decayed(history: History, parameters: Parameters) -> dict[str, NDArray[n
     return {"popularity": np.bincount(history.events.item, weights, minlength=history.items)}
 
 
+def fit_support(history: History, parameters: Parameters) -> dict[str, NDArray[np.generic]]:
+    """popularity: float64[items], users who chose each, counting half as much every `half_life` days.
+
+    A user's last choice of an item counts, and no other. New accounts count for an item at most as much as
+    established users do, or as many times as much as they do for the median item, if that is more: so they
+    cannot push a single item far, and a young log, where all are new, is counted as it is.
+    """
+    events = history.events
+    # The events of a user are by time: of equal pairs the last one is the latest.
+    pairs = events.row_user * history.items + events.item
+    _, from_end = np.unique(pairs[::-1], return_index=True)
+    last = np.sort(len(pairs) - 1 - from_end)
+    weights = np.exp2(-history.age[last] / parameters["half_life"])
+    is_old = established(history)[events.row_user[last]]
+    items, old, new = events.item[last], np.where(is_old, weights, 0.0), np.where(is_old, 0.0, weights)
+    old, new = (np.bincount(items, own, minlength=history.items).astype(np.float64) for own in (old, new))
+    return {"popularity": old + np.minimum(new, most_new(old, new))}
+
+
+def established(history: History) -> NDArray[np.bool_]:
+    """bool[users]: who chose two items or more, and on two days or more."""
+    events = history.events
+    found = np.ones(history.users, bool)
+    for values in (events.item, events.day):
+        low, high = np.full((2, history.users), -1)
+        np.maximum.at(high, events.row_user, values)
+        low[:] = high
+        np.minimum.at(low, events.row_user, values)
+        found &= low < high
+    return found
+
+
+def most_new(old: Floats, new: Floats) -> Floats:
+    """float64[items]: the most that new accounts count. old, new: float64[items], what all of them count."""
+    chosen = old + new > 0
+    shares = np.divide(new, old, out=np.full(len(old), np.inf), where=old > 0)[chosen]
+    usual = max(1.0, float(np.median(shares))) if len(shares) else 1.0
+    return old * usual if np.isfinite(usual) else np.full(len(old), np.inf)
+
+
 def popularity_scores(arrays: Arrays, history: History, _: Parameters) -> Floats:
     """The same for every user."""
     return np.tile(np.asarray(arrays["popularity"], np.float64), (history.users, 1))

@@ -29,6 +29,7 @@ from jobs.rank.world import World
 from schemas import items, profile_states, text_embeddings
 from schemas.fold_settings import FoldSettings
 from schemas.table import Table
+from udfs.rerank import NO_CATEGORY
 
 # Items whose vectors the driver holds, and for lists every worker gets: 384 numbers each make 770 MB.
 MOST_ITEMS: Final = 500_000
@@ -157,13 +158,19 @@ def with_retractions(events: DataFrame) -> DataFrame:
 
 
 def read_world(
-    published: Published, events: DataFrame, fold: FoldSettings, model_key: str, steps: Sequence[int]
+    published: Published,
+    events: DataFrame,
+    fold: FoldSettings,
+    model_key: str,
+    steps: Sequence[int],
+    category: str | None = None,
 ) -> tuple[World, pa.Array]:
     """Everything that rankings at these steps may ask for, and the ids of the catalogue's items, ascending.
 
-    events: of the sampled users, with_retractions, and `chosen`.
+    events: of the sampled users, with_retractions, and `chosen`. category: the attribute of items that has
+    it, where categories are asked for.
     """
-    catalogue, names = read_catalogue(published, events.where(counted(fold)), model_key)
+    catalogue, names = read_catalogue(published, events.where(counted(fold)), model_key, category)
     log = read_events(events.where(counted(fold)), names)
     changes = read_changes(events)
     # Without a vector of an item there is nothing to compare profiles with.
@@ -196,12 +203,17 @@ def read_events(events: DataFrame, names: pa.Array) -> Events:
     )
 
 
-def read_catalogue(tables: Tables, events: DataFrame, model_key: str) -> tuple[Catalogue, pa.Array]:
-    """The catalogue, and the ids of its items, ascending as UTF-8.
+def read_catalogue(
+    tables: Tables, events: DataFrame, model_key: str, category: str | None = None
+) -> tuple[Catalogue, pa.Array]:
+    """The catalogue, and the ids of its items, ascending as UTF-8. category: as read_world has it.
 
     Raises JobError where there are more than MOST_ITEMS, from catalogues and events together.
     """
-    versions = tables.read(items.TABLE).select("item_id", F.unix_date("valid_from").alias("day"), "text_key")
+    columns: list[Column | str] = ["item_id", F.unix_date("valid_from").alias("day"), "text_key"]
+    if category is not None:
+        columns.append(F.try_element_at("attributes", F.lit(category)).alias("category"))
+    versions = tables.read(items.TABLE).select(*columns)
     seen = events.groupBy("item_id").agg(F.unix_date(F.min("log_date")).alias("day"))
     known = versions.select("item_id", "day").union(seen).groupBy("item_id").agg(F.min("day").alias("day"))
     all_items = known.orderBy("item_id").toArrow()
@@ -219,8 +231,17 @@ def read_catalogue(tables: Tables, events: DataFrame, model_key: str) -> tuple[C
         named["day"].to_numpy().astype(np.int32),
         pc.fill_null(rows, NO_TEXT).to_numpy().astype(np.int32),
         matrix_of(texts["vector"]),
+        None if category is None else numbered(named["category"]),
     )
     return catalogue, names
+
+
+def numbered(names: pa.ChunkedArray) -> NDArray[np.int32]:
+    """int32[n]: the place of each name among all of them, ascending; NO_CATEGORY for NULL."""
+    every = pc.unique(names).drop_null()
+    every = every.take(pc.sort_indices(every))
+    places = pc.fill_null(pc.index_in(names, value_set=every), NO_CATEGORY)
+    return np.asarray(places.to_numpy(), np.int32)
 
 
 def read_changes(events: DataFrame) -> Changes:

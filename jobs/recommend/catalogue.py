@@ -20,6 +20,7 @@ from jobs.recommend.training import freshness_on
 from schemas import items
 from schemas.settings import RecommendSettings
 from udfs.rank import Ranker
+from udfs.rerank import Reranking, Rules
 from udfs.score import centred
 
 
@@ -41,7 +42,8 @@ def read_shop(
     tables: Tables, events: DataFrame, settings: RecommendSettings, model_key: str, day: date
 ) -> Shop:
     """The catalogue. events: those known by the day, that count. Raises JobError where there is no room."""
-    catalogue, ids = read_catalogue(tables, events, model_key)
+    category = settings.category_attribute if settings.calibration else None
+    catalogue, ids = read_catalogue(tables, events, model_key, category)
     of_category = blocked_by_category(tables, settings, day)
     blocked = sorted({*settings.block_items, *of_category})
     is_there = pc.is_in(pa.array(settings.block_items, pa.string()), value_set=ids).to_pylist()
@@ -89,7 +91,19 @@ def ranker_of(shop: Shop, stored: Stored, settings: RecommendSettings, day: date
         today=number,
         top=settings.top,
         repeat=settings.repeat,
+        reranking=reranking_of(settings, shop.catalogue.categories_on(number)[known]),
     )
+
+
+def reranking_of(settings: RecommendSettings, category: NDArray[np.int32]) -> Reranking | None:
+    """What the settings ask for besides scores, before any item is capped; None for nothing.
+
+    category: int32[m], of the items that are ranked.
+    """
+    rules = Rules(settings.diversity, settings.calibration, settings.exposure_cap)
+    if not rules.is_greedy and rules.cap == 1:
+        return None
+    return Reranking(rules, category, np.ones(len(category)))
 
 
 def scaled(scores: NDArray[np.float64]) -> NDArray[np.float64]:

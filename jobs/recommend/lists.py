@@ -6,6 +6,7 @@ make the same lists of the same tables.
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from datetime import date
 from typing import Final
 
 import pyarrow as pa
@@ -24,9 +25,14 @@ from jobs.rank.content import MAIN, NEGATIVE
 from jobs.rank.tables import Tables
 from jobs.rank.target import counted
 from jobs.recommend.catalogue import Shop, ranker_of, read_shop
+from jobs.recommend.churn import Made, count_changes, ranker_before
+from jobs.recommend.due import kept_users
+from jobs.recommend.exposure import capped
+from jobs.recommend.overlap import Earlier
+from jobs.recommend.pushed import tell_pushed
 from jobs.recommend.stored import Stored, accepted, newest, terms_of
 from schemas import profile_states, recommendations, user_profiles
-from schemas.settings import Settings
+from schemas.settings import RecommendSettings, Settings
 from udfs.rank import OUTPUT_SCHEMA, Ranker, rank_stream
 
 JOB: Final = "recommend_items"
@@ -70,32 +76,35 @@ def recommend(run: Run, settings: Settings, marked: DataFrame, asked: Asked, sto
 
     marked: all events, with `gone` and `chosen`. Counts users with events of the days (`active`), those whose
     profile moved too little (`unmoved`), those whose list in force has an item that is blocked now
-    (`unblocked`), and those with a list (`listed`).
+    (`unblocked`), and those with a list (`listed`), and how much lists changed.
     """
     day, model_key = asked.days.last, model_key_of(settings.engine)
     known = known_by(marked, asked.days)
+    earlier = Earlier(run.warehouse, asked.facet, day, settings.maintenance.thin_after_days)
     with run.phase("catalogue"):
         events = known.where(counted(settings.fold))
         shop = read_shop(run.warehouse, events, settings.recommend, model_key, day)
         ranker = ranker_of(shop, stored, settings.recommend, day)
-    if shop.unmatched:
-        told = ", ".join(shop.unmatched[:MOST_TOLD]) + (", ..." if len(shop.unmatched) > MOST_TOLD else "")
-        say(f"{JOB} {day}: {len(shop.unmatched)} entries of the block lists match no item: {told}")
+        tell_pushed(run, events, asked.days)
+    tell_unmatched(day, shop)
     with run.phase("score"):
         profiles = profiles_by(run.warehouse, asked, model_key)
-        users = users_asked(run, settings, marked, profiles, asked)
-        if len(shop.blocked) and not asked.everybody:
-            others = holding_blocked(run.warehouse, shop, asked).join(users, "user_id", "left_anti")
-            others = others.localCheckpoint()
-            run.add_counts({"unblocked": others.count()})
-            users = users.unionAll(others)
-        inputs = rows_of(users, profiles, events, asked.facet)
-        lists = listed(inputs, ranker).withColumns(
+
+        def lists_of(users: DataFrame, ranker: Ranker) -> DataFrame:
+            return listed(rows_of(users, profiles, events, asked.facet), ranker)
+
+        ranker = capped(ranker, known.select("user_id").distinct(), lists_of)
+        users, unmoved = users_asked(run, settings.recommend, shop, marked, profiles, earlier, asked)
+        lists = lists_of(with_unblocked(run, shop, asked, users), ranker).withColumns(
             {"as_of_date": F.lit(day), "facet": F.lit(asked.facet), "version": F.lit(stored.version)}
         )
         rows = conformed(lists, recommendations.TABLE).localCheckpoint()
         refuse_blocked(rows, shop)
-        run.add_counts({"listed": rows.where("rank = 1").count()})
+        count = rows.where("rank = 1").count()
+        run.add_counts({"listed": count})
+    with run.phase("compare"):
+        before = ranker_before(run, shop, stored, settings.recommend, earlier, ranker)
+        count_changes(run, Made(rows, count, unmoved, ranker, lists_of), earlier, before)
     with run.phase("write"):
         write(run, rows, asked)
 
@@ -108,10 +117,10 @@ def known_by(marked: DataFrame, days: Days) -> DataFrame:
 
 
 def profiles_by(tables: Tables, asked: Asked, model_key: str) -> DataFrame:
-    """(user_id, facet, drift, contributions, vector): each user's latest state of the facets that count."""
+    """(user_id, facet, model_key, contributions, vector): each user's latest states, of facets that count."""
     day, facets = F.lit(asked.days.last), [MAIN, NEGATIVE, asked.facet]
     latest = tables.read(user_profiles.TABLE)
-    columns = ["user_id", "facet", "as_of_date", "drift", "contributions", "vector"]
+    columns = ["user_id", "facet", "model_key", "contributions", "vector"]
     if latest.where(F.col("as_of_date") > day).isEmpty():
         states = latest
     else:
@@ -122,22 +131,50 @@ def profiles_by(tables: Tables, asked: Asked, model_key: str) -> DataFrame:
 
 
 def users_asked(
-    run: Run, settings: Settings, marked: DataFrame, profiles: DataFrame, asked: Asked
-) -> DataFrame:
-    """(user_id) of the users who get a list: of the facet, those who have a profile of it."""
+    run: Run,
+    settings: RecommendSettings,
+    shop: Shop,
+    marked: DataFrame,
+    profiles: DataFrame,
+    earlier: Earlier,
+    asked: Asked,
+) -> tuple[DataFrame, DataFrame | None]:
+    """(user_id) of the users who get a list, and of those who keep theirs; None where nobody may.
+
+    Of a context facet, those who have a profile of it.
+    """
     if asked.everybody:
         users = known_by(marked, asked.days).select("user_id").distinct()
     else:
         users = marked.where(asked.days.sql("log_date")).select("user_id").distinct()
-    own = profiles.where(F.col("facet") == asked.facet).select("user_id", "drift")
-    users = users.join(own, "user_id", "left" if asked.facet == MAIN else "inner")
-    # A first state has no drift, and a user without a state none at all: both are new.
-    is_moved = F.coalesce(F.col("drift") >= settings.recommend.min_drift, F.lit(True)) | F.lit(
-        asked.everybody
-    )
-    counts = users.agg(F.count("*"), F.count_if(~is_moved)).collect()[0]
-    run.add_counts({"active": counts[0], "unmoved": counts[1]})
-    return users.where(is_moved).select("user_id")
+    own = profiles.where(F.col("facet") == asked.facet)
+    if asked.facet != MAIN:
+        users = users.join(own, "user_id", "left_semi")
+    if asked.everybody or not settings.min_drift:
+        run.add_counts({"active": users.count(), "unmoved": 0})
+        return users, None
+    kept = kept_users(users, own, marked, earlier, settings.min_drift)
+    if len(shop.blocked):
+        kept = kept.join(with_blocked(earlier.items(kept), shop), "user_id", "left_anti")
+    kept = kept.localCheckpoint()
+    run.add_counts({"active": users.count(), "unmoved": kept.count()})
+    return users.join(kept, "user_id", "left_anti"), kept
+
+
+def with_unblocked(run: Run, shop: Shop, asked: Asked, users: DataFrame) -> DataFrame:
+    """(user_id) of the users, and of all others whose list in force has an item that is blocked now."""
+    if not len(shop.blocked) or asked.everybody:
+        return users
+    others = holding_blocked(run.warehouse, shop, asked).join(users, "user_id", "left_anti").localCheckpoint()
+    run.add_counts({"unblocked": others.count()})
+    return users.unionAll(others)
+
+
+def tell_unmatched(day: date, shop: Shop) -> None:
+    """Says which entries of the block lists match no item."""
+    if shop.unmatched:
+        told = ", ".join(shop.unmatched[:MOST_TOLD]) + (", ..." if len(shop.unmatched) > MOST_TOLD else "")
+        say(f"{JOB} {day}: {len(shop.unmatched)} entries of the block lists match no item: {told}")
 
 
 def rows_of(users: DataFrame, profiles: DataFrame, events: DataFrame, facet: str) -> DataFrame:
@@ -184,22 +221,22 @@ def holding_blocked(tables: Tables, shop: Shop, asked: Asked) -> DataFrame:
         (F.col("facet") == asked.facet) & (F.col("as_of_date") < F.lit(asked.days.last))
     )
     in_force = earlier.groupBy("user_id").agg(F.max("as_of_date").alias("as_of_date"))
-    held = rows_of_blocked(earlier, shop).select("user_id", "as_of_date")
+    held = with_blocked(earlier, shop).select("user_id", "as_of_date")
     return held.join(in_force, ["user_id", "as_of_date"], "left_semi").select("user_id").distinct()
-
-
-def rows_of_blocked(rows: DataFrame, shop: Shop) -> DataFrame:
-    """The rows of lists with a blocked item."""
-    blocked = rows.sparkSession.createDataFrame(
-        [(item,) for item in shop.blocked.to_pylist()], "item_id string"
-    )
-    return rows.join(F.broadcast(blocked), "item_id", "left_semi")
 
 
 def refuse_blocked(rows: DataFrame, shop: Shop) -> None:
     """Raises JobError where a list has a blocked item, whatever the scores say."""
-    if len(shop.blocked) and not rows_of_blocked(rows, shop).isEmpty():
+    if len(shop.blocked) and not with_blocked(rows, shop).isEmpty():
         raise JobError("a list has an item of the block list; nothing was written, report this")
+
+
+def with_blocked(rows: DataFrame, shop: Shop) -> DataFrame:
+    """The rows of lists whose item is blocked."""
+    blocked = rows.sparkSession.createDataFrame(
+        [(item,) for item in shop.blocked.to_pylist()], "item_id string"
+    )
+    return rows.join(F.broadcast(blocked), "item_id", "left_semi")
 
 
 def write(run: Run, rows: DataFrame, asked: Asked) -> None:

@@ -15,26 +15,12 @@ from jobs.rank.ease import fit_ease
 from jobs.rank.events import History
 from jobs.rank.models import EASE, ITEM_KNN, LAST_ITEM, LIVES, Model, grid
 from jobs.rank.neighbours import item_cosines, last_rows, nearest
-from jobs.rank.popularity import Arrays, Floats, Parameters, popularity_scores
+from jobs.rank.popularity import Arrays, Floats, Parameters, fit_support, popularity_scores
 
 # Weights kept of each item scored, the largest: of 20,000 items they take 32 MB and not 3.2 GB.
 KEPT: Final = 200
 # Items whose weights are worked on at once: with 20,000 items 40 MB.
 AT_ONCE: Final = 256
-
-
-def fit_support(history: History, parameters: Parameters) -> dict[str, NDArray[np.generic]]:
-    """popularity: float64[items], users who chose each, counting half as much every `half_life` days.
-
-    A user's last choice of an item counts, and no other.
-    """
-    events = history.events
-    # The events of a user are by time: of equal pairs the last one is the latest.
-    pairs = events.row_user * history.items + events.item
-    _, from_end = np.unique(pairs[::-1], return_index=True)
-    last = np.sort(len(pairs) - 1 - from_end)
-    weights = np.exp2(-history.age[last] / parameters["half_life"])
-    return {"popularity": np.bincount(events.item[last], weights, minlength=history.items)}
 
 
 def fit_own(_: History, __: Parameters) -> dict[str, NDArray[np.generic]]:

@@ -165,9 +165,23 @@ def newest(warehouse: Warehouse, terms: Terms, day: date) -> Stored | None:
 
     Raises JobError where its file is gone or is another one.
     """
-    found = known_then(accepted(warehouse, terms, day), day)
-    if found is None:
-        return None
+    found = row_in_force(warehouse, terms, day)
+    return None if found is None else opened(warehouse, found)
+
+
+def row_in_force(warehouse: Warehouse, terms: Terms, day: date) -> Row | None:
+    """The row of the ranker in force on a day; None without one."""
+    return known_then(accepted(warehouse, terms, day), day)
+
+
+def of_version(warehouse: Warehouse, version: str) -> Stored | None:
+    """The ranker of a version; None where it was erased. Raises JobError as `newest` does."""
+    found = warehouse.read(ranking_models.TABLE).where(F.col("version") == version).first()
+    return None if found is None else opened(warehouse, found)
+
+
+def opened(warehouse: Warehouse, found: Row) -> Stored:
+    """A ranker by its row. Raises JobError where its file is gone or is another one."""
     with fetched(warehouse, f"{warehouse.uri}/{found['artefact']}") as file:
         artefact = load(file, found["artefact_sha256"])
     return Stored(found["version"], found["kind"], dict(found["parameters"]), artefact)

@@ -91,6 +91,9 @@ OTHER: dict[str, dict[str, Any]] = {
         "top": 20,
         "repeat": "exclude",
         "min_drift": 0.01,
+        "diversity": 0.2,
+        "calibration": 0.3,
+        "exposure_cap": 0.5,
         "block_items": ["knife"],
         "block_categories": ["weapons"],
         "category_attribute": "genre",
@@ -174,6 +177,7 @@ def problem(text: str) -> str:
         ("engine: {endpoints: ['http://:8000']}", "endpoint 1 is not an address like"),
         ("engine: {endpoints: ['http://gpu1:80a0']}", "endpoint 1 is not an address like"),
         ("engine: {endpoints: ['http://gpu1:8000/v1/']}", "must not end with /v1"),
+        ("recommend: {diversity: 0.6, calibration: 0.6}", "together they must not be above 1"),
     ],
 )
 def test_a_mistake_gives_one_sentence_that_names_file_and_key(text, says):
@@ -232,7 +236,7 @@ def test_only_what_determines_profiles_changes_the_fold_hash(section, key):
 def test_hashes_equal_those_already_stored():
     """Update them with a new setting: one of the fold changes all of them, any other one the config_hash."""
     settings = changed("fold", "facets")
-    assert Settings().config_hash() == "6f660e41e10f88d0"
+    assert Settings().config_hash() == "606d98f152554b55"
     assert Settings().fold_hash(MODEL) == "a2a209cafd48a672"
     assert settings.facet_hashes(MODEL) == {
         "main": "a2a209cafd48a672",

@@ -97,10 +97,16 @@ def test_only_users_with_events_of_the_day_get_a_list(spark, trained):
 
 
 @pytest.mark.slow
-def test_users_whose_profile_moved_too_little_keep_their_list(spark, trained, capsys):
-    called(spark, recommend_items, trained, "--date", END, settings="recommend: {min_drift: 0.01}\n")
-    assert "12 active, 4 unmoved, 8 listed" in capsys.readouterr().out
-    assert {r[1] for r in lists(trained)} == {f"u{user}" for user in range(1, USERS, 2) if user % 3}
+def test_users_whose_profile_is_where_it_was_keep_their_list(spark, trained, capsys):
+    called(spark, recommend_items, trained, "--date", END, "--all")
+    # The late one is of a day before the list.
+    store(spark, trained, behavior_events.TABLE, [arriving_next("calm", NEXT) | {"user_id": "u2"}])
+    store(spark, trained, behavior_events.TABLE, [arriving_next("past", END) | {"user_id": "u3"}])
+    called(spark, recommend_items, trained, "--date", NEXT, settings="recommend: {min_drift: 0.01}\n")
+    now = {r["user_id"] for r in rows_of(trained, "recommendations") if r["as_of_date"] == NEXT}
+    assert "u3" in now and "u2" not in now
+    told = capsys.readouterr().out
+    assert "1 unmoved, " in told and "1 unmoved users, " in told and " night items in both, " in told
 
 
 @pytest.mark.slow

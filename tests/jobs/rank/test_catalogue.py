@@ -1,9 +1,14 @@
 """Items and their texts as of a day."""
 
+from dataclasses import replace
+
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from jobs.rank.catalogue import NO_TEXT, Catalogue, shelf_on
+from jobs.rank.tables import numbered
+from udfs.rerank import NO_CATEGORY
 
 # Item 0 is renamed on day 5; item 1 has no text; item 2 comes on day 3.
 CATALOGUE = Catalogue(
@@ -26,6 +31,19 @@ CATALOGUE = Catalogue(
 )
 def test_what_is_known_and_valid_on_a_day(day, known, texts):
     assert CATALOGUE.known_on(day).tolist() == known and CATALOGUE.texts_on(day).tolist() == texts
+
+
+def test_categories_are_those_of_the_versions_of_a_day():
+    named = replace(CATALOGUE, version_category=np.array([2, NO_CATEGORY, 0, 1], np.int32))
+    assert named.categories_on(4).tolist() == [2, 0, 1]
+    assert named.categories_on(5).tolist() == [NO_CATEGORY, 0, 1]
+    assert CATALOGUE.categories_on(5).tolist() == [NO_CATEGORY] * 3
+
+
+def test_categories_are_numbered_by_name():
+    names = pa.chunked_array([["b", None], ["a", "b"]])
+    assert numbered(names).tolist() == [1, NO_CATEGORY, 0, 1]
+    assert numbered(pa.chunked_array([pa.array([None], pa.string())])).tolist() == [NO_CATEGORY]
 
 
 def test_a_shelf_is_centred_on_the_items_of_its_day():
