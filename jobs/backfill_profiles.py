@@ -35,7 +35,7 @@ from jobs.io.warehouse import Warehouse
 from jobs.night.checks import JOB as CHECK
 from jobs.night.estimate import tell_range, tell_rebuild
 from jobs.night.guards import refuse_thinned, refuse_unfinished
-from jobs.night.losses import NIGHT, REBUILD, refuse_losses
+from jobs.night.losses import FIRST_OF_NIGHT, FIRST_OF_REBUILD, refuse_losses
 from jobs.night.steps import Night, run_steps
 from schemas.pipeline_runs import DONE, FAILED, PUBLISHED, UNDONE
 from schemas.settings import Settings
@@ -91,7 +91,7 @@ def run(spark: SparkSession, args: argparse.Namespace) -> None:
         rebuild(log, args)
         return
     logs, days, settings = Logs(args.logs, args.mapping), Days(args.start, args.end), args.config
-    lost = refuse_losses(log, NIGHT, days)
+    lost = refuse_losses(log, FIRST_OF_NIGHT, days)
     refuse_holes(log.publications(), days, bootstrap=True, first_day=None)
     require_closed(spark, logs.root, days)
     run_id = range_run_id(args)
@@ -116,7 +116,7 @@ def rebuild(log: RunLog, args: argparse.Namespace) -> None:
     days = history_of(log.publications())
     if days is None:
         raise JobError(f"nothing is published in {args.warehouse}; there is nothing to rebuild")
-    refuse_losses(log, REBUILD, days)
+    refuse_losses(log, FIRST_OF_REBUILD, days)
     if args.dry_run:
         tell_rebuild(log, settings, days)
         return

@@ -49,7 +49,7 @@ def arg_parser() -> Parser:
 
 
 def run(spark: SparkSession, args: argparse.Namespace) -> None:
-    warehouse, form = Warehouse(spark, args.warehouse), stored_form(args.config.privacy)
+    warehouse, form = Warehouse(spark, args.warehouse), stored_form(args.config)
     if not any(warehouse.exists(table) for table in ALL_TABLES):
         raise JobError(f"there are no tables in {args.warehouse}")
     require_same_key(warehouse, form.key_name)

@@ -21,7 +21,7 @@ from jobs.io.logs import Logs, add_logs, require_closed
 from jobs.io.runs import RunLog, RunSpec, recorded
 from jobs.io.warehouse import Warehouse
 from jobs.night.guards import refuse_thinned, refuse_unfinished
-from jobs.night.losses import NIGHT, refuse_losses
+from jobs.night.losses import FIRST_OF_NIGHT, refuse_losses
 from jobs.night.steps import Night, night_days, run_steps
 
 JOB = "run_night"
@@ -42,7 +42,7 @@ def run(spark: SparkSession, args: argparse.Namespace) -> None:
     require_predicates(spark, args.config.fold)
     published = log.publications()
     days = night_days(spark, logs.root, published, args.date)
-    refuse_losses(log, NIGHT, days)
+    refuse_losses(log, FIRST_OF_NIGHT, days)
     refuse_holes(published, days, args.bootstrap, args.config.fold.first_day)
     require_closed(spark, logs.root, Days.only(args.date))
     with recorded(log, RunSpec.of(args, JOB, days), has_steps=True, reads=logs.folders(days)) as record:

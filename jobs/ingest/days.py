@@ -17,7 +17,7 @@ from jobs.ingest.fates import (
     QUARANTINED,
     compared_hashes,
     decide_fates,
-    identified,
+    identify,
     known_identities,
     to_quarantine,
 )
@@ -34,6 +34,7 @@ from jobs.ingest.names import (
     with_raw_key,
 )
 from jobs.ingest.privacy import stored_form
+from jobs.ingest.reasons import find_reasons
 from jobs.ingest.records import read_records
 from jobs.ingest.scope import Judged, Names, Scope
 from jobs.ingest.texts import to_events, with_texts
@@ -102,8 +103,8 @@ def open_scope(run: Run, logs: Logs, settings: Settings, days: Days) -> Scope:
     require_closed(run.spark, logs.root, days)
     refuse_unfinished_erasure(run.warehouse)
     require_fit(run.warehouse, logs.mapping)
-    form = stored_form(settings.privacy)
-    refuse_other_form(run.warehouse, form.key_name, settings.store.user_buckets)
+    form = stored_form(settings)
+    refuse_other_form(run.warehouse, form)
     return Scope(
         run=run,
         logs=logs,
@@ -134,7 +135,7 @@ def judge(scope: Scope) -> Judged:
     known = known_events(run.warehouse, scope.days, scope.settings.fold.window_days)
     with damage.readable(run.warehouse.uri):
         mapped = read_records(run.spark, scope.logs, scope.days)
-    named = identified(mapped, scope.settings, scope.form)
+    named = identify(scope.form.redact(find_reasons(mapped, scope.settings)))
     if scope.erased is not None:
         named = mark_erased(named, scope.erased)
     with run.phase("read"), damage.readable(run.warehouse.uri):
@@ -257,12 +258,12 @@ def named_events(scope: Scope, judged: Judged, names: Names) -> DataFrame:
     of_item = with_item(with_raw_key(judged.stored), names.versions, SHOWN)
     titled = with_own_titles(of_item, names.own)
     resolved = with_texts(titled, scope.logs.mapping.texts, scope.form.text)
-    return to_events(resolved, scope.settings.store.user_buckets)
+    return to_events(resolved, scope.form.user_buckets)
 
 
 def write_events(scope: Scope, judged: Judged, events: DataFrame) -> None:
     """Writes the days' events, after the names of what they are made with."""
-    name_form(scope.run.writer, scope.form.key_name, scope.settings.store.user_buckets)
+    name_form(scope.run.writer, scope.form)
     if judged.is_rerun and judged.newest_later is not None:
         scope.run.counts["withdrawn"] = count_withdrawn(scope, events)
     # Whoever compares text keys of two nights can tell which form their texts had.

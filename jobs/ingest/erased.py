@@ -12,7 +12,7 @@ def mark_erased(named: DataFrame, erased: ErasedUsers) -> DataFrame:
     """The records with the reason ERASED where their user was erased.
 
     Without an identity, so that no other record is compared with theirs. named: as
-    jobs.ingest.fates.identified returns them.
+    jobs.ingest.fates.identify returns them.
     """
     marked = erased.marked(named, F.col("user_id"))
     own = {name: F.when(~F.col("is_erased"), F.col(name)) for name in ("same", "same_hash")}

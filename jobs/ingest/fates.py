@@ -5,7 +5,7 @@ among equal records of its file. So a file delivered again adds nothing, while t
 both count, and nobody's event can take the place of another user's.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import reduce
 
 from pyspark.sql import Column, DataFrame, Window
@@ -13,11 +13,10 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from jobs.ingest.names import own_title_key
-from jobs.ingest.privacy import ColumnFunction, StoredForm, text_key
-from jobs.ingest.reasons import ITEM_REASONS, REASONS, find_reasons
+from jobs.ingest.privacy import ColumnFunction, text_key
+from jobs.ingest.reasons import ITEM_REASONS, REASONS
 from jobs.ingest.records import DERIVED
 from schemas.mapping import EVENT_FIELDS
-from schemas.settings import Settings
 from udfs.privacy import RECORD_HELD
 
 FATES = STORED, QUARANTINED, DUPLICATE, FILTERED, ERASED = (
@@ -47,23 +46,11 @@ BETWEEN = "\t"
 FEW_AMBIGUOUS = 200_000
 
 
-def identified(mapped: Sequence[DataFrame], settings: Settings, form: StoredForm) -> DataFrame:
-    """Every record with its event fields, the reason why it can't be an event, and its identity.
-
-    Without a shuffle.
-
-    mapped: as jobs.ingest.records.map_records returns them, for each source of the log.
-    """
-    known_types = list(settings.fold.type_weights)
-    window_days = settings.fold.window_days
-    reasoned = [find_reasons(of_source, window_days, settings.ingest, known_types) for of_source in mapped]
-    return identify(form.redact(reduce(DataFrame.unionAll, reasoned)))
-
-
 def identify(redacted: DataFrame) -> DataFrame:
-    """Adds text_key and IDENTITY.
+    """Adds text_key and IDENTITY, without a shuffle.
 
-    What equal records share, and its hash; NULL for records that are never compared.
+    What equal records share, and its hash; NULL for records that are never compared. redacted: as
+    jobs.ingest.reasons.find_reasons returns them, with texts and user ids in their stored form.
     """
     # Without title and attributes, which describe the item: two copies of a log may write them differently.
     content = F.sha2(F.to_json(F.struct("text", *[_ordered(name) for name in PAYLOAD])), 256)
@@ -114,7 +101,7 @@ def decide_fates(records: DataFrame, known: DataFrame, stored_text: ColumnFuncti
     held_on: the later day under which an event is stored already that, had the days come in order, would be
     this record; mostly NULL.
 
-    records: as `identified` returns them, checkpointed, since they are read more than once. known: as
+    records: as `identify` returns them, checkpointed, since they are read more than once. known: as
     known_identities returns them, of the events stored on other days nearby. stored_text: the stored form of
     a column of texts.
 

@@ -4,7 +4,7 @@ Everything else that rows are made with is named in them (model_key, fold_hash) 
 to the next (limits, redaction, mappings).
 """
 
-from jobs.ingest.privacy import USER_KEY, require_same_key, stored_key
+from jobs.ingest.privacy import USER_KEY, StoredForm, require_same_key, stored_key
 from jobs.io.messages import JobError
 from jobs.io.warehouse import Warehouse, Writer
 from schemas import behavior_events
@@ -13,10 +13,10 @@ from schemas import behavior_events
 USER_BUCKETS = "nightfold.user_buckets"
 
 
-def refuse_other_form(warehouse: Warehouse, key_name: str, buckets: int) -> None:
+def refuse_other_form(warehouse: Warehouse, form: StoredForm) -> None:
     """Raises JobError where events were stored under another key of user ids or with other user buckets."""
-    require_same_key(warehouse, key_name)
-    require_same_buckets(warehouse, buckets)
+    require_same_key(warehouse, form.key_name)
+    require_same_buckets(warehouse, form.user_buckets)
 
 
 def require_same_buckets(warehouse: Warehouse, buckets: int) -> None:
@@ -34,8 +34,8 @@ def require_same_buckets(warehouse: Warehouse, buckets: int) -> None:
         )
 
 
-def name_form(writer: Writer, key_name: str, buckets: int) -> None:
+def name_form(writer: Writer, form: StoredForm) -> None:
     """Names key and buckets in the table, in one commit before it gets its first rows."""
     if stored_key(writer.warehouse) is None:
-        named = {USER_KEY: key_name, USER_BUCKETS: str(buckets)}
+        named = {USER_KEY: form.key_name, USER_BUCKETS: str(form.user_buckets)}
         writer.set_properties(behavior_events.TABLE, named)

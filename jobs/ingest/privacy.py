@@ -14,7 +14,7 @@ from jobs.io.messages import JobError
 from jobs.io.secret import read_secret
 from jobs.io.warehouse import Warehouse
 from schemas import behavior_events
-from schemas.settings import PrivacySettings
+from schemas.settings import Settings
 from udfs.errors import SecretKeyError
 from udfs.privacy import check_key, key_id, keyed_record, keyed_user, scrub, scrub_record
 from udfs.text import map_distinct, normalise, seen
@@ -28,7 +28,7 @@ ColumnFunction = Callable[[Column], Column]
 
 @dataclass(frozen=True)
 class StoredForm:
-    """The privacy settings, resolved once: how texts, user ids and rejected records are stored.
+    """The settings of what is stored, resolved once: texts, user ids with their buckets, rejected records.
 
     key: the secret key of user ids; None where they are stored unchanged.
     """
@@ -36,6 +36,7 @@ class StoredForm:
     scrubs: bool
     phone_region: str | None
     key: bytes | None = field(repr=False)
+    user_buckets: int
 
     @property
     def key_name(self) -> str:
@@ -93,13 +94,14 @@ class StoredForm:
         return rejected
 
 
-def stored_form(privacy: PrivacySettings) -> StoredForm:
+def stored_form(settings: Settings) -> StoredForm:
     """The settings with the key they name. Raises JobError where the key is missing or unusable."""
+    privacy = settings.privacy
     try:
         key = check_key(read_secret(privacy.key_file, KEY_VARIABLE)) if privacy.user_ids == "keyed" else None
     except SecretKeyError as error:
         raise JobError(str(error)) from error
-    return StoredForm(privacy.scrub_texts, privacy.phone_region, key)
+    return StoredForm(privacy.scrub_texts, privacy.phone_region, key, settings.store.user_buckets)
 
 
 def on_distinct(function: Callable[[str], str | None]) -> ColumnFunction:

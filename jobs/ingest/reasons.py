@@ -18,7 +18,7 @@ from jobs.ingest.records import (
 )
 from jobs.io.columns import quoted
 from schemas.mapping import EVENT_FIELDS
-from schemas.settings import IngestSettings
+from schemas.settings import IngestSettings, Settings
 from udfs.privacy import RECORD_HELD
 
 REASONS = {
@@ -51,15 +51,21 @@ ITEM_REASONS = {
 }
 
 
-def find_reasons(
-    mapped: DataFrame, window_days: int, ingest: IngestSettings, known_types: Sequence[str]
-) -> DataFrame:
-    """Adds event_date and, where a record can't be an event, the first reason (REASONS), raw and hash.
+def find_reasons(mapped: Sequence[DataFrame], settings: Settings) -> DataFrame:
+    """The records of all sources with event_date; those that can't be events have a reason, raw and hash.
 
-    cleaned: whether the stored text or title lacks characters that no eye sees.
+    It is the first of REASONS. cleaned: whether the stored text or title lacks characters that no
+    eye sees.
+
+    mapped: as jobs.ingest.records.map_records returns them, for each source of the log.
     """
+    return reduce(DataFrame.unionAll, [_find_reasons(of_source, settings) for of_source in mapped])
+
+
+def _find_reasons(mapped: DataFrame, settings: Settings) -> DataFrame:
     reason = F.when(~F.col("passed"), None)
-    for code, condition in _conditions(window_days, ingest, known_types).items():
+    known_types = list(settings.fold.type_weights)
+    for code, condition in _conditions(settings.fold.window_days, settings.ingest, known_types).items():
         reason = reason.when(condition, code)
     raw = F.when(F.col("reason").isNotNull(), as_read(mapped.columns))
     dated = mapped.withColumn("event_date", F.to_date("event_ts"))

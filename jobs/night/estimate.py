@@ -14,12 +14,13 @@ from jobs.fold.ranges import stale_facets
 from jobs.ingest.days import JOB as INGEST
 from jobs.ingest.days import read_catalogue
 from jobs.ingest.erased import mark_erased
-from jobs.ingest.fates import identified
+from jobs.ingest.fates import identify
 from jobs.ingest.fit import require_fit
 from jobs.ingest.fixed import require_same_buckets
 from jobs.ingest.items import Before, name_items
 from jobs.ingest.names import SHOWN, own_titles, with_own_titles, with_raw_key
 from jobs.ingest.privacy import StoredForm
+from jobs.ingest.reasons import find_reasons
 from jobs.ingest.records import read_records
 from jobs.ingest.texts import with_texts
 from jobs.io.days import Days
@@ -96,8 +97,9 @@ def missing_in_logs(warehouse: Warehouse, settings: Settings, logs: Logs, days: 
     As the ingest would store them, but for records that repeat another one: those are not compared.
     """
     # Without the key of user ids, which a dry run does not need: under a key erased users are counted too.
-    form = StoredForm(settings.privacy.scrub_texts, settings.privacy.phone_region, key=None)
-    named = identified(read_records(warehouse.spark, logs, days), settings, form)
+    privacy = settings.privacy
+    form = StoredForm(privacy.scrub_texts, privacy.phone_region, None, settings.store.user_buckets)
+    named = identify(form.redact(find_reasons(read_records(warehouse.spark, logs, days), settings)))
     if (erased := ErasedUsers.of(warehouse)) is not None:
         named = mark_erased(named, erased)
     # Not checkpointed: the records of years would fill the disk.

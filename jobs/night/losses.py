@@ -33,7 +33,7 @@ from schemas.table import Table
 RUNS = pipeline_runs.TABLE
 TABLES = [table for table in ALL_TABLES if table is not RUNS]
 # From which step on a night, or a rebuild, does everything again.
-NIGHT, REBUILD = INGEST, EMBED
+FIRST_OF_NIGHT, FIRST_OF_REBUILD = INGEST, EMBED
 TRAIN = ranking_models.TABLE.written_by or ""
 # The order in which jobs heal what no night must write; others follow.
 LATER = (ERASURE, TRAIN, RECOMMEND)

@@ -7,7 +7,7 @@ from pyspark.sql import functions as F
 from jobs.ingest.privacy import stored_form
 from jobs.ingest.records import IDS
 from schemas.mapping import parse_mapping, shipped_mapping
-from schemas.settings import PrivacySettings
+from schemas.settings import Settings
 from tests.jobs.records import fated, only_source, with_source
 
 CLEAN = parse_mapping(shipped_mapping("online_retail") or "", "online_retail")
@@ -27,7 +27,7 @@ def write_days(rows, folder, days, suffix, write):
 
 def decided(spark, root, mapping):
     is_stored = F.col("fate") == "stored"
-    item_text = stored_form(PrivacySettings()).text(F.col("title"))
+    item_text = stored_form(Settings()).text(F.col("title"))
     of_events = {
         "event_id": F.when(is_stored, F.col("event_id")),
         "item_key": F.when(is_stored, F.sha2("item_text", 256)),

@@ -11,8 +11,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyspark.sql import DataFrame, SparkSession
 
-from jobs.ingest.fates import decide_fates, identified, known_identities
+from jobs.ingest.fates import decide_fates, identify, known_identities
 from jobs.ingest.privacy import stored_form
+from jobs.ingest.reasons import find_reasons
 from jobs.ingest.records import read_records
 from jobs.io import logs
 from schemas import behavior_events
@@ -93,9 +94,9 @@ def write_day(root: Path, files: Mapping[str, bytes], day: str = DAY) -> None:
 def fated(spark: SparkSession, root: str, mapping: LogMapping, settings: Settings | None = None) -> DataFrame:
     """The records of all day folders with their fates, as in a warehouse without tables."""
     settings = settings or Settings()
-    form = stored_form(settings.privacy)
+    form = stored_form(settings)
     days = logs.day_folders(spark, root)
     known = known_identities(spark.createDataFrame([], behavior_events.TABLE.spark_schema()))
     records = read_records(spark, logs.Logs(root, mapping), days)
-    read = identified(records, settings, form).localCheckpoint()
+    read = identify(form.redact(find_reasons(records, settings))).localCheckpoint()
     return decide_fates(read, known, form.text)
