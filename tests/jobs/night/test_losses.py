@@ -5,7 +5,7 @@ from importlib import import_module
 from itertools import chain, count
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jobs.io.days import Days
@@ -84,6 +84,7 @@ class World:
 CHANGES = st.lists(st.sets(st.sampled_from(NAMES)), min_size=1, max_size=5)
 
 
+@settings(deadline=None)
 @given(CHANGES, st.dictionaries(st.sampled_from(NAMES), st.tuples(st.integers(0, 6), st.booleans())))
 def test_the_days_of_what_is_gone_are_found_and_of_nothing_else(nights, tampered):
     world, expected = World(), set()
@@ -113,6 +114,7 @@ def test_the_days_of_what_is_gone_are_found_and_of_nothing_else(nights, tampered
         assert world.losses() == []
 
 
+@settings(deadline=None)
 @given(CHANGES, st.integers(1, 6))
 def test_later_versions_than_any_record_names_are_no_loss(nights, more):
     world = World()
@@ -261,6 +263,7 @@ OPERATIONS = st.lists(
 )
 
 
+@settings(deadline=None)
 @given(
     OPERATIONS,
     st.dictionaries(

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
@@ -87,6 +87,7 @@ def test_a_crawler_has_no_more_pairs_than_others_may_have(monkeypatch):
     assert item_cosines(found, 1).nnz == 10 * 9
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 9), max_size=6), st.integers(1, 200))
 def test_as_many_items_of_each_user_count_as_pairs_have_room(sizes, pairs):
     with pytest.MonkeyPatch.context() as patch:
@@ -201,6 +202,7 @@ def test_a_blend_is_a_weighted_mean():
     assert len(simplex(4, 5)) == 56 and all(sum(weights) == pytest.approx(1) for weights in simplex(4, 5))
 
 
+@settings(deadline=None)
 @given(arrays(np.float64, (2, 6), elements=st.floats(allow_nan=False, allow_infinity=False)))
 def test_any_finite_scores_are_scaled_to_0_to_1(scores):
     """Also those whose difference is so small that its inverse is no number, or too large to be one."""

@@ -172,8 +172,9 @@ def test_a_warehouse_without_vectors_has_no_profiles(published):
 
 def test_more_items_than_can_be_ranked_are_refused_those_of_events_alone_included(published, monkeypatch):
     monkeypatch.setattr(tables, "MOST_ITEMS", 2)
+    events = published.read(behavior_events.TABLE).where(counted(FOLD))
     with pytest.raises(JobError, match="the log has 3 items, and at most 2 can be ranked"):
-        tables.read_catalogue(published, published.read(behavior_events.TABLE), "m")
+        tables.read_catalogue(published, events, "m")
 
 
 def test_a_sample_takes_users_whole(spark):

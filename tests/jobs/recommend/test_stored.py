@@ -3,7 +3,7 @@
 from datetime import date
 from typing import Any
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jobs.io.history import ONE_DAY, Record
@@ -24,6 +24,7 @@ def in_force(rankers: list[dict[str, Any]], day: date) -> dict[str, Any] | None:
     return known_then(accepted(rankers, day), day)  # type: ignore[arg-type, return-value]
 
 
+@settings(deadline=None)
 @given(STEPS)
 def test_a_rerun_takes_the_ranker_that_its_night_took(steps):
     ordered: list[Record] = [published(0)]
