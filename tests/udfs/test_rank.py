@@ -269,7 +269,7 @@ def test_choices_of_ages_ago_have_a_score(halvings):
     tiny = np.full(DIM, 2.0 ** -min(halvings, 148), np.float32)
     given = ranker(half_life=1.0, mean=np.zeros(DIM, np.float32), top=40)
     row = {"user_id": "u", "main": tiny.tolist(), "negative": None, "facet": None, "events": events}
-    near = User(*[np.zeros(0, np.int64)] * 2, np.zeros(0, bool), np.zeros(0), pa.array([]), tiny, 1.0)
+    near = User(*[np.zeros(0, np.int64)] * 2, np.zeros(0, bool), np.zeros(0), pa.array([]), tiny, 1.0, "u")
     for found in (
         listed([pa.RecordBatch.from_pylist([row], INPUT_SCHEMA)], given),
         lists_of(pa.array(["u"]), [near], given),
