@@ -78,7 +78,7 @@ endif
 JOBS_TESTED = tests/e2e tests/jobs/commands
 PROCESSES_TESTED = tests/faults $(addprefix tests/e2e/test_,nightly_dag.py private_files.py secrets.py submitted.py)
 FAST = $(PYTHON) -m coverage run -p -m pytest -q -m "not slow and not gpu and not faults"
-PARTS = jobs ingest others processes dags
+PARTS = processes jobs ingest others dags
 
 test: setup ## the whole suite but for what is marked slow, in parts side by side
 	@rm -f .coverage .coverage.*
