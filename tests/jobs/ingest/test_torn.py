@@ -115,7 +115,7 @@ def stored(folder, warehouse_at):
     return [table.name for table in tables if warehouse.exists(table)]
 
 
-# What happens to a file is told by one function for all: one change of catalogues shows that it looks at them.
+# What happens to a file is told by one function: one change of catalogues shows that they are watched, too.
 CASES = [pytest.param(way, "events", id=f"{way}-events") for way in CHANGES] + [
     pytest.param(way, "catalogue", id=f"{way}-catalogue", marks=[pytest.mark.slow] * (way != "appended to"))
     for way in CHANGES
